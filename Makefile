@@ -1,0 +1,50 @@
+# LungForge. `make demo` and `make test` work on a fresh machine with Python 3.11, make and git.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed-from-lock
+DATA ?= build/demo
+
+.PHONY: help demo test lint format bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## say what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# Installed once, and again only when the lock or the project's own metadata change.
+$(INSTALLED): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "LungForge needs Python 3.11 (set PYTHON=/path/to/python3.11)" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: $(INSTALLED) ## phantoms to a report, in minutes (DATA=folder for its files)
+	$(BIN)/lungforge demo --out $(DATA)
+
+test: $(INSTALLED) ## the whole test suite (TESTS=paths and options of pytest)
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(INSTALLED) ## style, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck .ci/run
+	$(BIN)/yamllint --strict .
+
+format: $(INSTALLED) ## put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## the benchmarks, one after another (tens of minutes)
+	$(BIN)/python -m benchmarks.preprocess
+
+lock: ## resolve requirements.lock afresh from pyproject.toml
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet '.[dev]'
+	{ echo "# Made by 'make lock' from pyproject.toml, for Python 3.11 on Linux x86_64. Do not edit."; \
+	  build/lock/bin/python -m pip freeze --all --exclude lungforge --exclude pip; } > requirements.lock
+
+clean: ## remove what was made here, the environment included
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

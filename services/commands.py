@@ -1,0 +1,197 @@
+"""The commands of ``lungforge``: what each is for, and how its arguments become a configuration.
+
+The configuration dataclasses are the only truth: names, defaults and help texts of the command line are
+theirs. Modules are imported when a command needs them, so that ``--help`` answers at once.
+"""
+
+import dataclasses
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from lungforge.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One word of the command line.
+
+    Attributes:
+        summary: What it does, in a line.
+        config: Where its configuration dataclass is, as ``module:name``.
+        run: Where the function is that takes the configuration and returns a result dataclass.
+        presets: Where its named presets are (name -> function that returns a configuration), if it has any.
+    """
+
+    summary: str
+    config: str
+    run: str
+    presets: str | None = None
+
+
+COMMANDS = {
+    "demo": Command(
+        "all of the below on drawn thoraxes: from nothing to a report, in minutes",
+        "services.demo:DemoConfig",
+        "services.demo:run",
+    ),
+    "phantom": Command(
+        "draw a small data set of thoraxes in the layout of LUNA16",
+        "services.phantom:PhantomConfig",
+        "services.phantom:run",
+    ),
+    "preprocess": Command(
+        "turn LUNA16 volumes into slices and semantic maps",
+        "services.preprocess.config:PreprocessConfig",
+        "services.preprocess.job:run",
+    ),
+    "train": Command(
+        "train a generator on slices and maps",
+        "services.train.config:TrainConfig",
+        "services.train.job:run",
+        presets="services.train.config:PRESETS",
+    ),
+    "sample": Command(
+        "draw synthetic slices from maps",
+        "services.sample.config:SampleConfig",
+        "services.sample.job:run",
+    ),
+    "evaluate": Command(
+        "measure synthetic slices against real ones, and write a report",
+        "services.eval.config:EvalConfig",
+        "services.eval.job:run",
+    ),
+    "show": Command(
+        "say what a dataset is and what it was made from; draw a contact sheet",
+        "services.show:ShowConfig",
+        "services.show:run",
+    ),
+    "export": Command(
+        "write a dataset's pictures as PNG files, with COCO boxes",
+        "services.export:ExportConfig",
+        "services.export:run",
+    ),
+}
+
+
+def execute(name: str, arguments: Sequence[str]) -> Any:
+    """Run one command to its end.
+
+    Args:
+        name: A key of ``COMMANDS``.
+        arguments: Its options, as on the command line.
+
+    Returns:
+        The result of the command, a dataclass instance.
+
+    Raises:
+        InputError: An argument, or something that it names, is wrong.
+        SystemExit: ``--help`` was asked for (code 0), or an option is unknown or malformed (code 2).
+    """
+    command = COMMANDS[name]
+    config = parse(name, arguments)
+    run: Callable[[Any], Any] = _load(command.run)
+    return run(config)
+
+
+def parse(name: str, arguments: Sequence[str]) -> Any:
+    """The configuration that a command's arguments describe; raises as ``execute`` does."""
+    command = COMMANDS[name]
+    config_class = _load(command.config)
+    default = None
+    description = f"{command.summary[0].upper()}{command.summary[1:]}."
+    if command.presets:
+        presets = _load(command.presets)
+        preset, arguments = _take_preset(presets, list(arguments))
+        description += f" --preset {{{','.join(presets)}}} sets the values that the options then change."
+        if preset:
+            default = presets[preset]
+    return _read(config_class, arguments, prog=f"lungforge {name}", description=description, default=default)
+
+
+def _read(
+    config_class: type, arguments: Sequence[str], *, prog: str, description: str, default: Callable[..., Any] | None
+) -> Any:
+    # tyro frames what a constructor raises; ours are sentences of one line. So tyro reads into a twin
+    # without checks, and the checks run when the real configuration is made from it.
+    unchecked = type(config_class.__name__, (config_class,), {"__post_init__": lambda self: None})
+    unchecked.__doc__ = config_class.__doc__
+    fields = dataclasses.fields(config_class)
+    values: dict[str, Any] = {}
+    if default is not None:
+        required = [field.name for field in fields if field.default is dataclasses.MISSING]
+        # The preset decides everything but where the data are, and that is asked for.
+        preset = default(**dict.fromkeys(required, "-"))
+        values = {field.name: getattr(preset, field.name) for field in fields}
+        values |= dict.fromkeys(required, tyro.MISSING)
+    read = tyro.cli(
+        unchecked,
+        args=list(arguments),
+        prog=prog,
+        description=description,
+        default=unchecked(**values) if values else None,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    return config_class(**{field.name: getattr(read, field.name) for field in fields})
+
+
+def _take_preset(presets: dict[str, Any], arguments: list[str]) -> tuple[str | None, list[str]]:
+    for position, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option != "--preset":
+            continue
+        rest = arguments[position + 1 :]
+        if not equals:
+            value, rest = (rest[0], rest[1:]) if rest else ("", [])
+        if value not in presets:
+            raise InputError(f"--preset is {value!r}; choose one of {', '.join(presets)}")
+        return value, arguments[:position] + rest
+    return None, arguments
+
+
+def _load(path: str) -> Any:
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def overview() -> str:
+    """What ``lungforge --help`` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [
+        "usage: lungforge COMMAND [options]",
+        "",
+        "Synthetic chest CT from semantic maps, and an honest measure of its worth.",
+        "",
+        *(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()),
+        "",
+        "lungforge COMMAND --help tells a command's options. --json prints the result as one JSON line.",
+        "Datasets are folders at a path or URI (s3://bucket/folder; the usual AWS_ variables are read).",
+        "Jobs run on the Ray cluster that RAY_ADDRESS names, else on this machine.",
+        "Exit codes: 0 done, 1 failure, 2 usage or bad input, 130 interrupted.",
+    ]
+    return "\n".join(lines)
+
+
+def print_result(result: Any, *, as_json: bool) -> None:
+    """Print a command's result on stdout: a line a field, or one JSON line."""
+    import json
+
+    document = dataclasses.asdict(result)
+    if as_json:
+        text = json.dumps(document)
+    else:
+        width = max(map(len, document), default=0)
+        text = "\n".join(f"{key.replace('_', ' '):<{width}}  {_plain(value)}" for key, value in document.items())
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(item) for item in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items()) or "none"
+    return "none" if value is None else str(value)

@@ -1,0 +1,72 @@
+"""``lungforge demo``: the whole way, from drawn thoraxes to a report, by the commands a user would type."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+from lungforge.errors import InputError
+from services.commands import execute
+from services.progress import say
+from services.runtime import ray_session
+
+#: Subsets that the demo trains on and takes maps from; the others are its held-out real slices.
+TRAIN_SUBSETS = ("0", "1", "2", "3", "4", "5", "6")
+TEST_SUBSETS = ("7", "8", "9")
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoConfig:
+    """All of LungForge on drawn thoraxes: from nothing to a report, in minutes."""
+
+    out: str = "build/demo"
+    """Folder for everything that the demo makes; run again, it goes on from what is there."""
+
+    def __post_init__(self) -> None:
+        if "://" in self.out:
+            raise InputError(f"--out is {self.out!r}; the demo writes to a folder of this machine")
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoResult:
+    """Where the report is, and the commands that made it, in order."""
+
+    report: str
+    commands: tuple[str, ...]
+
+
+def steps(out: str) -> list[tuple[str, list[str]]]:
+    """The commands of the demo, each as its name and its options."""
+    source, slices, model, samples, report = (
+        f"{out}/{name}" for name in ("luna16", "slices", "model", "samples", "report")
+    )
+    return [
+        ("phantom", ["--out", source, "--series", "40", "--size", "192", "--slices", "40"]),
+        (
+            "preprocess",
+            ["--source", source, "--out", slices, "--size", "32", "--slices", "nodules", "--healthy-every", "4"],
+        ),
+        ("train", ["--data", slices, "--out", model, "--preset", "tiny", "--subsets", *TRAIN_SUBSETS]),
+        (
+            "sample",
+            ["--model", model, "--data", slices, "--out", samples, "--subsets", *TRAIN_SUBSETS, "--per-map", "1"],
+        ),
+        (
+            "evaluate",
+            ["--real", slices, "--synthetic", samples, "--out", report, "--subsets", *TEST_SUBSETS],
+        ),
+    ]
+
+
+def run(config: DemoConfig) -> DemoResult:
+    """Run the demo in one session of Ray; say each command before it runs."""
+    commands = []
+    with ray_session():
+        for name, arguments in steps(config.out):
+            command = shlex.join(["lungforge", name, *arguments])
+            say(f"\n$ {command}")
+            commands.append(command)
+            if name == "phantom" and (Path(config.out) / "luna16" / "annotations.csv").exists():
+                say("the phantoms are drawn already")
+                continue
+            execute(name, arguments)
+    return DemoResult(report=str(Path(config.out, "report", "report.html").resolve()), commands=tuple(commands))

@@ -1,0 +1,67 @@
+"""Progress of long work: a bar on a terminal, a log line every so often elsewhere. All on stderr."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+#: Seconds between two log lines where stderr is not a terminal.
+LOG_INTERVAL_S = 10.0
+
+
+class Advance(Protocol):
+    """Say that some of the work is done; the note, when given, stands behind the counts."""
+
+    def __call__(self, count: int = 1, *, note: str = "") -> None: ...
+
+
+def say(message: str) -> None:
+    """One line of talk, on stderr; stdout is for results."""
+    print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def progress(title: str, total: int, *, done: int = 0, unit: str = "") -> Iterator[Advance]:
+    """Show the progress of ``total`` pieces of work, ``done`` of which are there already.
+
+    Yields:
+        A function to call after each piece.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(title, total=total, completed=done, note="")
+
+            def advance_bar(count: int = 1, *, note: str = "") -> None:
+                bar.update(task, advance=count, **({"note": note} if note else {}))
+
+            yield advance_bar
+        return
+    started = last = time.monotonic()
+    finished = done
+
+    def advance_log(count: int = 1, *, note: str = "") -> None:
+        nonlocal last, finished
+        finished += count
+        now = time.monotonic()
+        if now - last >= LOG_INTERVAL_S or finished == total:
+            last = now
+            rate = (finished - done) / max(now - started, 1e-9)
+            left = (total - finished) / rate if rate else float("inf")
+            say(f"{title}: {finished}/{total} {unit} ({rate:.3g} a second, {left:.0f} s left) {note}".rstrip())
+
+    yield advance_log
