@@ -6,6 +6,7 @@ theirs. Modules are imported when a command needs them, so that ``--help`` answe
 
 import dataclasses
 import importlib
+import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,6 +32,9 @@ class Command:
     run: str
     presets: str | None = None
 
+
+#: Items of a list that are printed for a person.
+LISTED = 20
 
 COMMANDS = {
     "demo": Command(
@@ -113,7 +117,12 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
 
 
 def _read(
-    config_class: type, arguments: Sequence[str], *, prog: str, description: str, default: Callable[..., Any] | None
+    config_class: type,
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    default: Callable[..., Any] | None,
 ) -> Any:
     # tyro frames what a constructor raises; ours are sentences of one line. So tyro reads into a twin
     # without checks, and the checks run when the real configuration is made from it.
@@ -177,21 +186,36 @@ def overview() -> str:
 
 def print_result(result: Any, *, as_json: bool) -> None:
     """Print a command's result on stdout: a line a field, or one JSON line."""
-    import json
-
     document = dataclasses.asdict(result)
-    if as_json:
-        text = json.dumps(document)
-    else:
-        width = max(map(len, document), default=0)
-        text = "\n".join(f"{key.replace('_', ' '):<{width}}  {_plain(value)}" for key, value in document.items())
+    text = json.dumps(document) if as_json else "\n".join(_lines(document))
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
+def _lines(document: dict[str, Any], indent: str = "") -> list[str]:
+    """A field a line; fields of fields, and the items of long lists, further in below it."""
+    lines = []
+    width = max((len(str(key)) for key in document), default=0)
+    for key, value in document.items():
+        name = f"{indent}{str(key).replace('_', ' '):<{width}}"
+        if isinstance(value, dict) and value:
+            lines += [name.rstrip(), *_lines(value, indent + "  ")]
+        elif isinstance(value, (list, tuple)) and any(isinstance(item, (dict, str)) for item in value):
+            lines += [name.rstrip(), *(f"{indent}  {_plain(item)}" for item in value[:LISTED])]
+            if len(value) > LISTED:
+                lines.append(f"{indent}  ... and {len(value) - LISTED} more (--json prints all)")
+        else:
+            lines.append(f"{name}  {_plain(value)}")
+    return lines
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(_plain(item) for item in value) or "none"
+        return " ".join(_plain(item) for item in value) or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items()) or "none"
-    return "none" if value is None else str(value)
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items()) or "none"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

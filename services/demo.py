@@ -43,12 +43,34 @@ def steps(out: str) -> list[tuple[str, list[str]]]:
         ("phantom", ["--out", source, "--series", "40", "--size", "192", "--slices", "40"]),
         (
             "preprocess",
-            ["--source", source, "--out", slices, "--size", "32", "--slices", "nodules", "--healthy-every", "4"],
+            [
+                "--source",
+                source,
+                "--out",
+                slices,
+                "--size",
+                "32",
+                "--slices",
+                "nodules",
+                "--healthy-every",
+                "4",
+            ],
         ),
         ("train", ["--data", slices, "--out", model, "--preset", "tiny", "--subsets", *TRAIN_SUBSETS]),
         (
             "sample",
-            ["--model", model, "--data", slices, "--out", samples, "--subsets", *TRAIN_SUBSETS, "--per-map", "1"],
+            [
+                "--model",
+                model,
+                "--data",
+                slices,
+                "--out",
+                samples,
+                "--subsets",
+                *TRAIN_SUBSETS,
+                "--per-map",
+                "1",
+            ],
         ),
         (
             "evaluate",
@@ -69,4 +91,6 @@ def run(config: DemoConfig) -> DemoResult:
                 say("the phantoms are drawn already")
                 continue
             execute(name, arguments)
-    return DemoResult(report=str(Path(config.out, "report", "report.html").resolve()), commands=tuple(commands))
+    return DemoResult(
+        report=str(Path(config.out, "report", "report.html").resolve()), commands=tuple(commands)
+    )

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from lungforge.ct.classes import NODULE
 from lungforge.ct.window import WINDOW_HU, hu_to_uint8
 from lungforge.errors import InputError
 from lungforge.pictures import png_bytes
-from lungforge.store import Dataset, Kind, join_uri, tensor_values, write_bytes_atomic
+from lungforge.store import Dataset, Kind, join_uri, write_bytes_atomic
+from lungforge.store.rows import rows_from_table
 from services.progress import progress
 
 
@@ -72,7 +72,9 @@ def run(config: ExportConfig) -> ExportResult:
                 write_bytes_atomic(join_uri(config.out, f"{name}_map.png"), png_bytes(row["label"], text))
             picture_id = len(pictures) + 1
             height, width = grey.shape
-            pictures.append({"id": picture_id, "file_name": f"{name}_ct.png", "height": height, "width": width})
+            pictures.append(
+                {"id": picture_id, "file_name": f"{name}_ct.png", "height": height, "width": width}
+            )
             if config.format == "coco":
                 boxes += _annotations(row, picture_id=picture_id, first_id=len(boxes) + 1)
             advance()
@@ -101,7 +103,9 @@ def picture_name(kind: Kind, row: dict[str, Any]) -> str:
     return name
 
 
-def nodule_boxes(label: np.ndarray, nodules: list[dict[str, float]]) -> list[tuple[float, float, float, float]]:
+def nodule_boxes(
+    label: np.ndarray, nodules: list[dict[str, float]]
+) -> list[tuple[float, float, float, float]]:
     """The box of each nodule of a map.
 
     Nodule pixels belong to the nodule whose centre is nearest, measured in that nodule's diameters. A
@@ -152,17 +156,9 @@ def _annotations(row: dict[str, Any], *, picture_id: int, first_id: int) -> list
 
 
 def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    tensors = {"image", "label"} if dataset.manifest.kind != Kind.CROPS else {"image"}
     for part in dataset.manifest.parts:
         for batch in dataset.iter_batches(part):
-            arrays = {name: tensor_values(batch.column(name)) for name in tensors}
-            others = _without(batch, tensors).to_pylist()
-            for index, row in enumerate(others):
-                yield row | {name: values[index] for name, values in arrays.items()}
-
-
-def _without(batch: pa.Table, names: set[str]) -> pa.Table:
-    return batch.select([name for name in batch.column_names if name not in names])
+            yield from rows_from_table(batch)
 
 
 def _provenance(dataset: Dataset) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import dataclasses
 
+from lungforge.ct.phantom import write_phantoms
 from lungforge.errors import InputError
+from lungforge.store import open_uri
 from services.progress import progress
 
 
@@ -43,3 +45,24 @@ class PhantomResult:
     out: str
     series: int
     nodules: int
+
+
+def run(config: PhantomConfig) -> PhantomResult:
+    """Draw the data set.
+
+    Raises:
+        InputError: The folder has files already: phantoms are not mixed with other data.
+    """
+    fs, path = open_uri(config.out)
+    if fs.exists(path) and fs.ls(path):
+        raise InputError(f"--out {config.out} is not empty; name a new folder")
+    with progress("phantom", config.series, unit="scans") as advance:
+        nodules = write_phantoms(
+            config.out,
+            series=config.series,
+            seed=config.seed,
+            size=config.size,
+            slices=config.slices,
+            advance=advance,
+        )
+    return PhantomResult(out=config.out, series=config.series, nodules=len(nodules))

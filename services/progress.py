@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 #: Seconds between two log lines where stderr is not a terminal.
 LOG_INTERVAL_S = 10.0
@@ -62,6 +69,8 @@ def progress(title: str, total: int, *, done: int = 0, unit: str = "") -> Iterat
             last = now
             rate = (finished - done) / max(now - started, 1e-9)
             left = (total - finished) / rate if rate else float("inf")
-            say(f"{title}: {finished}/{total} {unit} ({rate:.3g} a second, {left:.0f} s left) {note}".rstrip())
+            say(
+                f"{title}: {finished}/{total} {unit} ({rate:.3g} a second, {left:.0f} s left) {note}".rstrip()
+            )
 
     yield advance_log

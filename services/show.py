@@ -4,8 +4,21 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
+from lungforge.ct.window import hu_to_uint8
 from lungforge.errors import InputError
-from lungforge.store import Dataset, Kind, Parent, StoreError
+from lungforge.pictures import (
+    WINDOW_WORDS,
+    Tile,
+    contact_sheet,
+    enlarge,
+    map_picture,
+    overlay_picture,
+    png_bytes,
+)
+from lungforge.store import Dataset, Kind, StoreError, write_bytes_atomic
+from lungforge.store.rows import rows_from_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +85,7 @@ def run(config: ShowConfig) -> ShowResult:
     if config.verify:
         dataset.verify()
     if config.sheet:
-        _draw(dataset, config.sheet, config.rows)
+        write_bytes_atomic(config.sheet, sheet(dataset, config.rows))
     manifest = dataset.manifest
     return ShowResult(
         dataset=config.data,
@@ -107,3 +120,60 @@ def lineage(dataset: Dataset, depth: int = 0) -> Iterator[str]:
             continue
         yield line
         yield from lineage(ancestor, depth + 1)
+
+
+def sheet(dataset: Dataset, count: int) -> bytes:
+    """A PNG of some rows, spread evenly over the dataset.
+
+    Slices and samples are shown as CT, map, and CT with the outlines of lungs and nodules; crops as they are.
+
+    Raises:
+        InputError: The dataset has no pictures.
+    """
+    kind = Kind(dataset.manifest.kind)
+    if kind not in (Kind.SLICES, Kind.SAMPLES, Kind.CROPS) or dataset.rows == 0:
+        raise InputError(
+            f"{dataset.uri}: a {kind.value} dataset of {dataset.rows} rows has no pictures to draw"
+        )
+    text = {"Source": f"LungForge {kind.value}, manifest sha256 {dataset.manifest_sha256}"}
+    rows = [dataset_row(dataset, number) for number in spread(dataset.rows, count)]
+    if kind is Kind.CROPS:
+        tiles = [Tile(hu_to_uint8(row["image"]), "nodule" if row["label"] else "no nodule") for row in rows]
+        lines = [tiles[start : start + 6] for start in range(0, len(tiles), 6)]
+        return png_bytes(contact_sheet(lines, footer=WINDOW_WORDS, tile_px=160), text)
+    picture = contact_sheet(
+        [_tiles(kind, row) for row in rows],
+        column_headings=("synthetic CT" if kind is Kind.SAMPLES else "CT", "map", "outlines"),
+        footer=WINDOW_WORDS,
+        legend=True,
+    )
+    return png_bytes(picture, text)
+
+
+def _tiles(kind: Kind, row: dict[str, Any]) -> list[Tile]:
+    hu, label = row["image"], row["label"]
+    factor = max(1, 256 // max(hu.shape))
+    if kind is Kind.SAMPLES:
+        caption = f"sample {row['sample_id']}"
+    else:
+        caption = f"...{row['series_uid'][-12:]}, slice {row['slice_index']}, subset {row['subset']}"
+    sizes = ", ".join(f"{nodule['diameter_mm']:.1f} mm" for nodule in row["nodules"])
+    return [
+        Tile(enlarge(hu_to_uint8(hu), factor), caption),
+        Tile(enlarge(map_picture(label), factor), f"nodules: {sizes}" if sizes else "no nodule"),
+        Tile(overlay_picture(hu, label, row["nodules"], factor=factor)),
+    ]
+
+
+def spread(rows: int, count: int) -> list[int]:
+    """At most ``count`` row numbers from 0 to ``rows`` - 1, spread evenly."""
+    return sorted({int(number) for number in np.linspace(0, rows - 1, min(count, rows)).round()})
+
+
+def dataset_row(dataset: Dataset, number: int) -> dict[str, Any]:
+    """One row of a dataset by its number, in the order of the manifest; pictures as arrays."""
+    for part in dataset.manifest.parts:
+        if number < part.rows:
+            return rows_from_table(dataset.read_part(part).slice(number, 1))[0]
+        number -= part.rows
+    raise IndexError(number)

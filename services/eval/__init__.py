@@ -1,0 +1,1 @@
+"""Measuring synthetic slices against real ones, and the report."""

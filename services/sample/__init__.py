@@ -1,0 +1,1 @@
+"""Drawing synthetic slices from maps, on Ray actors."""

@@ -1,0 +1,28 @@
+"""One Ray for all tests of the services: starting it takes longer than most of them."""
+
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Ray reads how to authenticate when it is first imported, so this stands before any test module.
+if "RAY_AUTH_MODE" not in os.environ:
+    _token = Path(tempfile.mkdtemp(prefix="lungforge-tests-")) / "ray-token"
+    _token.touch(mode=0o600)
+    _token.write_text(secrets.token_hex(32))
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(_token)}
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """A Ray of two CPUs on this machine; ``ray_session`` finds it and uses it."""
+    import ray
+
+    os.environ.pop("RAY_ADDRESS", None)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.WARNING)
+    yield
+    ray.shutdown()
