@@ -1,0 +1,1 @@
+"""Computed tomography: volumes, anatomy, nodules, label maps, slices, phantoms."""

@@ -1,0 +1,208 @@
+"""Nodules of a volume: annotated spheres, the discs that slices cut from them, refined by intensity."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from lungforge.ct.findings import Annotation, Candidate, outside_reason, read_annotations, read_candidates
+from lungforge.ct.geometry import Geometry
+from lungforge.ct.window import WINDOW_HU
+
+__all__ = [
+    "Annotation",
+    "Candidate",
+    "Nodule",
+    "SliceNodule",
+    "nodules_in_slice",
+    "read_annotations",
+    "read_candidates",
+    "refine_by_intensity",
+    "sphere_nodules",
+]
+
+Mask = NDArray[np.bool_]
+
+_DILATION = np.ones((5, 5), bool)
+"""How far the intensities may carry a nodule past its annotated disc (the published study's 5x5)."""
+
+_EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """One nodule of a volume, and the slices that it crosses."""
+
+    centre: tuple[float, float, float]
+    """Index point (x, y, z) in the volume, not rounded."""
+    diameter_mm: float
+    """The diameter of the whole nodule, as annotated."""
+    masks: Mapping[int, Mask]
+    """Slice index to the nodule's pixels in it, shape [H, W], never empty."""
+    outlined: bool = False
+    """Whether the masks are outlines that readers drew; else they are discs of a sphere."""
+
+    @property
+    def centre_slice(self) -> int | None:
+        """The slice nearest to the centre among those that the nodule crosses; None when it crosses none."""
+        return min(self.masks, key=lambda index: (abs(index - self.centre[2]), index), default=None)
+
+
+@dataclass(frozen=True)
+class SliceNodule:
+    """One nodule as a slice shows it."""
+
+    x: float
+    """Column of the nodule's centre projected on this slice, in this image's pixels."""
+    y: float
+    """Row of the same point."""
+    diameter_px: float
+    """``diameter_mm`` in this image's pixels; where rows and columns differ, by their geometric mean."""
+    diameter_mm: float
+    """Diameter of the whole nodule. A slice away from the centre shows less of it."""
+    mask: Mask
+    """Pixels of the nodule, shape [H, W]."""
+
+    def row(self) -> dict[str, float]:
+        """The nodule as an entry of a row's column ``nodules``."""
+        return {"x": self.x, "y": self.y, "diameter_px": self.diameter_px, "diameter_mm": self.diameter_mm}
+
+
+def sphere_nodules(annotations: Iterable[Annotation], geometry: Geometry) -> tuple[list[Nodule], list[str]]:
+    """Cut annotated spheres by the slices of a volume.
+
+    A slice's disc holds the pixels whose centres lie within the radius of the annotated centre, in mm. In the
+    slice nearest to the centre, the pixel nearest to it is always of the disc, however small the nodule. A
+    sphere may reach into the volume from beyond its edge: a volume may be some slices of a scan.
+
+    Args:
+        annotations: Nodules of this volume.
+        geometry: The volume's.
+
+    Returns:
+        The nodules that cross the volume, in the order given; and for each other one, a line that says
+        where it lies.
+    """
+    nodules, outside = [], []
+    for annotation in annotations:
+        centre = geometry.world_to_index(annotation.point_mm)
+        masks = _discs(centre, annotation.diameter_mm / 2, geometry)
+        if masks:
+            x, y, z = centre.tolist()
+            nodules.append(Nodule((x, y, z), annotation.diameter_mm, masks))
+        else:
+            outside.append(outside_reason(annotation, geometry))
+    return nodules, outside
+
+
+def nodules_in_slice(
+    nodules: Iterable[Nodule], slice_index: int, hu: NDArray[np.int16], geometry: Geometry
+) -> list[SliceNodule]:
+    """The nodules that cross a slice, in the order given; discs of spheres are refined by intensity.
+
+    Args:
+        nodules: Nodules of the volume.
+        slice_index: The slice.
+        hu: The slice, shape [H, W], in HU.
+        geometry: The volume's.
+    """
+    pixel_mm = float(np.sqrt(geometry.spacing_mm[0] * geometry.spacing_mm[1]))
+    found = []
+    for nodule in nodules:
+        mask = nodule.masks.get(slice_index)
+        if mask is not None:
+            if not nodule.outlined:
+                mask = refine_by_intensity(mask, hu)
+            x, y, _ = nodule.centre
+            found.append(SliceNodule(x, y, nodule.diameter_mm / pixel_mm, nodule.diameter_mm, mask))
+    return found
+
+
+def refine_by_intensity(disc: Mask, hu: NDArray[np.int16]) -> Mask:
+    """Fit a disc to what the slice shows: the brighter part of the disc dilated by 5x5.
+
+    The pixels of the dilated disc are split by two-means on their windowed intensity; of the brighter class,
+    the parts that touch the disc are kept. Where all pixels are alike, or nothing is left, the disc stays.
+
+    Args:
+        disc: Shape [H, W], not empty.
+        hu: The slice, shape [H, W], in HU.
+
+    Returns:
+        Shape [H, W], not empty, within the disc dilated by 5x5.
+    """
+    box = _bounding_box(disc, margin=2)
+    disc_in_box = disc[box]
+    near = ndimage.binary_dilation(disc_in_box, _DILATION)
+    intensity = np.clip(hu[box], *WINDOW_HU)
+    threshold = two_means_threshold(intensity[near])
+    if threshold is None:
+        return disc.copy()
+    parts, _ = ndimage.label(near & (intensity > threshold), _EIGHT_NEIGHBOURS)
+    touching = np.unique(parts[disc_in_box])
+    kept = np.isin(parts, touching[touching > 0])
+    if not kept.any():
+        return disc.copy()
+    refined = np.zeros_like(disc)
+    refined[box] = kept
+    return refined
+
+
+def two_means_threshold(values: ArrayLike) -> float | None:
+    """Split numbers into two classes with the least sum of squared distances to their means.
+
+    In one dimension the best two classes are the numbers up to a threshold and those above it, so all splits
+    are tried: the result is exact and needs no random start (it is Otsu's threshold without bins: N. Otsu,
+    "A threshold selection method from gray-level histograms", 1979).
+
+    Args:
+        values: Any shape.
+
+    Returns:
+        Half-way between the two numbers around the split; None when fewer than two numbers differ.
+    """
+    ordered = np.sort(np.asarray(values, np.float64), axis=None)
+    splits = np.flatnonzero(np.diff(ordered)) + 1
+    if splits.size == 0:
+        return None
+    below = np.cumsum(ordered)[splits - 1]
+    above = ordered.sum() - below
+    # The scatter within the classes is least where this sum, that between them, is greatest.
+    between = below**2 / splits + above**2 / (ordered.size - splits)
+    best = splits[np.argmax(between)]
+    return float((ordered[best - 1] + ordered[best]) / 2)
+
+
+def _discs(centre: NDArray[np.float64], radius_mm: float, geometry: Geometry) -> dict[int, Mask]:
+    """Slice index to the pixels of it that lie in a sphere."""
+    steps_mm = geometry.index_to_world(np.eye(3)) - geometry.origin_mm  # a row: one voxel along one axis
+    # The sphere is an ellipsoid among the voxels; this is how far it reaches along each of their axes.
+    reach = radius_mm * np.linalg.norm(np.linalg.inv(steps_mm), axis=0)
+    last = np.asarray(geometry.size) - 1
+    low = np.clip(np.ceil(centre - reach), 0, last).astype(int)
+    high = np.clip(np.floor(centre + reach), 0, last).astype(int)
+    if geometry.contains(centre):
+        nearest = np.clip(np.rint(centre), 0, last).astype(int)
+        low, high = np.minimum(low, nearest), np.maximum(high, nearest)
+    z, y, x = np.mgrid[low[2] : high[2] + 1, low[1] : high[1] + 1, low[0] : high[0] + 1]
+    inside = (((np.stack([x, y, z], axis=-1) - centre) @ steps_mm) ** 2).sum(axis=-1) <= radius_mm**2
+    if geometry.contains(centre):
+        inside[tuple((nearest - low)[::-1])] = True
+    masks = {}
+    for disc, slice_index in zip(inside, range(low[2], high[2] + 1), strict=True):
+        if disc.any():
+            mask = np.zeros((geometry.size[1], geometry.size[0]), bool)
+            mask[low[1] : high[1] + 1, low[0] : high[0] + 1] = disc
+            masks[slice_index] = mask
+    return masks
+
+
+def _bounding_box(mask: Mask, margin: int) -> tuple[slice, slice]:
+    """The rows and columns that a mask touches, and ``margin`` more on each side within the image."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (
+        slice(max(rows[0] - margin, 0), rows[-1] + margin + 1),
+        slice(max(columns[0] - margin, 0), columns[-1] + margin + 1),
+    )

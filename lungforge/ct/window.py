@@ -1,0 +1,57 @@
+"""The grey-value window: Hounsfield units to what models and pictures read, and back."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+WINDOW_HU: Final = (-1000, 400)
+"""Lowest and highest Hounsfield unit that is told apart; values outside are clipped."""
+
+AIR_HU: Final = -1000
+"""Hounsfield units of air: what stands where an image reaches past the edge of its scan."""
+
+
+def hu_to_unit(hu: ArrayLike) -> NDArray[np.float32]:
+    """Map Hounsfield units linearly from the window to [-1, 1], clipped.
+
+    Args:
+        hu: Any shape, in HU.
+
+    Returns:
+        The same shape.
+    """
+    low, high = WINDOW_HU
+    clipped = np.clip(np.asarray(hu, np.float32), low, high)
+    return (clipped - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+
+
+def unit_to_hu(unit: ArrayLike) -> NDArray[np.int16]:
+    """Map [-1, 1] linearly to the window, clipped and rounded to whole Hounsfield units.
+
+    The inverse of :func:`hu_to_unit` for every whole Hounsfield unit within the window.
+
+    Args:
+        unit: Any shape, finite.
+
+    Returns:
+        The same shape, in HU.
+    """
+    low, high = WINDOW_HU
+    clipped = np.clip(np.asarray(unit, np.float64), -1, 1)
+    return np.rint((clipped + 1) * ((high - low) / 2) + low).astype(np.int16)
+
+
+def hu_to_uint8(hu: ArrayLike, window_hu: tuple[int, int] = WINDOW_HU) -> NDArray[np.uint8]:
+    """Map Hounsfield units linearly from a window to grey values 0-255, clipped and rounded.
+
+    Args:
+        hu: Any shape, in HU.
+        window_hu: Lowest and highest Hounsfield unit: black and white.
+
+    Returns:
+        The same shape.
+    """
+    low, high = window_hu
+    clipped = np.clip(np.asarray(hu, np.float32), low, high)
+    return np.rint((clipped - low) * np.float32(255 / (high - low))).astype(np.uint8)
