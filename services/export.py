@@ -11,8 +11,7 @@ from lungforge.ct.classes import NODULE
 from lungforge.ct.window import WINDOW_HU, hu_to_uint8
 from lungforge.errors import InputError
 from lungforge.pictures import png_bytes
-from lungforge.store import Dataset, Kind, join_uri, write_bytes_atomic
-from lungforge.store.rows import rows_from_table
+from lungforge.store import Dataset, Kind, join_uri, rows_from_table, write_bytes_atomic
 from services.progress import progress
 
 
@@ -170,8 +169,8 @@ def _provenance(dataset: Dataset) -> dict[str, Any]:
         "synthetic": dataset.manifest.kind == Kind.SAMPLES,
         "window_hu": list(WINDOW_HU),
         "sources": (
-            "LUNA16 (CC BY 4.0; Setio et al. 2017, doi:10.1016/j.media.2017.06.015) and LIDC-IDRI (CC BY 3.0; "
-            "Armato et al. 2011, doi:10.1118/1.3528204), where the volumes are theirs"
+            "LUNA16 (CC BY 4.0; Setio et al. 2017, doi:10.1016/j.media.2017.06.015) and "
+            "LIDC-IDRI (CC BY 3.0; Armato et al. 2011, doi:10.1118/1.3528204), where the volumes are theirs"
         ),
     }
 

@@ -23,7 +23,8 @@ LOG_INTERVAL_S = 10.0
 class Advance(Protocol):
     """Say that some of the work is done; the note, when given, stands behind the counts."""
 
-    def __call__(self, count: int = 1, *, note: str = "") -> None: ...
+    def __call__(self, count: int = 1, *, note: str = "") -> None:
+        """Count ``count`` more pieces as done."""
 
 
 def say(message: str) -> None:

@@ -17,8 +17,7 @@ from lungforge.pictures import (
     overlay_picture,
     png_bytes,
 )
-from lungforge.store import Dataset, Kind, StoreError, write_bytes_atomic
-from lungforge.store.rows import rows_from_table
+from lungforge.store import Dataset, Kind, StoreError, rows_from_table, write_bytes_atomic
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,8 @@ def test_the_commands_in_the_docs_run(tmp_path: Path, monkeypatch: pytest.Monkey
                 check=False,
                 timeout=600,
             )
-            assert done.returncode == 0, f"{page.name}:\n{block}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+            printed = f"{page.name}:\n{block}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+            assert done.returncode == 0, printed
             ran += 1
     assert ran >= 8
 

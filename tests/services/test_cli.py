@@ -113,6 +113,9 @@ def test_json_is_one_line_on_stdout(tmp_path: Path) -> None:
 
 
 def test_the_overview_does_not_load_the_heavy_libraries() -> None:
-    program = "import sys\nfrom services.cli import main\nmain(['--help'])\nprint([m for m in ('torch', 'ray') if m in sys.modules])"
+    program = (
+        "import sys\nfrom services.cli import main\nmain(['--help'])\n"
+        "print([name for name in ('torch', 'ray') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")

@@ -74,7 +74,8 @@ class _Result:
 def test_a_result_is_lines_for_people_and_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     print_result(_Result(), as_json=False)
     assert capsys.readouterr().out == (
-        "report path  r.html\ncounts\n  body  1\ncommands\n  one two\n  three\ndone         yes\nnothing      none\n"
+        "report path  r.html\ncounts\n  body  1\ncommands\n  one two\n  three\n"
+        "done         yes\nnothing      none\n"
     )
     print_result(_Result(), as_json=True)
     out = capsys.readouterr().out

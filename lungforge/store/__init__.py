@@ -1,0 +1,35 @@
+"""Datasets on a file system or object storage: typed rows and files under one manifest that commits them.
+
+A writer puts parts down one by one, each whole or not at all, and commits them by creating
+``manifest.json`` once. A reader believes the manifest only. See ``writer.py`` for why a job may be
+killed at any moment and run again.
+"""
+
+from lungforge.store.checks import tensor_values
+from lungforge.store.dataset import Dataset
+from lungforge.store.errors import StoreError
+from lungforge.store.manifest import SCHEMA_VERSION, Manifest, Parent, Part
+from lungforge.store.rows import rows_from_table
+from lungforge.store.schemas import Kind, schema_for, table_from_rows, validate_table
+from lungforge.store.uris import join_uri, open_uri, read_bytes, write_bytes_atomic
+from lungforge.store.writer import DatasetWriter
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Dataset",
+    "DatasetWriter",
+    "Kind",
+    "Manifest",
+    "Parent",
+    "Part",
+    "StoreError",
+    "join_uri",
+    "open_uri",
+    "read_bytes",
+    "rows_from_table",
+    "schema_for",
+    "table_from_rows",
+    "tensor_values",
+    "validate_table",
+    "write_bytes_atomic",
+]

@@ -1,0 +1,157 @@
+"""What tests of several folders share: a real S3 server on loopback, and places for datasets."""
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+BUCKET = "lab"
+
+
+class S3Server:
+    """One SeaweedFS process on loopback; its data survive ``kill`` and ``start``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.access_key = secrets.token_hex(8)
+        self.secret_key = secrets.token_hex(16)
+        self.port, *self._other_ports = _free_ports(5)
+        self._process: subprocess.Popen | None = None
+        (folder / "data").mkdir()
+        keys = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identities = {"identities": [{"name": "tests", "credentials": keys, "actions": actions}]}
+        (folder / "s3.json").write_text(json.dumps(identities))
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to reach this server, and to look nowhere else for credentials."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def start(self) -> None:
+        master, volume, filer, admin = self._other_ports
+        command = [
+            Path(sys.executable).with_name("weed"),
+            "mini",
+            f"-dir={self.folder / 'data'}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            f"-s3.port={self.port}",
+            f"-master.port={master}",
+            f"-volume.port={volume}",
+            f"-filer.port={filer}",
+            f"-filer.localSocket={self.folder / 'filer.sock'}",
+            f"-admin.port={admin}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-s3.autoCreateBucket=false",
+            f"-s3.config={self.folder / 's3.json'}",
+            f"-bucket={BUCKET}",
+            "-master.telemetry=false",
+            "-webdav=false",
+            "-admin.ui=false",
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+        deadline = time.monotonic() + 60
+        while not self._healthy():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"SeaweedFS did not start:\n{(self.folder / 'log').read_text()[-3000:]}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End the process as a power cut would."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _healthy(self) -> bool:
+        """The server answers, and the bucket is there (it is made a moment after /healthz turns 200)."""
+        with contextlib.suppress(OSError):
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            try:
+                connection.request("GET", "/healthz")
+                if connection.getresponse().read() is not None and self._bucket_is_there():
+                    return True
+            finally:
+                connection.close()
+        return False
+
+    def _bucket_is_there(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self._other_ports[2], timeout=5)
+        try:
+            connection.request("HEAD", f"/buckets/{BUCKET}/")
+            return connection.getresponse().status == 200
+        finally:
+            connection.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free, as are those 10000 above, which SeaweedFS takes too; below the ephemeral range."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(20_000, 22_700)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for candidate in (port, port + 10_000):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", candidate))
+            if port not in ports:
+                ports.append(port)
+    return ports
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """A running S3Server, whose environment is that of the tests. Whoever kills it starts it again."""
+    server = S3Server(tmp_path_factory.mktemp("seaweedfs"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
+            shutil.rmtree(server.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3_store(s3_server) -> str:
+    """The URI of an S3 bucket that all tests share."""
+    return f"s3://{BUCKET}"
+
+
+@pytest.fixture
+def s3_uri(s3_store) -> str:
+    """A place in the bucket where nothing is yet."""
+    return f"{s3_store}/{secrets.token_hex(8)}"
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
+def store_uri(request, tmp_path) -> str:
+    """A place where nothing is yet: once on the local disk, once on S3."""
+    return str(tmp_path / "dataset") if request.param == "local" else request.getfixturevalue("s3_uri")
