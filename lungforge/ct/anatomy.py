@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from lungforge.ct.body import body_mask
 from lungforge.ct.classes import BODY, LEFT_LUNG, RIGHT_LUNG, TRACHEA
@@ -20,6 +21,9 @@ LUNA_CLASSES = {3: LEFT_LUNG, 4: RIGHT_LUNG, 5: TRACHEA}
 def anatomy_from_luna(mask: ArrayLike, hu: NDArray[np.int16]) -> NDArray[np.uint8]:
     """Make an anatomy map from a LUNA16 lung mask.
 
+    Pieces of the mask that lie wholly outside the body are dropped: masks made by threshold have air pockets of
+    the mattress among their airways.
+
     Args:
         mask: Values of seg-lungs-LUNA16, shape [..., H, W]: 3 left lung, 4 right lung, 5 trachea.
         hu: Hounsfield units of the same voxels.
@@ -35,10 +39,23 @@ def anatomy_from_luna(mask: ArrayLike, hu: NDArray[np.int16]) -> NDArray[np.uint
         raise InputError(
             f"the lung mask has the shape {mask.shape} and its volume {hu.shape}; they must agree"
         )
-    anatomy = np.where(body_mask(hu), np.uint8(BODY), np.uint8(0))
+    body = body_mask(hu)
+    anatomy = np.where(body, np.uint8(BODY), np.uint8(0))
     for value, class_value in LUNA_CLASSES.items():
-        anatomy[mask == value] = class_value
+        anatomy[_touching(mask == value, body)] = class_value
     return anatomy
+
+
+def _touching(wanted: NDArray[np.bool_], body: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pieces of a mask, slice by slice, that have a pixel in the body; bool [..., H, W]."""
+    if not (wanted & ~body).any():
+        return wanted
+    in_slices_only = np.zeros((3,) * wanted.ndim, bool)
+    in_slices_only[(1,) * (wanted.ndim - 2)] = ndimage.generate_binary_structure(2, 1)
+    pieces, count = ndimage.label(wanted, in_slices_only)
+    inside = np.zeros(count + 1, bool)
+    inside[pieces[body]] = True
+    return wanted & inside[pieces]
 
 
 def derive_anatomy(

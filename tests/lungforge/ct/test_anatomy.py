@@ -83,6 +83,19 @@ def test_a_luna_mask_gives_its_classes_and_the_rest_is_body():
     np.testing.assert_array_equal(anatomy[:174] == BODY, (body & ~left & ~right & ~trachea)[:174])
 
 
+def test_pieces_of_a_mask_outside_the_body_are_dropped():
+    hu = np.full((2, 200, 200), -1000, np.int16)
+    hu[:, disc((100, 100), 75.5)] = 40
+    mask = np.zeros(hu.shape, np.uint8)
+    mask[:, disc((100, 100), 7)] = 5
+    mask[1, 190:194, 90:110] = 5  # air in the mattress
+    mask[1, 170:182, 98:102] = 3  # reaches out of the body through its lower edge: kept whole
+    anatomy = anatomy_from_luna(mask, hu)
+    assert (anatomy[1, 190:194, 90:110] == BACKGROUND).all()
+    assert (anatomy[:, disc((100, 100), 7)] == TRACHEA).all()
+    assert (anatomy[1, 170:182, 98:102] == LEFT_LUNG).all()
+
+
 def test_a_luna_mask_of_another_shape_is_refused():
     with pytest.raises(InputError, match=r"the lung mask has the shape \(4, 4\) and its volume \(4, 5\)"):
         anatomy_from_luna(np.zeros((4, 4)), np.zeros((4, 5), np.int16))
