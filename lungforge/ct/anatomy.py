@@ -21,8 +21,8 @@ LUNA_CLASSES = {3: LEFT_LUNG, 4: RIGHT_LUNG, 5: TRACHEA}
 def anatomy_from_luna(mask: ArrayLike, hu: NDArray[np.int16]) -> NDArray[np.uint8]:
     """Make an anatomy map from a LUNA16 lung mask.
 
-    Pieces of the mask that lie wholly outside the body are dropped: masks made by threshold have air pockets of
-    the mattress among their airways.
+    Pieces of the mask that lie wholly outside the body are dropped: masks made by threshold have air
+    pockets of the mattress among their airways.
 
     Args:
         mask: Values of seg-lungs-LUNA16, shape [..., H, W]: 3 left lung, 4 right lung, 5 trachea.
