@@ -11,7 +11,7 @@ from lungforge import __version__
 from lungforge.errors import InputError
 from services.commands import COMMANDS, execute, overview, print_result
 from services.progress import say
-from services.runtime import own_token
+from services.runtime import private_ray
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A cluster's scheduler ends a job by SIGTERM; it is to leave as after Ctrl-C, closing what is open.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with own_token():
+        with private_ray():
             result = execute(name, rest)
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else EXIT_USAGE

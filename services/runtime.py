@@ -4,19 +4,21 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def own_token() -> Iterator[None]:
-    """Have a cluster that is started in this block ask for a token that only this process knows.
+def private_ray() -> Iterator[None]:
+    """Have a cluster that is started in this block to itself: on loopback, behind a token of its own.
 
-    Ray reads its authentication mode when it is imported, so the block begins before that; where Ray is
-    loaded already, or the user has set up tokens or a cluster, nothing is changed. The token is in a file
-    that only this user can read, in a folder that goes with the block.
+    Ray reads these settings when it is imported, so the block begins before that; where Ray is loaded
+    already, or the user has set up tokens or a cluster, nothing is changed. The token is in a file that
+    only this user can read, in a folder that goes with the block.
     """
     if "ray" in sys.modules or os.environ.get("RAY_AUTH_MODE") or os.environ.get("RAY_ADDRESS"):
         yield
@@ -25,12 +27,18 @@ def own_token() -> Iterator[None]:
         path = Path(folder) / "ray-token"
         path.touch(mode=0o600)
         path.write_text(secrets.token_hex(32))
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+        ours = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(path),
+            # Ray's switch for "one machine only", whatever the system: its servers then bind to loopback.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        }
+        os.environ |= ours
         try:
             yield
         finally:
-            del os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"]
+            for name in ours:
+                del os.environ[name]
 
 
 @contextlib.contextmanager
@@ -38,17 +46,18 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
     """Be connected to Ray inside the block.
 
     With RAY_ADDRESS set (as inside ``ray job submit``) the job joins that cluster. Otherwise a cluster is
-    started on this machine, bound to loopback, without a dashboard, and ended with the block. A session
-    that is there already is used and left alone.
+    started on this machine, without a dashboard, and ended with the block. A session that is there
+    already is used and left alone.
 
     Args:
         workers: How many tasks a cluster of our own must hold at a time, if it has fewer cores.
     """
-    import ray  # late: see own_token
+    import ray  # late: see private_ray
 
     if ray.is_initialized():
         yield
         return
+    before = signal.getsignal(signal.SIGTERM)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(address="auto", logging_level=logging.WARNING)
     else:
@@ -58,8 +67,10 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
             num_cpus=max(workers or 1, os.cpu_count() or 1),
             include_dashboard=False,
             logging_level=logging.WARNING,
-            _node_ip_address="127.0.0.1",
         )
+    if threading.current_thread() is threading.main_thread():
+        # Ray takes SIGTERM to end the process at once; a job is to close what it has open.
+        signal.signal(signal.SIGTERM, before)
     try:
         yield
     finally:
