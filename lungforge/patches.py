@@ -1,0 +1,53 @@
+"""Patches at native resolution: small lesions keep their pixels, and small machines can train on them."""
+
+import dataclasses
+
+import numpy as np
+
+from lungforge.ct.classes import BACKGROUND
+from lungforge.errors import InputError
+from lungforge.rows import SliceRow
+
+
+def cut_patch(row: SliceRow, size: int, generator: np.random.Generator) -> SliceRow:
+    """Cut a square from a slice.
+
+    Where there are nodules, one of them is anywhere in the patch, its centre as far from the edge as its
+    radius where that fits; where there are none, the patch is around a random pixel of the patient.
+
+    Args:
+        row: The slice.
+        size: Side of the patch, in px.
+        generator: Decides which nodule and where.
+
+    Returns:
+        The same slice, cut: ``nodules`` are those whose centre is in the patch, in its pixels.
+
+    Raises:
+        InputError: The slice is smaller than the patch.
+    """
+    height, width = row.image.shape
+    if size > min(height, width):
+        raise InputError(f"patch is {size} px and the images are {height} x {width}; give a smaller patch")
+    if row.nodules:
+        nodule = row.nodules[generator.integers(len(row.nodules))]
+        margin = min(nodule["diameter_px"] / 2, (size - 1) / 2)
+        offset = generator.uniform(margin, size - 1 - margin, size=2)
+        corner = np.array([nodule["y"], nodule["x"]]) - offset
+    else:
+        patient = np.argwhere(row.label != BACKGROUND)
+        centre = patient[generator.integers(len(patient))] if len(patient) else np.array([height, width]) / 2
+        corner = centre - size / 2
+    top, left = np.clip(np.rint(corner).astype(int), 0, [height - size, width - size]).tolist()
+    moved = [{**nodule, "x": nodule["x"] - left, "y": nodule["y"] - top} for nodule in row.nodules]
+    inside = (-0.5, size - 0.5)
+    return dataclasses.replace(
+        row,
+        image=row.image[top : top + size, left : left + size],
+        label=row.label[top : top + size, left : left + size],
+        nodules=tuple(
+            nodule
+            for nodule in moved
+            if inside[0] <= nodule["x"] <= inside[1] and inside[0] <= nodule["y"] <= inside[1]
+        ),
+    )

@@ -1,0 +1,53 @@
+"""The exponential moving average of the weights, with a warm-up."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class MovingAverage:
+    """Average of a module's weights over the steps of training.
+
+    The decay of update n is ``min(decay, (1 + n) / (10 + n))``: early averages follow the weights closely.
+    With a constant 0.9999, the average of the first thousands of steps is mostly the random start, and
+    draws noise.
+
+    Attributes:
+        decay: The decay that is reached in the end.
+        updates: How many updates were made.
+        weights: The averages by state dict key, float32.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.9999) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.weights: dict[str, Tensor] = {
+            key: value.detach().clone().float() for key, value in module.state_dict().items()
+        }
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Take in the weights after a step of the optimiser."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        current = [value.detach().float() for value in module.state_dict().values()]
+        torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)
+
+    def copy_to(self, module: nn.Module) -> None:
+        """Give a module the averaged weights."""
+        module.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages and the number of updates, all as tensors."""
+        return {**self.weights, "updates": torch.tensor(self.updates)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what ``state_dict`` gave, on the devices where the averages are now."""
+        if set(state) != {*self.weights, "updates"}:
+            raise KeyError(
+                f"the moving average has other keys: {sorted(set(state) ^ {*self.weights, 'updates'})[:3]}"
+            )
+        self.updates = int(state["updates"])
+        for key, value in self.weights.items():
+            value.copy_(state[key])

@@ -1,0 +1,149 @@
+"""Checkpoints on the store: all that the next step depends on, so that a killed run loses little.
+
+A checkpoint is a folder of safetensors files and a ``checkpoint.json``, written last, that names them with
+their sha256: without it, the folder is none.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from lungforge.sdm.checkpoint import to_safetensors
+from lungforge.store import StoreError, join_uri, open_uri, read_bytes, write_bytes_atomic
+from services.progress import say
+
+_COMMIT = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state after some steps.
+
+    Attributes:
+        steps: Steps done; the position in the data follows from it.
+        state: Groups of named tensors, as the learner gives them.
+        history: The metrics of every step so far, float64 [steps, metrics].
+    """
+
+    steps: int
+    state: dict[str, dict[str, Tensor]]
+    history: Tensor
+
+
+class CheckpointStore:
+    """The checkpoints of one run. As a context, it leaves once the last one is written.
+
+    Args:
+        uri: Folder of the run's dataset; checkpoints are in ``checkpoints`` below it.
+        work: The digest of what the run does: a checkpoint of other work is never taken up.
+        keep: Newest checkpoints to keep.
+    """
+
+    def __init__(self, uri: str, work: str, keep: int) -> None:
+        # Runs that differ never touch one another's checkpoints.
+        self.uri = join_uri(uri, "checkpoints", work[:12])
+        self.keep = keep
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint; returns once its content is copied, and writes while training goes on.
+
+        Raises:
+            StoreError: The one before could not be written.
+        """
+        self.wait()
+        groups = {**checkpoint.state, "history": {"history": checkpoint.history}}
+        files = {f"{name}.safetensors": to_safetensors(tensors) for name, tensors in groups.items()}
+        self._pending = self._writer.submit(self._write, checkpoint.steps, files)
+
+    def wait(self) -> None:
+        """Return once the last checkpoint is written; raises what hindered it."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def newest(self) -> Checkpoint | None:
+        """The newest sound checkpoint; a damaged one is passed over for the one before, and told."""
+        for steps in reversed(self._committed()):
+            try:
+                return self.load(steps)
+            except StoreError as error:
+                say(f"{error}; going back to the checkpoint before")
+        return None
+
+    def load(self, steps: int, groups: Sequence[str] | None = None) -> Checkpoint:
+        """Read the checkpoint after some steps.
+
+        Args:
+            steps: Which one.
+            groups: Only these groups of tensors; all when None.
+
+        Raises:
+            StoreError: A file is missing or altered.
+        """
+        folder = self._folder(steps)
+        files: dict[str, str] = json.loads(read_bytes(join_uri(folder, _COMMIT)))["files"]
+        state = {}
+        for file, sha256 in files.items():
+            name = file.removesuffix(".safetensors")
+            if groups is not None and name not in (*groups, "history"):
+                continue
+            data = read_bytes(join_uri(folder, file))
+            if hashlib.sha256(data).hexdigest() != sha256:
+                raise StoreError(f"{join_uri(folder, file)}: altered since it was written")
+            state[name] = load(data)
+        history = state.pop("history")["history"]
+        return Checkpoint(steps, state, history)
+
+    def _write(self, steps: int, files: dict[str, bytes]) -> None:
+        folder = self._folder(steps)
+        # A folder without its last file, or a damaged one that was passed over, is written anew.
+        self._remove(steps)
+        for name, data in files.items():
+            write_bytes_atomic(join_uri(folder, name), data)
+        document = {
+            "steps": steps,
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        }
+        write_bytes_atomic(join_uri(folder, _COMMIT), json.dumps(document, sort_keys=True, indent=1).encode())
+        for old in self._committed()[: -self.keep]:
+            self._remove(old)
+
+    def _committed(self) -> list[int]:
+        """Steps of the checkpoints that are whole, ascending."""
+        fs, path = open_uri(self.uri)
+        found = fs.glob(f"{path}/step-*/{_COMMIT}")
+        return sorted(int(name.split("/")[-2].removeprefix("step-")) for name in found)
+
+    def _remove(self, steps: int) -> None:
+        """Take a checkpoint away, its last file first: half of one is never taken for a whole."""
+        fs, path = open_uri(self._folder(steps))
+        if fs.exists(f"{path}/{_COMMIT}"):
+            fs.rm_file(f"{path}/{_COMMIT}")
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+
+    def _folder(self, steps: int) -> str:
+        return join_uri(self.uri, f"step-{steps:08d}")
+
+
+def history_tensor(history: Sequence[Sequence[float]], columns: int) -> Tensor:
+    """The metrics of the steps as float64 [steps, columns]."""
+    return torch.tensor(history, dtype=torch.float64).reshape(-1, columns)

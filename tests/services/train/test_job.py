@@ -1,0 +1,171 @@
+"""Training under Ray: any number of workers, and any of them killed at any time."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from lungforge.errors import InputError
+from lungforge.store import Dataset, DatasetWriter, Kind, StoreError
+from services.train import loop
+from services.train.config import TrainConfig, tiny
+from services.train.job import TrainResult, run
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local", "one_thread")]
+
+
+def _config(slices: str, out: Path, **changes) -> TrainConfig:
+    small = dataclasses.replace(
+        tiny(slices, str(out)),
+        channel_multipliers=(1,),
+        attention_sizes=(),
+        batch=4,
+        steps=40,
+        checkpoint_every=4,
+    )
+    return dataclasses.replace(small, **changes)
+
+
+@pytest.fixture(scope="module")
+def unbroken(slices: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that one process trained, without Ray."""
+    import torch
+
+    from lungforge.config import identity
+    from services.train.job import plan
+
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("job") / "unbroken"
+    config = _config(slices, out)
+    data = Dataset.open(slices)
+    writer = DatasetWriter(
+        uri=str(out), kind=Kind.MODEL, config=identity(config), seed=0, parents=(data.parent(),)
+    )
+    loop.train(plan(config, data, writer), lambda done, metrics: None)
+    return out
+
+
+def _losses(uri: Path) -> np.ndarray:
+    return np.array(json.loads(Dataset.open(str(uri)).read_file("history.json"))["loss"])
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes below one, by Linux's own tables."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for parent in found:
+        found += [child for child, other in parents.items() if other == parent]
+    return found[1:]
+
+
+def _kill_when(path: Path, pattern: str, victims: Callable[[], list[int]]) -> threading.Thread:
+    """In a thread: as soon as there is a file of this pattern, kill -9 the processes."""
+
+    def wait_and_kill() -> None:
+        gone = threading.Event()
+        while not list(path.glob(pattern)):
+            gone.wait(0.005)
+        for pid in victims():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=wait_and_kill, daemon=True)
+    thread.start()
+    return thread
+
+
+def _second_worker() -> list[int]:
+    """The younger of the train workers that this process has."""
+    workers = []
+    for pid in _descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            if b"RayTrainWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                workers.append(pid)
+    return [max(workers)]
+
+
+def test_two_workers_one_of_them_killed_agree_with_one(slices: str, tmp_path: Path, unbroken: Path) -> None:
+    out = tmp_path / "model"
+    killer = _kill_when(out, "checkpoints/*/step-00000008/checkpoint.json", _second_worker)
+    result = run(_config(slices, out, workers=2))
+    killer.join(timeout=1)
+    assert not killer.is_alive()
+    assert result == TrainResult(model=str(out), steps=40, rows=20, series=5, size=16)
+    losses, alone = _losses(out), _losses(unbroken)
+    assert len(losses) == 40
+    assert np.abs(losses[:20] - alone[:20]).max() <= 1e-5
+    assert np.abs(losses - alone).max() <= 1e-3
+
+
+def test_the_whole_job_killed_and_run_again_equals_unbroken(
+    slices: str, tmp_path: Path, unbroken: Path
+) -> None:
+    out = tmp_path / "model"
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    config = _config(slices, out)
+    options = [
+        *("--data", slices, "--out", str(out), "--preset", "tiny", "--channel-multipliers", "1"),
+        *("--batch", "4", "--steps", "40", "--checkpoint-every", "4", "--attention-sizes"),
+    ]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+    }
+    job = subprocess.Popen(
+        [sys.executable, "-m", "services", "train", *options],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+    killer = _kill_when(out, "checkpoints/*/step-00000012", lambda: [job.pid, *_descendants(job.pid)])
+    _, errors = job.communicate(timeout=120)
+    killer.join(timeout=10)
+    assert job.returncode == -signal.SIGKILL, errors
+    assert not (out / "manifest.json").exists()
+    run(config)
+    assert (out / "manifest.json").read_bytes() == (unbroken / "manifest.json").read_bytes()
+
+
+def test_a_finished_run_writes_nothing(slices: str, unbroken: Path) -> None:
+    def content() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in unbroken.rglob("*")}
+
+    before = content()
+    assert run(_config(slices, unbroken)).steps == 40
+    assert content() == before
+    with pytest.raises(StoreError, match=r"differs in .*seed.*choose another --out"):
+        run(_config(slices, unbroken, seed=1))
+
+
+def test_a_damaged_slice_stops_every_worker(slices: str, tmp_path: Path) -> None:
+    shutil.copytree(slices, tmp_path / "slices")
+    dataset = Dataset.open(str(tmp_path / "slices"))
+    path = tmp_path / "slices" / dataset.manifest.parts[2].path
+    # A pixel that a single worker reads; the small columns, which all is planned from, are as they were.
+    data = bytearray(path.read_bytes())
+    column = pq.read_metadata(path).row_group(0).column(5)
+    assert column.path_in_schema.startswith("image")
+    data[column.data_page_offset + column.total_compressed_size - 20] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=f"{path.name}: altered since it was written"):
+        run(_config(str(tmp_path / "slices"), tmp_path / "model", workers=2))
