@@ -4,18 +4,15 @@ The pictures of a dataset need not fit in memory; the index (which series, which
 part) does: about 30 bytes a row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lungforge.errors import InputError
-from lungforge.store import Dataset, Kind, Part, StoreError, join_uri, open_uri, tensor_values, validate_table
-from lungforge.store.errors import explained
+from lungforge.store import Dataset, Part, tensor_values
 
 #: Footers that are read at a time: on object storage each is a round trip.
 _READERS = 8
@@ -49,7 +46,7 @@ class RowIndex:
     """Where the wanted rows of a slices dataset are, in the order of its manifest.
 
     Attributes:
-        uri: The dataset.
+        dataset: Where they are.
         parts: Its parts that hold wanted rows.
         series_uids: The scans of the wanted rows, sorted.
         size: Height and width of the images, in px.
@@ -60,7 +57,7 @@ class RowIndex:
         slice_index: Which slice of the volume, int32 [N].
     """
 
-    uri: str
+    dataset: Dataset
     parts: tuple[Part, ...]
     series_uids: tuple[str, ...]
     size: tuple[int, int]
@@ -98,7 +95,7 @@ class RowIndex:
         places = np.stack([self.part[wanted], self.group[wanted]], axis=1)
         for part, group in np.unique(places, axis=0):
             here = wanted[(places == (part, group)).all(axis=1)]
-            table = _read_group(self.uri, self.parts[part], int(group)).take(pa.array(self.row[here]))
+            table = self.dataset.read_group(self.parts[part], int(group)).take(pa.array(self.row[here]))
             found.update(zip(here.tolist(), _rows_of(table), strict=True))
         return [found[number] for number in wanted.tolist()]
 
@@ -116,7 +113,7 @@ def index_rows(dataset: Dataset, subsets: Sequence[int] | None = None) -> RowInd
     """
     parts = dataset.manifest.parts
     with ThreadPoolExecutor(_READERS) as pool:
-        scans = list(pool.map(lambda part: _scan_part(dataset.uri, part), parts))
+        scans = list(pool.map(lambda part: _scan_part(dataset, part), parts))
     present: set[int] = set()
     columns: dict[str, list[np.ndarray]] = {name: [] for name in ("part", "group", "row", "slice_index")}
     series: list[str] = []
@@ -145,7 +142,7 @@ def index_rows(dataset: Dataset, subsets: Sequence[int] | None = None) -> RowInd
         )
     uids, numbers = np.unique(np.array(series), return_inverse=True)
     return RowIndex(
-        uri=dataset.uri,
+        dataset=dataset,
         parts=tuple(kept),
         series_uids=tuple(uids.tolist()),
         size=sizes.pop(),
@@ -166,55 +163,18 @@ class _PartScan:
     size: tuple[int, int]
 
 
-def _scan_part(uri: str, part: Part) -> _PartScan:
-    with _open_part(uri, part) as file:
+def _scan_part(dataset: Dataset, part: Part) -> _PartScan:
+    with dataset.open_part(part) as (file, size):
         lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         table = file.read(columns=["series_uid", "subset", "slice_index"])
-        height, width = file.schema_arrow.field("image").type.shape
     return _PartScan(
         group=np.repeat(np.arange(len(lengths)), lengths),
         row=np.concatenate([np.arange(length) for length in lengths] or [np.zeros(0, dtype=int)]),
         subset=table.column("subset").to_numpy(),
         slice_index=table.column("slice_index").to_numpy(),
         series_uid=table.column("series_uid").to_pylist(),
-        size=(height, width),
+        size=size,
     )
-
-
-def _read_group(uri: str, part: Part, group: int) -> pa.Table:
-    with _open_part(uri, part) as file:
-        table = file.read_row_group(group)
-        validate_table(Kind.SLICES, table)
-        return table
-
-
-@contextmanager
-def _open_part(uri: str, part: Part) -> Iterator[pq.ParquetFile]:
-    """A part as a Parquet file; what is wrong with it is told with its name."""
-    place = join_uri(uri, part.path)
-    fs, path = open_uri(place)
-    with explained(place):
-        try:
-            with (
-                fs.open(path, "rb") as source,
-                pq.ParquetFile(source, page_checksum_verification=True) as file,
-            ):
-                if file.metadata.num_rows != part.rows:
-                    raise InputError(f"{file.metadata.num_rows} rows instead of {part.rows}")
-                yield file
-        except FileNotFoundError as error:
-            raise StoreError(
-                f"{place}: missing; make the dataset again with `lungforge preprocess`"
-            ) from error
-        except (InputError, pa.ArrowException, OSError) as error:
-            # Arrow's own is a bare OSError; those of file systems are subclasses of it, or numbered.
-            if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
-                raise
-            reason = " ".join(str(error).split())
-            raise StoreError(
-                f"{place}: altered since it was written ({reason}); "
-                "make the dataset again with `lungforge preprocess`"
-            ) from error
 
 
 def _rows_of(table: pa.Table) -> list[SliceRow]:

@@ -55,7 +55,7 @@ def progress(title: str, total: int, *, done: int = 0, unit: str = "") -> Iterat
             task = bar.add_task(title, total=total, completed=done, note="")
 
             def advance_bar(count: int = 1, *, note: str = "") -> None:
-                bar.update(task, advance=count, **({"note": note} if note else {}))
+                bar.update(task, advance=count, note=note)
 
             yield advance_bar
         return

@@ -4,14 +4,10 @@ They stand in for LUNA16 in the demo, in tests and in benchmarks, traps included
 matrix -1 0 0 0 -1 0 0 0 1, some a padding cylinder, some no nodule, and some no lung mask.
 """
 
-import csv
 import hashlib
-import io
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -20,6 +16,7 @@ from lungforge.ct.classes import LEFT_LUNG, RIGHT_LUNG, TRACHEA
 from lungforge.ct.geometry import IDENTITY, Geometry
 from lungforge.ct.nodules import Annotation, Candidate
 from lungforge.ct.phantom_chest import CHEST_HEIGHT_MM, Chest, draw_slice
+from lungforge.ct.phantom_files import write_csv, write_metaimage
 from lungforge.ct.phantom_trees import Grid, Tube, draw_sphere, draw_tube, grow_vessels
 from lungforge.ct.volume import Volume
 
@@ -154,45 +151,10 @@ def write_phantoms(
         (nodule.series_uid, nodule.x_mm, nodule.y_mm, nodule.z_mm, nodule.diameter_mm)
         for nodule in annotations
     ]
-    _write_csv(f"{out}/annotations.csv", ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"), rows)
+    write_csv(f"{out}/annotations.csv", ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"), rows)
     places = [(place.series_uid, place.x_mm, place.y_mm, place.z_mm, place.label) for place in candidates]
-    _write_csv(f"{out}/candidates_V2.csv", ("seriesuid", "coordX", "coordY", "coordZ", "class"), places)
+    write_csv(f"{out}/candidates_V2.csv", ("seriesuid", "coordX", "coordY", "coordZ", "class"), places)
     return annotations
-
-
-def write_metaimage(
-    uri: str, voxels: NDArray[np.generic], geometry: Geometry, compressed: bool = False
-) -> None:
-    """Write a MetaImage: the header, and the voxels beside it in a ``.raw`` or ``.zraw``.
-
-    Args:
-        uri: The header, ending in ``.mhd``; a local path or any URI that fsspec opens.
-        voxels: int16 or uint8, shape [Z, H, W].
-        geometry: Where they lie.
-        compressed: Compress the voxels (zlib).
-    """
-    pixels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).tobytes()
-    name = uri.rpartition("/")[2].removesuffix(".mhd") + (".zraw" if compressed else ".raw")
-    if compressed:
-        pixels = zlib.compress(pixels, 1)
-    header = [
-        "ObjectType = Image",
-        "NDims = 3",
-        "BinaryData = True",
-        "BinaryDataByteOrderMSB = False",
-        f"CompressedData = {compressed}",
-        *([f"CompressedDataSize = {len(pixels)}"] if compressed else []),
-        f"TransformMatrix = {_words(np.transpose(geometry.direction).ravel())}",
-        f"Offset = {_words(geometry.origin_mm)}",
-        "CenterOfRotation = 0 0 0",
-        "AnatomicalOrientation = RAI",
-        f"ElementSpacing = {_words(geometry.spacing_mm)}",
-        f"DimSize = {_words(geometry.size)}",
-        f"ElementType = {'MET_UCHAR' if voxels.dtype.itemsize == 1 else 'MET_SHORT'}",
-        f"ElementDataFile = {name}",
-    ]
-    _write(uri, ("\n".join(header) + "\n").encode())
-    _write(uri.rpartition("/")[0] + "/" + name, pixels)
 
 
 def _draw_chest(chest: Chest, grid: Grid) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
@@ -318,20 +280,3 @@ def _annotation(uid: str, centre: NDArray[np.float64], diameter: float) -> Annot
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
     x, y, z = (float(value) for value in values)
     return x, y, z
-
-
-def _words(values: object) -> str:
-    return " ".join(f"{value:.17g}" for value in np.asarray(values).tolist())
-
-
-def _write_csv(uri: str, names: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(rows)
-    _write(uri, text.getvalue().encode())
-
-
-def _write(uri: str, data: bytes) -> None:
-    with fsspec.open(uri, "wb", auto_mkdir=True) as file:
-        file.write(data)

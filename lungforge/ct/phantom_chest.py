@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lungforge.ct.classes import BODY, LEFT_LUNG, RIGHT_LUNG, TRACHEA
+from lungforge.ct.phantom_shapes import Array, ellipse, rounded, superellipse
 
 CHEST_HEIGHT_MM = 300.0
 """Length of the whole chest, from the liver to the neck."""
@@ -24,8 +25,6 @@ TABLE_SHELL, TABLE_FOAM = -320, -920
 _CARINA, _APEX, _RIB_STEP = 188.0, 284.0, 27.0
 # The body is a superellipse of this power, the rib cage one of the second: real ones are a little square.
 _BODY_POWER, _CAGE_POWER = 2.5, 2.2
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Chest:
         narrowing = math.sqrt(max(1e-4, 1 - height**2.8)) * (1 - 0.05 * max(0.0, (90 - zeta) / 90) ** 2)
         width, depth = self.cage_width * narrowing, self.cage_depth * narrowing**0.85
         shift = 0.12 * self.cage_depth * height**2
-        return _superellipse(u, np.subtract(v, shift), width, depth, _CAGE_POWER)
+        return superellipse(u, np.subtract(v, shift), width, depth, _CAGE_POWER)
 
     def lungs(self, u: ArrayLike, v: ArrayLike, zeta: float) -> tuple[Array, Array, Array]:
         """Distances that make the lungs: left and right of the mediastinum, and the wall with the diaphragm.
@@ -98,9 +97,9 @@ class Chest:
         left, right = half - u, half + u
         heart = self.heart_surface(u, v, zeta)
         aorta = 16 - np.hypot(u - self._aorta[0], v - self._aorta[1]) if zeta < 215 else np.float32(-1e3)
-        left = _rounded(_rounded(left, 4 - heart, 12), aorta, 4)
-        right = _rounded(right, 4 - heart, 12)
-        return left, right, _rounded(self.cage(u, v, zeta) + 1.5, self.diaphragm(u, v, zeta), 8)
+        left = rounded(rounded(left, 4 - heart, 12), aorta, 4)
+        right = rounded(right, 4 - heart, 12)
+        return left, right, rounded(self.cage(u, v, zeta) + 1.5, self.diaphragm(u, v, zeta), 8)
 
     def diaphragm(self, u: ArrayLike, v: ArrayLike, zeta: float) -> Array:
         """Distance to the diaphragm, a dome on each side, the right one higher; negative above it."""
@@ -116,7 +115,7 @@ class Chest:
         cosine, sine = math.cos(math.radians(38)), math.sin(math.radians(38))
         long, short = u * cosine - v * sine, u * sine + v * cosine
         along = (zeta - 108) / (58 * self.heart)
-        return _ellipse(long, short, 62 * self.heart, 47 * self.heart, along)
+        return ellipse(long, short, 62 * self.heart, 47 * self.heart, along)
 
     @property
     def _aorta(self) -> tuple[float, float]:
@@ -159,7 +158,7 @@ def draw_slice(chest: Chest, u: Array, v: Array, zeta: float) -> tuple[Array, ND
     _draw_table(canvas, chest)
     # The shoulders narrow towards the neck.
     neck = max(0.0, (zeta - 190) / 110) ** 2
-    body = _superellipse(
+    body = superellipse(
         u, v, chest.half_width * (1 - 0.1 * neck), chest.half_depth * (1 - 0.12 * neck), _BODY_POWER
     )
     cage = chest.cage(u, v, zeta)
@@ -184,7 +183,7 @@ def draw_slice(chest: Chest, u: Array, v: Array, zeta: float) -> tuple[Array, ND
     np.copyto(hu, np.where(u > 0, BLOOD, LIVER), where=inside & (chest.diaphragm(u, v, zeta) > -3))
     _draw_spine(canvas, chest, zeta)
     for surface, lung in ((left, LEFT_LUNG), (right, RIGHT_LUNG)):
-        inner = _rounded(surface, outside, 10) < 0
+        inner = rounded(surface, outside, 10) < 0
         # Blood gathers at the back of a patient who lies on it.
         np.copyto(hu, -872 + 0.45 * v, where=inner)
         fissure = np.abs(zeta - 128 - 1.15 * v + 0.12 * u) < 1.1
@@ -299,20 +298,3 @@ def _draw_mediastinum(canvas: _Canvas, chest: Chest, zeta: float) -> None:
         reach = 1 - ((zeta - hilum_zeta) / 30) ** 2
         if reach > 0:
             canvas.ellipse(0.8 * hilum_u, hilum_v, 19 * math.sqrt(reach), 15 * math.sqrt(reach), BLOOD)
-
-
-def _superellipse(u: ArrayLike, v: ArrayLike, across: float, along: float, power: float) -> Array:
-    # To first order in the distance: saves the root at every pixel.
-    sum_of_powers = (np.abs(u) / across) ** power + (np.abs(v) / along) ** power
-    return ((sum_of_powers - 1) * (min(across, along) / power)).astype(np.float32)
-
-
-def _ellipse(u: Array, v: Array, across: float, along: float, third: float) -> Array:
-    radius = np.sqrt((u / across) ** 2 + (v / along) ** 2 + third**2)
-    return ((radius - 1) * min(across, along)).astype(np.float32)
-
-
-def _rounded(first: ArrayLike, second: ArrayLike, radius: float) -> Array:
-    """The larger of two distances, the edge between the two surfaces rounded."""
-    overlap = np.maximum(radius - np.abs(np.subtract(first, second)), 0)
-    return (np.maximum(first, second) + overlap**2 / (4 * radius)).astype(np.float32)

@@ -76,7 +76,7 @@ class Dataset:
         Raises:
             StoreError: The part is missing, altered, or holds a wrong value.
         """
-        with self._open_part(part) as (file, shape):
+        with self.open_part(part) as (file, shape):
             table = file.read(columns=_known(columns, file))
             validate_values(table, shape)
             return table
@@ -94,11 +94,26 @@ class Dataset:
         Raises:
             StoreError: The part is missing, altered, or holds a wrong value.
         """
-        with self._open_part(part) as (file, shape):
+        with self.open_part(part) as (file, shape):
             for batch in file.iter_batches(batch_size=batch_rows, columns=_known(columns, file)):
                 table = pa.Table.from_batches([batch])
                 validate_values(table, shape)
                 yield table
+
+    def read_group(self, part: Part, group: int) -> pa.Table:
+        """One row group of a part: the least that can be read of it.
+
+        Args:
+            part: One of ``parts``.
+            group: Number of the row group, from 0.
+
+        Raises:
+            StoreError: The part is missing, altered, or holds a wrong value.
+        """
+        with self.open_part(part) as (file, shape):
+            table = file.read_row_group(group)
+            validate_values(table, shape)
+            return table
 
     def read_file(self, name: str) -> bytes:
         """The content of a file that the manifest lists, its sha256 checked.
@@ -137,8 +152,12 @@ class Dataset:
         return data
 
     @contextmanager
-    def _open_part(self, part: Part) -> Iterator[tuple[pq.ParquetFile, tuple[int, int]]]:
-        """The part as a Parquet file, and height and width of its images; every way to fail explained."""
+    def open_part(self, part: Part) -> Iterator[tuple[pq.ParquetFile, tuple[int, int]]]:
+        """A part as a Parquet file, and height and width of its images, for readers with needs of their own.
+
+        Raises:
+            StoreError: The part is missing or altered; also when that shows inside the block.
+        """
         uri = join_uri(self.uri, part.path)
         fs, path = open_uri(uri)
         with explained(uri):

@@ -61,13 +61,13 @@ def check_model(model: Dataset, index: RowIndex) -> int | None:
     height, width = index.size
     if patch is None and (height, width) != (shape.image_size, shape.image_size):
         raise InputError(
-            f"the model {model.uri} draws {shape.image_size} x {shape.image_size} px and {index.uri} holds "
-            f"{height} x {width}; make slices with `lungforge preprocess --size {shape.image_size}`"
+            f"the model {model.uri} draws {shape.image_size} x {shape.image_size} px and "
+            f"{index.dataset.uri} holds {height} x {width}; make slices with `lungforge preprocess --size {shape.image_size}`"
         )
     if patch is not None and patch > min(height, width):
         raise InputError(
-            f"the model {model.uri} draws patches of {patch} px and {index.uri} holds {height} x {width}; "
-            "make larger slices with `lungforge preprocess --size N`"
+            f"the model {model.uri} draws patches of {patch} px and {index.dataset.uri} holds "
+            f"{height} x {width}; make larger slices with `lungforge preprocess --size N`"
         )
     return patch
 

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lungforge import rows as rows_module
 from lungforge.epochs import WINDOW_ROWS, RowStream, shuffle_epoch
 from lungforge.rows import RowIndex, index_rows
 from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
@@ -109,8 +108,8 @@ def test_a_batch_may_be_larger_than_the_epoch(tmp_path) -> None:
 
 def test_row_groups_are_read_about_once_an_epoch(index: RowIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = []
-    read_group = rows_module._read_group
-    monkeypatch.setattr(rows_module, "_read_group", lambda *place: reads.append(place) or read_group(*place))
+    read_group = Dataset.read_group
+    monkeypatch.setattr(Dataset, "read_group", lambda *place: reads.append(place) or read_group(*place))
     _seen(index, workers=1, batch=4, steps=range(50))
     # Six row groups (150 rows are two), and three cuts between the four lanes.
     assert 6 <= len(reads) <= 9
