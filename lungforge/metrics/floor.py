@@ -1,0 +1,96 @@
+"""How far apart two halves of the real images are: the distance that a perfect generator would show.
+
+A Fréchet distance of few images is far above zero even between real and real, and it falls as their number
+grows. So no distance is read without this floor at the same number of images.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class FloorComparison:
+    """Synthetic against real, and real against real, at the same number of images.
+
+    Attributes:
+        images: Images on each side of every distance here.
+        repeats: How many random halves.
+        real_mean: Mean distance between two halves of the real images, no scan in both.
+        real_spread: Its standard deviation over the halves.
+        synthetic_mean: Mean distance of as many synthetic images to one of those halves.
+        synthetic_spread: Its standard deviation.
+    """
+
+    images: int
+    repeats: int
+    real_mean: float
+    real_spread: float
+    synthetic_mean: float
+    synthetic_spread: float
+
+
+def halves_by_group(groups: Sequence[str], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of two halves of about equal size in which no group (scan) has images in both.
+
+    Groups go one by one, in random order, to the half that is smaller.
+
+    Raises:
+        ValueError: All images are of one group.
+    """
+    names, members = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("two halves without a common scan need at least two scans")
+    halves: tuple[list[int], list[int]] = ([], [])
+    for group in generator.permutation(len(names)):
+        smaller = halves[0] if len(halves[0]) <= len(halves[1]) else halves[1]
+        smaller.extend(np.flatnonzero(members == group).tolist())
+    return np.sort(halves[0]), np.sort(halves[1])
+
+
+def compare_with_floor(
+    real: np.ndarray,
+    groups: Sequence[str],
+    synthetic: np.ndarray,
+    distance: Callable[[np.ndarray, np.ndarray], float],
+    generator: np.random.Generator,
+    *,
+    repeats: int = 10,
+) -> FloorComparison | None:
+    """Distances at equal numbers of images, over random halves of the real ones.
+
+    Args:
+        real: Features ``[N, D]`` of the real images.
+        groups: The scan of each of them.
+        synthetic: Features ``[M, D]``.
+        distance: Of two sets of features.
+        generator: Draws the halves and the subsets.
+        repeats: How many halves.
+
+    Returns:
+        The comparison, or None when the real images are of one scan or too few.
+    """
+    if len(set(groups)) < 2 or len(synthetic) < 2:
+        return None
+    splits = [halves_by_group(groups, generator) for _ in range(repeats)]
+    images = min(len(synthetic), *(len(half) for split in splits for half in split))
+    if images < 2:
+        return None
+
+    def draw(count: int) -> np.ndarray:
+        return np.sort(generator.choice(count, images, replace=False))
+
+    floors, distances = [], []
+    for first, second in splits:
+        reference = real[first[draw(len(first))]]
+        floors.append(distance(reference, real[second[draw(len(second))]]))
+        distances.append(distance(reference, synthetic[draw(len(synthetic))]))
+    return FloorComparison(
+        images=images,
+        repeats=repeats,
+        real_mean=float(np.mean(floors)),
+        real_spread=float(np.std(floors, ddof=1)),
+        synthetic_mean=float(np.mean(distances)),
+        synthetic_spread=float(np.std(distances, ddof=1)),
+    )

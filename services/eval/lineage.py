@@ -1,0 +1,66 @@
+"""Where synthetic slices come from, as their manifests tell: the maps' scans, and the generator's."""
+
+import dataclasses
+
+from lungforge.store import Dataset, Kind, Parent, StoreError
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a samples dataset was made from.
+
+    Attributes:
+        samples: The dataset itself.
+        sources: The slices whose maps it was drawn from.
+        models: The generators that drew it.
+        training: The slices that they were trained on, each with the subsets that were used (None: all).
+        gaps: Sentences about what of it cannot be known any more.
+    """
+
+    samples: Dataset
+    sources: tuple[Dataset, ...]
+    models: tuple[Dataset, ...]
+    training: tuple[tuple[Dataset, tuple[int, ...] | None], ...]
+    gaps: tuple[str, ...]
+
+    @property
+    def ancestors(self) -> tuple[Dataset, ...]:
+        """All of them, each once, the samples first."""
+        everything = [self.samples, *self.sources, *self.models, *(dataset for dataset, _ in self.training)]
+        return tuple({dataset.manifest_sha256: dataset for dataset in everything}.values())
+
+
+def trace(samples: Dataset) -> Origin:
+    """Follow the lineage of a samples dataset up to the scans."""
+    gaps: list[str] = []
+    sources = _open(samples, Kind.SLICES, gaps)
+    models = _open(samples, Kind.MODEL, gaps)
+    training = []
+    for model in models:
+        subsets = model.manifest.config.get("subsets")
+        for dataset in _open(model, Kind.SLICES, gaps):
+            training.append((dataset, None if subsets is None else tuple(subsets)))
+    return Origin(samples, tuple(sources), tuple(models), tuple(training), tuple(gaps))
+
+
+def _open(child: Dataset, kind: Kind, gaps: list[str]) -> list[Dataset]:
+    """The parents of a kind that are still what the child was made from; says what is missing."""
+    found = []
+    parents = [parent for parent in child.manifest.parents if parent.kind is kind]
+    if not parents:
+        gaps.append(f"{child.uri}: its manifest names no {kind.value} that it was made from")
+    for parent in parents:
+        dataset = _same(parent)
+        if dataset is None:
+            gaps.append(f"{child.uri}: the {kind.value} at {parent.uri} have gone or changed since")
+        else:
+            found.append(dataset)
+    return found
+
+
+def _same(parent: Parent) -> Dataset | None:
+    try:
+        dataset = Dataset.open(parent.uri, parent.kind)
+    except StoreError:
+        return None
+    return dataset if dataset.manifest_sha256 == parent.sha256 else None

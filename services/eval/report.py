@@ -1,0 +1,86 @@
+"""The report: one HTML file that needs nothing else, from the numbers and the pictures."""
+
+import base64
+import dataclasses
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from lungforge.ct import classes
+from lungforge.pictures import map_picture, png_bytes
+from services.eval.measure import plus_minus
+from services.eval.parts import Match, Picture
+
+#: Smaller pictures are enlarged without smoothing, so that a reader sees their pixels.
+_SMALL_PX = 128
+#: Series ids longer than this are shown by their end; it is what differs.
+_LONG_UID, _UID_END = 24, 16
+
+
+@dataclasses.dataclass(frozen=True)
+class SetPictures:
+    """The pictures of one set of synthetic slices.
+
+    Attributes:
+        grid: Maps with their real and synthetic slices.
+        worst: The synthetic slices most like a real one.
+    """
+
+    grid: tuple[Picture, ...]
+    worst: tuple[tuple[Match, Picture], ...]
+
+
+def render(document: dict[str, Any], pictures: Sequence[SetPictures]) -> bytes:
+    """The report as UTF-8 HTML.
+
+    Args:
+        document: What ``metrics.json`` holds.
+        pictures: For each of ``document["sets"]``.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.globals |= {
+        "grey_image": _grey_image,
+        "map_image": _map_image,
+        "plus_minus": plus_minus,
+        "legend": list(zip(classes.NAMES, classes.COLOURS, strict=True)),
+    }
+    environment.filters |= {
+        "number": _number,
+        "short": lambda uid: uid if len(uid) <= _LONG_UID else f"…{uid[-_UID_END:]}",
+        "thousands": lambda value: f"{value:,}",
+        "json": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),
+    }
+    template = environment.from_string(
+        resources.files("services.eval").joinpath("report.html").read_text("utf-8")
+    )
+    sets = list(zip(document["sets"], pictures, strict=True))
+    return template.render(document=document, sets=sets).encode()
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    """A number for a person: so many significant digits, a true minus sign, a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _grey_image(picture: np.ndarray, alternative: str) -> Markup:
+    return _image(picture, alternative)
+
+
+def _map_image(label: np.ndarray, alternative: str) -> Markup:
+    return _image(map_picture(label), alternative)
+
+
+def _image(picture: np.ndarray, alternative: str) -> Markup:
+    """An ``img`` element that holds its picture."""
+    data = base64.b64encode(png_bytes(picture)).decode()
+    height, width = picture.shape[:2]
+    kind = "pixels" if width < _SMALL_PX else "smooth"
+    element = Markup('<img class="{}" src="data:image/png;base64,{}" width="{}" height="{}" alt="{}">')
+    return element.format(kind, data, width, height, alternative)

@@ -1,0 +1,138 @@
+"""Small slices with texture of their own, a model that names what it was trained on, and samples."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from lungforge.ct import classes
+from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
+
+SIDE = 64
+#: HU of background, body, left lung, right lung, trachea, nodule.
+LEVELS = np.array([-1000, 30, -830, -830, -1000, 20])
+
+
+def draw_map(scan):
+    rows, columns = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE - 0.5
+    label = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    label[(columns / (0.42 + 0.01 * (scan % 5))) ** 2 + (rows / 0.38) ** 2 < 1] = classes.BODY
+    for side, lung in ((-1, classes.RIGHT_LUNG), (1, classes.LEFT_LUNG)):
+        label[((columns - side * 0.2) / 0.14) ** 2 + (rows / 0.26) ** 2 < 1] = lung
+    label[30:34, 42 + scan % 3 : 46 + scan % 3] = classes.NODULE
+    return label
+
+
+def draw_slice(label, seed, noise_hu=60.0):
+    """A slice of its own that follows the map."""
+    texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=label.shape), 1.0)
+    hu = LEVELS[label] + (label > 0) * texture * (noise_hu / texture.std())
+    return np.clip(np.rint(hu), -1000, 400).astype(np.int16)
+
+
+def halve_and_enlarge(hu):
+    small = Image.fromarray(hu.astype(np.float32)).resize((SIDE // 2, SIDE // 2), Image.Resampling.BICUBIC)
+    enlarged = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    return np.clip(np.rint(enlarged), -1000, 400).astype(np.int16)
+
+
+def nodules():
+    return [{"x": 45.5, "y": 31.5, "diameter_px": 4.0, "diameter_mm": 3.0}]
+
+
+def write_slices(uri, *, scans=12, per_scan=2):
+    """Scans 0, 1, 2, ... a part each; the subset of a scan is its number modulo 4."""
+    writer = DatasetWriter(uri=uri, kind=Kind.SLICES, config={"scans": scans})
+    parts = []
+    for scan in range(scans):
+        rows = [
+            {
+                "series_uid": f"scan-{scan:02}",
+                "subset": scan % 4,
+                "slice_index": index,
+                "z_mm": float(index),
+                "spacing_mm": [0.8, 0.8],
+                "image": draw_slice(draw_map(scan), 1000 * scan + index),
+                "label": draw_map(scan),
+                "nodules": nodules(),
+            }
+            for index in range(per_scan)
+        ]
+        parts.append(writer.write_part(f"scan-{scan:02}", table_from_rows(Kind.SLICES, rows)))
+    writer.commit(parts)
+    return Dataset.open(uri, Kind.SLICES)
+
+
+def write_model(uri, slices, subsets=(0, 1, 2)):
+    writer = DatasetWriter(
+        uri=uri, kind=Kind.MODEL, config={"subsets": list(subsets)}, seed=0, parents=(slices.parent(),)
+    )
+    writer.commit([writer.write_file("config.json", b"{}")])
+    return Dataset.open(uri, Kind.MODEL)
+
+
+def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2)):
+    """A sample a slice of the subsets: ``make(row, number)`` gives its HU."""
+    writer = DatasetWriter(
+        uri=uri, kind=Kind.SAMPLES, config={"uri": uri}, seed=0, parents=(model.parent(), slices.parent())
+    )
+    rows = [row for part in slices.parts for row in _rows(slices, part) if row["subset"] in subsets]
+    samples = [
+        {
+            "sample_id": f"{row['series_uid']}_{row['slice_index']:04}_r0",
+            "source_series_uid": row["series_uid"],
+            "source_slice_index": row["slice_index"],
+            "subset": row["subset"],
+            "replicate": 0,
+            "seed": number,
+            "edit": "",
+            "sampler": "ancestral",
+            "steps": 50,
+            "guidance": 1.5,
+            "model_sha256": model.manifest_sha256,
+            "spacing_mm": [0.8, 0.8],
+            "image": make(row, number),
+            "label": row["label"],
+            "nodules": nodules(),
+        }
+        for number, row in enumerate(rows)
+    ]
+    writer.commit(
+        [
+            writer.write_part(f"{start:04}", table_from_rows(Kind.SAMPLES, samples[start : start + 7]))
+            for start in range(0, len(samples), 7)
+        ]
+    )
+    return Dataset.open(uri, Kind.SAMPLES)
+
+
+def drawn(row, number):
+    return draw_slice(row["label"], 900_000 + number)
+
+
+def _rows(dataset, part):
+    table = dataset.read_part(part)
+    images = table.column("image").combine_chunks().to_numpy_ndarray()
+    labels = table.column("label").combine_chunks().to_numpy_ndarray()
+    small = table.select(["series_uid", "subset", "slice_index"]).to_pylist()
+    return [
+        {**row, "image": image, "label": label}
+        for row, image, label in zip(small, images, labels, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Slices, a model of subsets 0 to 2, drawn samples, and halved real slices passed off as samples."""
+    root = tmp_path_factory.mktemp("world")
+    slices = write_slices(str(root / "slices"))
+    model = write_model(str(root / "model"), slices)
+    write_samples(str(root / "drawn"), slices, model, drawn)
+    write_samples(str(root / "copies"), slices, model, lambda row, number: halve_and_enlarge(row["image"]))
+    return root
+
+
+@pytest.fixture
+def build():
+    """The functions above, for tests that need a world of their own."""
+    return {"slices": write_slices, "model": write_model, "samples": write_samples, "drawn": drawn}

@@ -1,0 +1,21 @@
+import pytest
+
+from lungforge.errors import InputError
+from services.eval.config import EvalConfig
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"synthetic": ()}, "--synthetic is empty"),
+        ({"synthetic": ("b", "b")}, "names a dataset twice"),
+        ({"subsets": ()}, "--subsets is empty"),
+        ({"weights": "x.pth"}, "for --extractor inception-v3"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"workers": 0}, "--workers is 0"),
+        ({"gpus_per_worker": 2}, "--gpus-per-worker is 2"),
+    ],
+)
+def test_a_wrong_value_is_named_with_a_remedy(changes, message):
+    with pytest.raises(InputError, match=message):
+        EvalConfig(**{"real": "a", "synthetic": ("b",), "out": "c", **changes})

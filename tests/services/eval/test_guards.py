@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from lungforge.errors import InputError
+from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
+from services.eval.guards import check_leak, check_sizes
+from services.eval.lineage import trace
+
+
+def test_scans_that_neither_model_nor_maps_saw_pass(world):
+    origin = trace(Dataset.open(str(world / "drawn")))
+    real = Dataset.open(str(world / "slices"))
+    assert check_leak([origin], real, [3], allow=False) == []
+    assert [dataset.manifest.kind.value for dataset in origin.ancestors] == ["samples", "slices", "model"]
+
+
+def test_maps_of_the_test_scans_are_refused_by_name(world, tmp_path, build):
+    slices = Dataset.open(str(world / "slices"))
+    model = build["model"](str(tmp_path / "model"), slices, subsets=(0,))
+    samples = build["samples"](str(tmp_path / "samples"), slices, model, build["drawn"], subsets=(1,))
+    with pytest.raises(InputError, match=r"drawn from maps of 3 of the 6 scans .*scan-01, scan-05, scan-09"):
+        check_leak([trace(samples)], slices, [1, 2], allow=False)
+
+
+def test_a_generator_trained_on_the_test_scans_is_refused_though_it_drew_from_others(world, tmp_path, build):
+    slices = Dataset.open(str(world / "slices"))
+    model = build["model"](str(tmp_path / "model"), slices, subsets=(0, 3))
+    samples = build["samples"](str(tmp_path / "samples"), slices, model, build["drawn"], subsets=(0,))
+    with pytest.raises(InputError, match=r"trained on 3 of the 3 scans .*scan-03, scan-07, scan-11"):
+        check_leak([trace(samples)], slices, [3], allow=False)
+    warnings = check_leak([trace(samples)], slices, [3], allow=True)
+    assert len(warnings) == 1
+    assert warnings[0].startswith("Leak guard switched off")
+
+
+def test_without_subsets_a_model_counts_as_trained_on_all(world, tmp_path, build):
+    slices = Dataset.open(str(world / "slices"))
+    writer = DatasetWriter(
+        uri=str(tmp_path / "model"), kind=Kind.MODEL, config={"subsets": None}, parents=(slices.parent(),)
+    )
+    writer.commit([writer.write_file("config.json", b"{}")])
+    model = Dataset.open(str(tmp_path / "model"))
+    samples = build["samples"](str(tmp_path / "samples"), slices, model, build["drawn"], subsets=(0,))
+    with pytest.raises(InputError, match="trained on 3 of the 3"):
+        check_leak([trace(samples)], slices, [3], allow=False)
+
+
+def test_a_lineage_that_has_gone_or_changed_is_refused(world, tmp_path, build):
+    slices = build["slices"](str(tmp_path / "slices"), scans=4)
+    model = build["model"](str(tmp_path / "model"), slices, subsets=(0,))
+    samples = build["samples"](str(tmp_path / "samples"), slices, model, build["drawn"], subsets=(0,))
+    manifest = tmp_path / "model" / "manifest.json"
+    content = manifest.read_text()
+    manifest.write_text(content.replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(InputError, match=r"the model at .* have gone or changed.*nobody can tell"):
+        check_leak([trace(samples)], slices, [3], allow=False)
+    manifest.unlink()
+    with pytest.raises(InputError, match="gone or changed"):
+        check_leak([trace(samples)], slices, [3], allow=False)
+
+
+def test_pictures_of_another_size_are_refused(world, tmp_path):
+    writer = DatasetWriter(uri=str(tmp_path / "large"), kind=Kind.SLICES, config={})
+    row = {
+        "series_uid": "a",
+        "subset": 3,
+        "slice_index": 0,
+        "z_mm": 0.0,
+        "spacing_mm": [1.0, 1.0],
+        "image": np.zeros((128, 128), np.int16),
+        "label": np.zeros((128, 128), np.uint8),
+        "nodules": [],
+    }
+    writer.commit([writer.write_part("a", table_from_rows(Kind.SLICES, [row]))])
+    with pytest.raises(InputError, match=r"64 x 64 px.*128 x 128.*--size 64"):
+        check_sizes(Dataset.open(str(tmp_path / "large")), [Dataset.open(str(world / "drawn"))], None)

@@ -1,0 +1,135 @@
+import dataclasses
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lungforge.errors import InputError
+from lungforge.store import Dataset, Kind
+from services.eval import job
+from services.eval.config import EvalConfig
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def config(world):
+    return EvalConfig(
+        real=str(world / "slices"), synthetic=(str(world / "drawn"),), out=str(world / "report"), subsets=(3,)
+    )
+
+
+@pytest.fixture(scope="module")
+def result(ray_local, config):
+    return job.run(config)
+
+
+@pytest.fixture(scope="module")
+def document(result):
+    return json.loads(Path(result.metrics).read_text())
+
+
+class Page(HTMLParser):
+    """What a browser would load or outline."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.headings, self.links = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag == "img":
+            self.images.append(values)
+        if tag in ("h1", "h2", "h3"):
+            self.headings.append(int(tag[1]))
+        self.links += [values[name] for name in ("href", "src", "action") if name in values]
+
+
+def test_numbers_come_with_their_counts_floor_and_extractor(document):
+    numbers = document["sets"][0]
+    assert (document["real"]["images"], document["real"]["scans"], numbers["images"]) == (6, 3, 18)
+    assert document["extractor"]["name"] == "efficientnet-lite0"
+    floor = numbers["frechet"]["at_equal_n"]
+    assert floor["images"] == 2  # of three scans of two slices the smaller half is one
+    assert floor["real_mean"] > 0
+    assert any("below 2048" in warning for warning in document["warnings"])
+    assert numbers["made_by"]["sampler"] == "ancestral"
+
+
+def test_fidelity_is_read_from_the_maps(document):
+    rows = {row["class"]: row for row in document["sets"][0]["hounsfield_units"]}
+    for side in ("real", "synthetic"):
+        assert rows["left lung"][side]["median"] == pytest.approx(-830, abs=10)
+        assert rows["body"][side]["median"] == pytest.approx(30, abs=10)
+        assert rows["trachea"][side] == {
+            "pixels": 0, "median": None, "lower_quartile": None, "upper_quartile": None
+        }  # fmt: skip
+        assert document["sets"][0]["nodule_contrast_hu"][side]["median"] == pytest.approx(850, abs=60)
+    assert document["sets"][0]["nodule_contrast_hu"]["real"]["nodules"] == 6
+
+
+def test_drawn_slices_trip_no_gate_and_were_compared_with_their_source(document):
+    twins = document["sets"][0]["twins"]
+    assert (twins["checked"], twins["near_copies"]) == (18, 0)
+    assert not any("their source" in warning for warning in document["warnings"])
+
+
+def test_the_report_is_one_file_that_needs_no_network(result):
+    text = Path(result.report).read_text()
+    page = Page(text)
+    assert all(link.startswith("data:") for link in page.links)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "<script" not in text
+    assert len(page.images) == 8 * 3 + 4 * 2
+    assert all(image["alt"] for image in page.images)
+    assert page.headings[0] == 1
+    assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    for sentence in result.verdict:
+        assert sentence in text
+
+
+def test_the_report_is_a_dataset_with_its_lineage(result, config, world):
+    report = Dataset.open(config.out, Kind.REPORT)
+    report.verify()
+    assert [parent.uri for parent in report.manifest.parents] == [str(world / "slices"), str(world / "drawn")]
+    assert report.read_file("report.html") == Path(result.report).read_bytes()
+
+
+def test_the_same_again_writes_nothing_and_gives_the_same(result, config):
+    before = {path: path.stat().st_mtime_ns for path in Path(config.out).rglob("*")}
+    again = job.run(config)
+    assert {path: path.stat().st_mtime_ns for path in Path(config.out).rglob("*")} == before
+    assert dataclasses.replace(again, written=True) == result
+    assert not again.written
+
+
+def test_the_bytes_do_not_depend_on_the_workers(result, config, tmp_path):
+    other = job.run(dataclasses.replace(config, out=str(tmp_path / "report"), workers=1))
+    assert Path(other.metrics).read_bytes() == Path(result.metrics).read_bytes()
+    assert Path(other.report).read_bytes() == Path(result.report).read_bytes()
+
+
+def test_halved_and_enlarged_real_slices_are_refused_all_of_them(ray_local, config, world, tmp_path):
+    copies = dataclasses.replace(config, synthetic=(str(world / "copies"),), out=str(tmp_path / "report"))
+    with pytest.raises(InputError, match=r"18 of 18 synthetic slices are near-copies .*scan-00"):
+        job.run(copies)
+    assert not (tmp_path / "report").exists()
+    shown = job.run(dataclasses.replace(copies, allow_twins=True))
+    assert shown.near_copies == 18
+    assert len(shown.verdict) == 1
+    assert shown.verdict[0].startswith("18 of 18 slices of “copies” are near-copies")
+    assert any("Twin gate switched off" in warning for warning in shown.warnings)
+
+
+def test_leakage_is_refused_before_any_work(config, monkeypatch, tmp_path):
+    monkeypatch.setattr(job, "load_extractor", None)
+    with pytest.raises(InputError, match=r"trained on 6 of the 9 scans.*--subsets"):
+        job.run(dataclasses.replace(config, subsets=(1, 2, 3), out=str(tmp_path / "report")))
+
+
+def test_the_wrong_kind_of_dataset_is_named(config, world):
+    with pytest.raises(InputError, match=r"a slices dataset.*a samples dataset is needed"):
+        job.run(dataclasses.replace(config, synthetic=(str(world / "slices"),)))
