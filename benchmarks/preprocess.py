@@ -1,0 +1,228 @@
+"""How fast and how lean preprocessing is: ``python -m benchmarks.preprocess``.
+
+Phantoms of 512x512x120 voxels, with masks. The floor is one process that reads the same volumes and masks
+with SimpleITK and does nothing with them. Floor, one worker and two workers take turns, so that a machine
+that slows down slows all of them; the medians count. On a machine that has other work, seconds tell little
+(Ray's workers are nice to others); the processor time, of the driver, the workers and Ray itself, does.
+Memory is that of the driver and all of Ray's workers (Linux's proportional set size), at its peak, for 8 and
+for 64 volumes (the 64 are the 8 under other names).
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+import SimpleITK
+
+from lungforge.ct.phantom import write_phantoms
+from services.preprocess import job
+from services.preprocess.config import PreprocessConfig
+from services.progress import say
+from services.runtime import ray_session
+
+SIZE, SLICES = 512, 120
+_SAMPLE_S = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """One way of going through the volumes: seconds, the median of the rounds."""
+
+    what: str
+    seconds: float
+    volumes_per_second: float
+    times_the_floor: float
+    cpu_seconds: float
+    """Processor time of the driver, the workers and Ray."""
+    cpu_times_the_floor: float
+
+
+def draw(folder: Path, volumes: int) -> None:
+    """Draw phantoms until there are so many with a mask; those without are taken out."""
+    # Every fifth has none.
+    write_phantoms(str(folder), series=volumes + volumes // 4 + 1, size=SIZE, slices=SLICES)
+    masks = {path.stem for path in (folder / "seg-lungs-LUNA16").glob("*.mhd")}
+    keep = sorted(masks)[:volumes]
+    for path in [*folder.glob("subset*/*"), *(folder / "seg-lungs-LUNA16").iterdir()]:
+        if path.stem not in keep:
+            path.unlink()
+
+
+def multiply(source: Path, out: Path, times: int) -> None:
+    """Put each volume there so many times, under other uids, as hard links to the same voxels."""
+    for copy in range(times):
+        for path in [*source.glob("subset*/*"), *(source / "seg-lungs-LUNA16").iterdir()]:
+            target = out / path.parent.name / f"{path.stem}.{copy}{path.suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".mhd":
+                target.write_text(path.read_text().replace(path.stem, f"{path.stem}.{copy}"))
+            else:
+                target.hardlink_to(path)
+    for table in ("annotations.csv", "candidates_V2.csv"):
+        header, *rows = (source / table).read_text().splitlines()
+        copied = [row.replace(",", f".{copy},", 1) for row in rows for copy in range(times)]
+        (out / table).write_text("\n".join([header, *copied]) + "\n")
+
+
+def read_all(source: Path) -> None:
+    """The floor: read every volume and every mask."""
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    for path in sorted(source.glob("*/*.mhd")):
+        SimpleITK.GetArrayViewFromImage(SimpleITK.ReadImage(str(path)))
+
+
+def process(source: Path, scratch: Path, workers: int, options: dict[str, Any]) -> job.PreprocessResult:
+    """Preprocess the source into a fresh folder."""
+    out = scratch / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    return job.run(PreprocessConfig(str(source), str(out), workers=workers, **options))
+
+
+def time_all(source: Path, scratch: Path, rounds: int, options: dict[str, Any]) -> list[Timing]:
+    """The floor, one worker and two workers in turn, so many times."""
+    ways = {
+        "reading with SimpleITK, one process": lambda: read_all(source),
+        "preprocess, one worker": lambda: process(source, scratch, 1, options),
+        "preprocess, two workers": lambda: process(source, scratch, 2, options),
+    }
+    volumes = len(list(source.glob("subset*/*.mhd")))
+    seconds: dict[str, list[float]] = {what: [] for what in ways}
+    cpu: dict[str, list[float]] = {what: [] for what in ways}
+    # The first round fills the page cache and starts Ray's workers, and is not counted.
+    for number, (what, way) in itertools.product(range(rounds + 1), ways.items()):
+        started, cpu_before = time.perf_counter(), cpu_seconds()
+        way()
+        if number:
+            seconds[what].append(time.perf_counter() - started)
+            cpu[what].append(cpu_seconds() - cpu_before)
+    wall = {what: statistics.median(values) for what, values in seconds.items()}
+    work = {what: statistics.median(values) for what, values in cpu.items()}
+    floor = next(iter(ways))
+    return [
+        Timing(
+            what,
+            wall[what],
+            volumes / wall[what],
+            wall[what] / wall[floor],
+            work[what],
+            work[what] / work[floor],
+        )
+        for what in ways
+    ]
+
+
+def cpu_seconds() -> float:
+    """Processor time that this process and all below it have used."""
+    ticks = 0
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            # The fields after the name: user and system time are the 12th and the 13th.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def private_bytes(pid: int) -> int:
+    """Memory of a process that it shares with no other, and its share of the rest (Linux's Pss)."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def descendants(root: int) -> Iterator[int]:
+    """The process and all below it."""
+    yield root
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{root}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from descendants(int(child))
+
+
+def is_ours(pid: int) -> bool:
+    """The driver, or a worker; Ray's own daemons are none of our memory."""
+    with contextlib.suppress(OSError):
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return pid == os.getpid() or title.startswith(b"ray::")
+    return False
+
+
+@contextlib.contextmanager
+def peak_memory() -> Iterator[list[int]]:
+    """Sample the memory of driver and workers in the block; the list's only entry is the peak."""
+    peak, stop = [0], threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(_SAMPLE_S):
+            peak[0] = max(
+                peak[0], sum(private_bytes(pid) for pid in descendants(os.getpid()) if is_ours(pid))
+            )
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        sampler.join()
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.preprocess", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--volumes", type=int, default=8, help="distinct volumes (default 8)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the timing (default 3)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    found: dict[str, object] = {"volumes": arguments.volumes, "voxels": [SLICES, SIZE, SIZE]}
+    with tempfile.TemporaryDirectory(prefix="lungforge-bench-") as folder, ray_session(2):
+        scratch = Path(folder)
+        few, many = scratch / "few", scratch / "many"
+        say(f"drawing {arguments.volumes} volumes")
+        draw(scratch / "drawn", arguments.volumes)
+        multiply(scratch / "drawn", few, 1)
+        multiply(scratch / "drawn", many, 8)
+        everything = {"slices": "nodules", "healthy_every": 4, "crops": True}
+        for name, source, options in (
+            ("centre slices and crops", many, {"crops": True}),
+            ("all slices of nodules, every 4th healthy one, crops", few, everything),
+        ):
+            timings = time_all(source, scratch, arguments.rounds, options)
+            found[name] = [
+                *map(dataclasses.asdict, timings),
+                {"what": "two workers against one", "times": timings[1].seconds / timings[2].seconds},
+            ]
+        for source in (few, many):
+            with peak_memory() as peak:
+                process(source, scratch, 2, everything)
+            count = len(list(source.glob("subset*/*.mhd")))
+            found[f"peak memory for {count} volumes, MB"] = round(peak[0] / 1e6)
+        assert ray.is_initialized()
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name}: {value}" if not isinstance(value, list) or isinstance(value[0], int) else name)
+        if isinstance(value, list) and not isinstance(value[0], int):
+            for row in value:
+                numbers = ", ".join(f"{key} {number:.3g}" for key, number in row.items() if key != "what")
+                print(f"  {row['what']:<38} {numbers}")
+
+
+if __name__ == "__main__":
+    main()

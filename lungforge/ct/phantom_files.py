@@ -1,0 +1,71 @@
+"""Writing phantoms: MetaImages and tables, at any URI."""
+
+import csv
+import io
+import zlib
+from collections.abc import Sequence
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lungforge.ct.geometry import Geometry
+
+
+def write_metaimage(
+    uri: str, voxels: NDArray[np.generic], geometry: Geometry, compressed: bool = False
+) -> None:
+    """Write a MetaImage: the header, and the voxels beside it in a ``.raw`` or ``.zraw``.
+
+    Args:
+        uri: The header, ending in ``.mhd``; a local path or any URI that fsspec opens.
+        voxels: int16 or uint8, shape [Z, H, W].
+        geometry: Where they lie.
+        compressed: Compress the voxels (zlib).
+    """
+    pixels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).tobytes()
+    name = uri.rpartition("/")[2].removesuffix(".mhd") + (".zraw" if compressed else ".raw")
+    if compressed:
+        pixels = zlib.compress(pixels, 1)
+    header = [
+        "ObjectType = Image",
+        "NDims = 3",
+        "BinaryData = True",
+        "BinaryDataByteOrderMSB = False",
+        f"CompressedData = {compressed}",
+        *([f"CompressedDataSize = {len(pixels)}"] if compressed else []),
+        f"TransformMatrix = {_words(np.transpose(geometry.direction).ravel())}",
+        f"Offset = {_words(geometry.origin_mm)}",
+        "CenterOfRotation = 0 0 0",
+        "AnatomicalOrientation = RAI",
+        f"ElementSpacing = {_words(geometry.spacing_mm)}",
+        f"DimSize = {_words(geometry.size)}",
+        f"ElementType = {'MET_UCHAR' if voxels.dtype.itemsize == 1 else 'MET_SHORT'}",
+        f"ElementDataFile = {name}",
+    ]
+    _write(uri, ("\n".join(header) + "\n").encode())
+    _write(uri.rpartition("/")[0] + "/" + name, pixels)
+
+
+def write_csv(uri: str, names: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+    """Write a table with a header; numbers keep all their digits.
+
+    Args:
+        uri: The file, a local path or any URI that fsspec opens.
+        names: Names of the columns.
+        rows: Their values.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(rows)
+    _write(uri, text.getvalue().encode())
+
+
+def _write(uri: str, data: bytes) -> None:
+    with fsspec.open(uri, "wb", auto_mkdir=True) as file:
+        file.write(data)
+
+
+def _words(values: object) -> str:
+    return " ".join(f"{value:.17g}" for value in np.asarray(values).tolist())

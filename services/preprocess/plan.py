@@ -1,0 +1,222 @@
+"""What is to be made of each volume, decided from its header and the tables alone."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lungforge.ct.crops import PlacedCandidate, choose_candidates
+from lungforge.ct.findings import Annotation, Candidate, read_annotations, read_candidates
+from lungforge.ct.lidc import outlined_nodules, read_outlines
+from lungforge.ct.luna import SeriesEntry, list_series
+from lungforge.ct.nodules import Nodule, sphere_nodules
+from lungforge.ct.resize import PixelMap
+from lungforge.ct.volume import Geometry, VolumeError, read_geometry
+from lungforge.errors import InputError
+from services.preprocess.config import PreprocessConfig
+
+#: Headers that a dry run reads at a time: on object storage each is a few round trips.
+_READERS = 16
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One volume, with its rows of the tables: a piece of work that needs nothing else."""
+
+    entry: SeriesEntry
+    annotations: tuple[Annotation, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of its part."""
+        subset = "x" if self.entry.subset < 0 else str(self.entry.subset)
+        return f"subset{subset}-{re.sub('[^A-Za-z0-9._-]', '_', self.entry.series_uid)}"
+
+
+@dataclass(frozen=True)
+class Bad:
+    """Something of the source that is not used, and why."""
+
+    series_uid: str
+    """The series; for a table its file name."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a source offers to a job."""
+
+    units: tuple[Unit, ...]
+    rejected: tuple[Bad, ...] = ()
+    annotations_without_scan: int = 0
+    crops: bool = False
+    """Whether crops can be made: they are asked for, and candidates_V2.csv can be read."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made of one volume."""
+
+    geometry: Geometry
+    pixel_map: PixelMap
+    mask_uri: str | None
+    """The lung mask to use; None: derive it."""
+    nodules: tuple[Nodule, ...]
+    """All nodules of the volume."""
+    chosen: tuple[Nodule, ...]
+    """Those that select slices."""
+    crossed: frozenset[int]
+    """Slices that any nodule crosses, those of the table and those of the outlines: none is healthy."""
+    slices: tuple[int, ...]
+    """The slices to take, in order, without the healthy ones: those take a look at the lungs."""
+    crops: tuple[PlacedCandidate, ...] = ()
+    lost: tuple[str, ...] = ()
+    """Annotations that lie outside the volume: the table or the header is wrong."""
+    skipped: tuple[str, ...] = ()
+    """Other findings that are not used, and why."""
+
+    @property
+    def knows_healthy(self) -> bool:
+        """Whether its slices can be told healthy: a lost nodule may be on any of them."""
+        return not self.lost
+
+
+def survey(config: PreprocessConfig) -> Survey:
+    """List the volumes of the source and give each its rows of the tables; reads no volume.
+
+    Raises:
+        InputError: There is no such source, no series in the subsets, or annotations.csv is needed and
+            missing or wrong. (A wrong candidates_V2.csv spoils the crops alone: it is among the rejected.)
+    """
+    source = list_series(config.source)
+    entries = [entry for entry in source.entries if config.subsets is None or entry.subset in config.subsets]
+    rejected = [Bad(bad.series_uid, bad.reason) for bad in source.rejected]
+    if not entries:
+        if config.subsets is not None and source.entries:
+            there = sorted({entry.subset for entry in source.entries})
+            raise InputError(f"{config.source}: no series in the subsets {config.subsets}; there are {there}")
+        raise no_good_volume(config, rejected)
+    annotations: dict[str, list[Annotation]] = {}
+    if source.annotations_uri is not None:
+        annotations = read_annotations(source.annotations_uri)
+    elif config.lidc_database is None and (config.slices != "all" or config.healthy_every):
+        raise InputError(
+            f"{config.source}: there is no annotations.csv, so no nodule is known; "
+            "add it, give --lidc-database, or take every slice without nodules by --slices all"
+        )
+    candidates: dict[str, list[Candidate]] = {}
+    if config.crops and source.candidates_uri is None:
+        raise InputError(f"{config.source}: there is no candidates_V2.csv, which --crops needs")
+    crops = False
+    if config.crops and source.candidates_uri is not None:
+        try:
+            candidates = read_candidates(source.candidates_uri)
+            crops = True
+        except InputError as error:
+            rejected.append(Bad("candidates_V2.csv", f"no crops are made: {error}"))
+    known = {entry.series_uid for entry in source.entries}
+    return Survey(
+        units=tuple(
+            Unit(
+                entry,
+                tuple(annotations.get(entry.series_uid, ())),
+                _useful(candidates.get(entry.series_uid, [])),
+            )
+            for entry in entries
+        ),
+        rejected=tuple(rejected),
+        annotations_without_scan=sum(len(rows) for uid, rows in annotations.items() if uid not in known),
+        crops=crops,
+    )
+
+
+def no_good_volume(config: PreprocessConfig, rejected: list[Bad]) -> InputError:
+    """The error for a source that holds nothing of use."""
+    first = (
+        f"; the first of {len(rejected)}: {rejected[0].series_uid}: {rejected[0].reason}" if rejected else ""
+    )
+    return InputError(f"{config.source}: there is no good volume{first}")
+
+
+def plan_volume(unit: Unit, config: PreprocessConfig) -> Plan:
+    """Decide what is made of a volume, from its header and its rows of the tables.
+
+    Raises:
+        InputError: The volume is bad; says why.
+    """
+    entry = unit.entry
+    geometry = read_geometry(entry.uri)
+    mask_uri = _mask(entry, geometry, config)
+    nodules, outside = sphere_nodules(unit.annotations, geometry)
+    crossed = {index for nodule in nodules for index in nodule.masks}
+    skipped: list[str] = []
+    if config.lidc_database is not None:
+        scan = read_outlines(config.lidc_database, entry.series_uid)
+        if scan is not None:
+            nodules, disagreed = outlined_nodules(scan, geometry, readers=config.readers)
+            skipped += disagreed
+            crossed |= {index for nodule in nodules for index in nodule.masks}
+    columns, rows, depth = geometry.size
+    spacing = (geometry.spacing_mm[1], geometry.spacing_mm[0])
+    pixel_map = PixelMap.fit((rows, columns), spacing, size=config.size, spacing_mm=config.spacing_mm)
+    chosen = []
+    for nodule in nodules:
+        x, y = pixel_map.point(*nodule.centre[:2])
+        if not (-0.5 <= x <= pixel_map.shape[1] - 0.5 and -0.5 <= y <= pixel_map.shape[0] - 0.5):
+            skipped.append(
+                f"the nodule at pixel ({x:.1f}, {y:.1f}) lies beyond the image's {pixel_map.shape}"
+            )
+        elif nodule.diameter_mm >= config.minimum_diameter_mm:
+            chosen.append(nodule)
+    if config.slices == "all":
+        slices = set(range(depth))
+    elif config.slices == "nodules":
+        slices = {index for nodule in chosen for index in nodule.masks}
+    else:
+        slices = {nodule.centre_slice for nodule in chosen if nodule.centre_slice is not None}
+    crops, crops_outside = choose_candidates(unit.candidates, geometry, seed=config.seed)
+    return Plan(
+        geometry=geometry,
+        pixel_map=pixel_map,
+        mask_uri=mask_uri,
+        nodules=tuple(nodules),
+        chosen=tuple(chosen),
+        crossed=frozenset(crossed),
+        slices=tuple(sorted(slices)),
+        crops=tuple(crops),
+        lost=tuple(outside),
+        skipped=tuple(skipped + crops_outside),
+    )
+
+
+def plan_all(units: tuple[Unit, ...], config: PreprocessConfig) -> list[Plan | Bad]:
+    """Plan every volume, several headers at a time; in the order of the units."""
+
+    def plan(unit: Unit) -> Plan | Bad:
+        try:
+            return plan_volume(unit, config)
+        except InputError as error:
+            return Bad(unit.entry.series_uid, str(error))
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(plan, units))
+
+
+def _mask(entry: SeriesEntry, geometry: Geometry, config: PreprocessConfig) -> str | None:
+    if config.masks == "derived":
+        return None
+    if entry.lung_mask_uri is None:
+        if config.masks == "luna16":
+            raise VolumeError("seg-lungs-LUNA16 has no mask of it; --masks auto derives one")
+        return None
+    mask = read_geometry(entry.lung_mask_uri)
+    if mask.size != geometry.size:
+        raise VolumeError(
+            f"its lung mask has {mask.size} voxels and the volume {geometry.size}; take --masks derived"
+        )
+    return entry.lung_mask_uri
+
+
+def _useful(candidates: list[Candidate]) -> tuple[Candidate, ...]:
+    # A scan without nodules gives no crops; its candidates need not travel.
+    return tuple(candidates) if any(candidate.label == 1 for candidate in candidates) else ()
