@@ -33,7 +33,9 @@ def identity(config: Any) -> dict[str, Any]:
 
 def digest(document: dict[str, Any]) -> str:
     """The sha256, in hexadecimal, of a JSON document in its canonical form (sorted keys, no spaces)."""
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    canonical = json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

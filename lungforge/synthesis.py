@@ -31,7 +31,8 @@ class Painter:
     Args:
         network: In evaluation mode, on its device.
         sampler: Which sampler.
-        steps: Steps of the sampler, spread evenly over those of training.
+        steps: Steps of the sampler, spread evenly over those of training; for dpmpp evenly in the logarithm
+            of the signal-to-noise ratio, which its order of convergence is stated in.
         guidance: Scale of classifier-free guidance; 1 is the conditional model.
     """
 
@@ -39,7 +40,7 @@ class Painter:
         self.network = network
         self.sampler: SamplerName = sampler
         self.guidance = guidance
-        self.schedule = Schedule.linear().respace(str(steps))
+        self.schedule = Schedule.linear().respace(f"snr{steps}" if sampler == "dpmpp" else str(steps))
         with torch.inference_mode():
             self._null = network.condition(null_map(network)) if guidance != 1 else None
 

@@ -36,53 +36,25 @@ class DemoResult:
 
 def steps(out: str) -> list[tuple[str, list[str]]]:
     """The commands of the demo, each as its name and its options."""
-    source, slices, model, samples, report = (
-        f"{out}/{name}" for name in ("luna16", "slices", "model", "samples", "report")
-    )
-    return [
-        ("phantom", ["--out", source, "--series", "40", "--size", "192", "--slices", "40"]),
-        (
-            "preprocess",
-            [
-                "--source",
-                source,
-                "--out",
-                slices,
-                "--size",
-                "32",
-                "--slices",
-                "nodules",
-                "--healthy-every",
-                "4",
-            ],
-        ),
-        ("train", ["--data", slices, "--out", model, "--preset", "tiny", "--subsets", *TRAIN_SUBSETS]),
-        (
-            "sample",
-            [
-                "--model",
-                model,
-                "--data",
-                slices,
-                "--out",
-                samples,
-                "--subsets",
-                *TRAIN_SUBSETS,
-                "--per-map",
-                "1",
-            ],
-        ),
-        (
-            "evaluate",
-            ["--real", slices, "--synthetic", samples, "--out", report, "--subsets", *TEST_SUBSETS],
-        ),
+    folder, train, test = shlex.quote(out), " ".join(TRAIN_SUBSETS), " ".join(TEST_SUBSETS)
+    lines = [
+        f"phantom --out {folder}/luna16 --series 40 --size 192 --slices 40",
+        f"preprocess --source {folder}/luna16 --out {folder}/slices"
+        " --size 32 --slices nodules --healthy-every 4",
+        f"train --data {folder}/slices --out {folder}/model"
+        f" --preset tiny --steps 600 --subsets {train} --workers 2",
+        f"sample --model {folder}/model --data {folder}/slices --out {folder}/samples"
+        f" --subsets {train} --count 256 --workers 2",
+        f"evaluate --real {folder}/slices --synthetic {folder}/samples --out {folder}/report"
+        f" --subsets {test}",
     ]
+    return [(words[0], words[1:]) for words in map(shlex.split, lines)]
 
 
 def run(config: DemoConfig) -> DemoResult:
     """Run the demo in one session of Ray; say each command before it runs."""
     commands = []
-    with ray_session():
+    with ray_session(workers=2):
         for name, arguments in steps(config.out):
             command = shlex.join(["lungforge", name, *arguments])
             say(f"\n$ {command}")

@@ -36,7 +36,7 @@ class SampleConfig:
     """ancestral (with learned variance), ddim, or dpmpp (DPM-Solver++ 2M)."""
 
     steps: int = 50
-    """Steps of the sampler, spread evenly over the 1000 of training; dpmpp needs 20 to 30."""
+    """Steps of the sampler, out of the 1000 of training; ancestral and ddim need about 50, dpmpp 20 to 30."""
 
     guidance: float = 1.5
     """How much the map is stressed; 1 is the plain conditional model."""

@@ -62,7 +62,8 @@ def check_model(model: Dataset, index: RowIndex) -> int | None:
     if patch is None and (height, width) != (shape.image_size, shape.image_size):
         raise InputError(
             f"the model {model.uri} draws {shape.image_size} x {shape.image_size} px and "
-            f"{index.dataset.uri} holds {height} x {width}; make slices with `lungforge preprocess --size {shape.image_size}`"
+            f"{index.dataset.uri} holds {height} x {width}; "
+            f"make slices with `lungforge preprocess --size {shape.image_size}`"
         )
     if patch is not None and patch > min(height, width):
         raise InputError(
