@@ -2,11 +2,11 @@
 
 Phantoms of 512x512x120 voxels, with masks. The floor is one process that reads the same volumes and masks
 with SimpleITK and does nothing with them. Floor, one worker and two workers take turns, so that a machine
-that slows down slows all of them; the medians count. On a machine that has other work, seconds tell little
-(Ray's workers are nice to others); the processor time, of the driver, the workers and Ray itself, does.
-A job of hundreds of volumes is timed, as real ones are, because starting a worker takes about two seconds; the
-volumes are 8 distinct ones under many names. Memory is that of the driver and all of Ray's workers (Linux's
-proportional set size), at its peak, for 8 and for 64 volumes.
+that slows down slows all of them; the medians count. On a machine that has other work, seconds tell
+little (Ray's workers are nice to others); the processor time, of the driver, the workers and Ray itself,
+does. A job of hundreds of volumes is timed, as real ones are, because starting a worker takes about two
+seconds; the volumes are 8 distinct ones under many names. Memory is that of the driver and all of Ray's
+workers (Linux's proportional set size), at its peak, for 8 and for 64 volumes.
 """
 
 import argparse
