@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 
 from lungforge.ct.window import hu_to_uint8
 from lungforge.errors import InputError
@@ -24,8 +25,8 @@ from lungforge.store import Dataset, Kind, StoreError, rows_from_table, write_by
 class ShowConfig:
     """Say what a dataset is and what it was made from; draw a contact sheet."""
 
-    data: str
-    """The dataset."""
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URI")]
+    """URI or folder of the dataset."""
 
     sheet: str | None = None
     """Write a contact sheet to this PNG file: CT, map, and the nodules outlined on the lungs."""
