@@ -4,19 +4,27 @@ An image depends on its identity, its map, and the settings, never on who draws 
 batch that it is drawn in can change the rounding of its numbers, and nothing else.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lungforge.ct.window import unit_to_hu
+from lungforge.errors import InputError
+from lungforge.gan import checkpoint as gan_checkpoint
+from lungforge.gan.config import GauGANConfig
+from lungforge.gan.generator import Generator
+from lungforge.gan.generator import draw as draw_once
 from lungforge.randomness import torch_generator
+from lungforge.sdm import checkpoint as sdm_checkpoint
+from lungforge.sdm.config import UNetConfig
 from lungforge.sdm.denoiser import guided_denoiser, null_map
 from lungforge.sdm.diffusion import Schedule
 from lungforge.sdm.samplers import sample_ancestral, sample_ddim, sample_dpmpp_2m
-from lungforge.sdm.unet import SemanticUNet, one_hot
+from lungforge.sdm.unet import SemanticUNet
+from lungforge.spade import one_hot
 
 #: Names of the samplers: ancestral with learned variance, DDIM, DPM-Solver++(2M).
 SamplerName = Literal["ancestral", "ddim", "dpmpp"]
@@ -25,26 +33,21 @@ SamplerName = Literal["ancestral", "ddim", "dpmpp"]
 Identity = tuple[int | str, ...]
 
 
-class Painter:
-    """A network with all that is computed once a job.
+class Painter(Protocol):
+    """A network with all that is computed once a job."""
 
-    Args:
-        network: In evaluation mode, on its device.
-        sampler: Which sampler.
-        steps: Steps of the sampler, spread evenly over those of training; for dpmpp evenly in the logarithm
-            of the signal-to-noise ratio, which its order of convergence is stated in.
-        guidance: Scale of classifier-free guidance; 1 is the conditional model.
-    """
+    @property
+    def sampler(self) -> str:
+        """What draws, as a sample's row names it."""
 
-    def __init__(self, network: SemanticUNet, *, sampler: SamplerName, steps: int, guidance: float) -> None:
-        self.network = network
-        self.sampler: SamplerName = sampler
-        self.guidance = guidance
-        self.schedule = Schedule.linear().respace(f"snr{steps}" if sampler == "dpmpp" else str(steps))
-        with torch.inference_mode():
-            self._null = network.condition(null_map(network)) if guidance != 1 else None
+    @property
+    def steps(self) -> int:
+        """Evaluations of the network along one image."""
 
-    @torch.inference_mode()
+    @property
+    def guidance(self) -> float:
+        """Scale of classifier-free guidance; 1 where there is none."""
+
     def draw(self, labels: np.ndarray, identities: Sequence[Identity]) -> np.ndarray:
         """Draw an image for each map.
 
@@ -58,17 +61,34 @@ class Painter:
         Raises:
             InputError: A map has an unknown class, or another size than the network.
         """
+
+
+class DiffusionPainter:
+    """Draws with a semantic diffusion model.
+
+    Args:
+        network: In evaluation mode, on its device.
+        sampler: Which sampler.
+        steps: Steps of the sampler, spread evenly over those of training; for dpmpp evenly in the logarithm
+            of the signal-to-noise ratio, which its order of convergence is stated in.
+        guidance: Scale of classifier-free guidance; 1 is the conditional model.
+    """
+
+    def __init__(self, network: SemanticUNet, *, sampler: SamplerName, steps: int, guidance: float) -> None:
+        self.network = network
+        self.sampler: SamplerName = sampler
+        self.steps = steps
+        self.guidance = guidance
+        self.schedule = Schedule.linear().respace(f"snr{steps}" if sampler == "dpmpp" else str(steps))
+        with torch.inference_mode():
+            self._null = network.condition(null_map(network)) if guidance != 1 else None
+
+    @torch.inference_mode()
+    def draw(self, labels: np.ndarray, identities: Sequence[Identity]) -> np.ndarray:
+        """Draw an image for each map; see ``Painter``."""
         config = self.network.config
         device = next(self.network.parameters()).device
-        generators = [torch_generator(*identity) for identity in identities]
-
-        def noise(step: int | None = None) -> Tensor:
-            # Drawn on the CPU, so that every kind of device starts from the same numbers.
-            shape = (config.image_channels, config.image_size, config.image_size)
-            return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(
-                device
-            )
-
+        noise = _Noise(identities, (config.image_channels, config.image_size, config.image_size), device)
         maps = one_hot(torch.from_numpy(labels).to(device), config.classes)
         denoiser = guided_denoiser(self.network, self.network.condition(maps), self._null, self.guidance)
         x_T = noise()
@@ -79,5 +99,97 @@ class Painter:
                 images = sample_ddim(denoiser, x_T, self.schedule)
             case "dpmpp":
                 images = sample_dpmpp_2m(denoiser, x_T, self.schedule)
-        # A network of three channels was trained on three equal ones.
-        return unit_to_hu(images.mean(1).cpu().numpy())
+        return _to_hu(images)
+
+
+class GauGANPainter:
+    """Draws with a GauGAN, in one pass.
+
+    Args:
+        generator: Folded, in evaluation mode, on its device.
+    """
+
+    sampler = "gaugan"
+    steps = 1
+    guidance = 1.0
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator = generator
+
+    @torch.inference_mode()
+    def draw(self, labels: np.ndarray, identities: Sequence[Identity]) -> np.ndarray:
+        """Draw an image for each map; see ``Painter``."""
+        config = self.generator.config
+        device = next(self.generator.parameters()).device
+        maps = one_hot(torch.from_numpy(labels).to(device), config.classes)
+        noise = _Noise(identities, (config.latent_channels,), device)
+        return _to_hu(draw_once(self.generator, maps, noise() if config.latent_channels else None))
+
+
+def network_config(document: Mapping[str, Any]) -> UNetConfig | GauGANConfig:
+    """The network that a model's ``config.json`` describes.
+
+    Raises:
+        InputError: It describes no kind of network that is known here.
+    """
+    readers: dict[str, Callable[[Mapping[str, Any]], UNetConfig | GauGANConfig]] = {
+        sdm_checkpoint.MODEL_NAME: sdm_checkpoint.from_document,
+        gan_checkpoint.MODEL_NAME: gan_checkpoint.from_document,
+    }
+    reader = readers.get(str(document.get("model")))
+    if reader is None:
+        raise InputError(
+            f"config.json describes the model {document.get('model')!r}; known are {', '.join(readers)}"
+        )
+    return reader(document)
+
+
+def load_painter(
+    data: bytes,
+    document: Mapping[str, Any],
+    device: torch.device,
+    *,
+    classes: int,
+    sampler: SamplerName,
+    steps: int,
+    guidance: float,
+) -> Painter:
+    """What draws with a model, of whichever kind it is.
+
+    Args:
+        data: Bytes of its safetensors file.
+        document: Its ``config.json``.
+        device: Where to draw.
+        classes: Class count of the maps; checked.
+        sampler: As for ``DiffusionPainter``, like ``steps`` and ``guidance``; a GauGAN has no use for them.
+        steps: See there.
+        guidance: See there.
+
+    Raises:
+        InputError: The bytes are no safetensors, or the weights do not fit the document or the classes.
+    """
+    if isinstance(network_config(document), GauGANConfig):
+        generator = gan_checkpoint.from_safetensors(data, document, classes=classes)
+        return GauGANPainter(generator.to(device))
+    network = sdm_checkpoint.from_safetensors(data, document, classes=classes)
+    return DiffusionPainter(network.to(device), sampler=sampler, steps=steps, guidance=guidance)
+
+
+class _Noise:
+    """Standard normal noise, image by image from generators of their own.
+
+    Drawn on the CPU, so that every kind of device starts from the same numbers.
+    """
+
+    def __init__(self, identities: Sequence[Identity], shape: tuple[int, ...], device: torch.device) -> None:
+        self._generators = [torch_generator(*identity) for identity in identities]
+        self._shape, self._device = shape, device
+
+    def __call__(self, step: int | None = None) -> Tensor:
+        drawn = [torch.randn(self._shape, generator=generator) for generator in self._generators]
+        return torch.stack(drawn).to(self._device)
+
+
+def _to_hu(images: Tensor) -> np.ndarray:
+    # A network of three channels was trained on three equal ones.
+    return unit_to_hu(images.float().mean(1).cpu().numpy())

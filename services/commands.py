@@ -5,7 +5,9 @@ theirs. Modules are imported when a command needs them, so that ``--help`` answe
 """
 
 import dataclasses
+import functools
 import importlib
+import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -25,12 +27,15 @@ class Command:
         config: Where its configuration dataclass is, as ``module:name``.
         run: Where the function is that takes the configuration and returns a result dataclass.
         presets: Where its named presets are (name -> function that returns a configuration), if it has any.
+            The name None is what holds without a preset.
+        variant: The option that a preset depends on beside its name, if any.
     """
 
     summary: str
     config: str
     run: str
     presets: str | None = None
+    variant: str | None = None
 
 
 #: Items of a list that are printed for a person.
@@ -56,7 +61,8 @@ COMMANDS = {
         "train a generator on slices and maps",
         "services.train.config:TrainConfig",
         "services.train.job:run",
-        presets="services.train.config:PRESETS",
+        presets="services.train.presets:PRESETS",
+        variant="model",
     ),
     "sample": Command(
         "draw synthetic slices from maps",
@@ -74,9 +80,9 @@ COMMANDS = {
         "services.show:run",
     ),
     "export": Command(
-        "write a dataset's pictures as PNG files, with COCO boxes",
-        "services.export:ExportConfig",
-        "services.export:run",
+        "write a dataset's pictures for other programs: PNG, COCO, MetaImage, class folders",
+        "services.export.config:ExportConfig",
+        "services.export.job:run",
     ),
 }
 
@@ -110,9 +116,12 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
     if command.presets:
         presets = _load(command.presets)
         preset, arguments = _take_preset(presets, list(arguments))
-        description += f" --preset {{{','.join(presets)}}} sets the values that the options then change."
-        if preset:
-            default = presets[preset]
+        names = ",".join(filter(None, presets))
+        description += f" --preset {{{names}}} sets the values that the options then change."
+        default = presets[preset]
+        variant = _last_value(f"--{command.variant}", arguments) if command.variant else None
+        if variant is not None:
+            default = functools.partial(default, **{str(command.variant): variant})
     return _read(config_class, arguments, prog=f"lungforge {name}", description=description, default=default)
 
 
@@ -147,7 +156,18 @@ def _read(
     return config_class(**{field.name: getattr(read, field.name) for field in fields})
 
 
-def _take_preset(presets: dict[str, Any], arguments: list[str]) -> tuple[str | None, list[str]]:
+def _last_value(option: str, arguments: Sequence[str]) -> str | None:
+    """The value that an option is given, the last time where it is given several times."""
+    value = None
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        if argument == option:
+            value = following
+        elif argument.startswith(f"{option}="):
+            value = argument.partition("=")[2]
+    return value
+
+
+def _take_preset(presets: dict[str | None, Any], arguments: list[str]) -> tuple[str | None, list[str]]:
     for position, argument in enumerate(arguments):
         option, equals, value = argument.partition("=")
         if option != "--preset":
@@ -156,7 +176,7 @@ def _take_preset(presets: dict[str, Any], arguments: list[str]) -> tuple[str | N
         if not equals:
             value, rest = (rest[0], rest[1:]) if rest else ("", [])
         if value not in presets:
-            raise InputError(f"--preset is {value!r}; choose one of {', '.join(presets)}")
+            raise InputError(f"--preset is {value!r}; choose one of {', '.join(filter(None, presets))}")
         return value, arguments[:position] + rest
     return None, arguments
 

@@ -1,13 +1,15 @@
 """Spectral normalisation: every convolution is divided by its largest singular value.
 
-Miyato et al., arXiv 1802.05957. In training mode each forward pass takes a step of power iteration and
-keeps its vectors u and v in the state dict; in evaluation mode nothing changes, so the same input gives the
-same output. An image is drawn with ``folded`` weights, which are already divided.
+Miyato et al., arXiv 1802.05957. A step of training takes one step of power iteration, by ``iterate_once``,
+and keeps its vectors u and v in the state dict; between two of them nothing changes, so every forward pass
+of a step, in however many pieces, works with the same weights. An image is drawn with ``folded`` weights,
+which are already divided.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 
 _ORIGINAL = ".parametrizations.weight.original"
 
@@ -17,6 +19,17 @@ def normalise_convolutions(module: nn.Module) -> None:
     for child in list(module.modules()):
         if isinstance(child, nn.Conv2d):
             spectral_norm(child)
+
+
+@torch.no_grad()
+def iterate_once(module: nn.Module) -> None:
+    """Take a step of power iteration in every normalisation, and hold u and v until the next call."""
+    for child in module.modules():
+        if is_parametrized(child, "weight"):
+            normalisation = child.get_submodule("parametrizations.weight.0")
+            normalisation.train()
+            _ = child.weight
+            normalisation.eval()
 
 
 @torch.no_grad()

@@ -13,9 +13,8 @@ from lungforge.errors import InputError
 from lungforge.patches import cut_patch
 from lungforge.randomness import numpy_generator
 from lungforge.rows import RowIndex, SliceRow
-from lungforge.sdm.checkpoint import from_document, from_safetensors
 from lungforge.store import Dataset, DatasetWriter, Kind, Parent, Part, table_from_rows
-from lungforge.synthesis import Painter
+from lungforge.synthesis import load_painter, network_config
 from services.sample.config import SampleConfig
 from services.sample.plan import Unit
 
@@ -51,7 +50,7 @@ def check_model(model: Dataset, index: RowIndex) -> int | None:
     Raises:
         InputError: The model is of other images or classes.
     """
-    shape = from_document(json.loads(model.read_file("config.json")))
+    shape = network_config(json.loads(model.read_file("config.json")))
     if shape.classes != classes.COUNT:
         raise InputError(
             f"the model {model.uri} knows {shape.classes} classes and the maps have {classes.COUNT}; "
@@ -90,10 +89,15 @@ class Drawer:
         if model.manifest_sha256 != work.model.sha256:
             raise InputError(f"the model {work.model.uri} was replaced while it was in use; start again")
         document = json.loads(model.read_file("config.json"))
-        network = from_safetensors(model.read_file("model.safetensors"), document, classes=classes.COUNT)
         config = work.config
-        self._painter = Painter(
-            network.to(device), sampler=config.sampler, steps=config.steps, guidance=config.guidance
+        self._painter = load_painter(
+            model.read_file("model.safetensors"),
+            document,
+            device,
+            classes=classes.COUNT,
+            sampler=config.sampler,
+            steps=config.steps,
+            guidance=config.guidance,
         )
 
     def draw(self, unit: Unit) -> Part:
@@ -131,9 +135,9 @@ class Drawer:
                 "replicate": replicate,
                 "seed": config.seed,
                 "edit": NO_EDIT,
-                "sampler": config.sampler,
-                "steps": config.steps,
-                "guidance": config.guidance,
+                "sampler": self._painter.sampler,
+                "steps": self._painter.steps,
+                "guidance": self._painter.guidance,
                 "model_sha256": work.model.sha256,
                 "spacing_mm": list(row.spacing_mm),
                 "image": image,

@@ -13,7 +13,7 @@ from lungforge.ct.window import hu_to_unit
 from lungforge.patches import cut_patch
 from lungforge.randomness import numpy_generator, torch_generator
 from lungforge.rows import SliceRow
-from lungforge.sdm.unet import one_hot
+from lungforge.spade import one_hot
 from services.train.config import TrainConfig
 
 
@@ -25,7 +25,7 @@ class Batch:
         images: float32 [N, 1, H, W] in [-1, 1].
         maps: One-hot [N, classes, H, W]; all zeros where the map is hidden.
         timesteps: int64 [N].
-        noise: Standard normal [N, 1, H, W].
+        noise: Standard normal [N, ...].
     """
 
     images: Tensor
@@ -41,9 +41,19 @@ class Batch:
         )
         return Batch(*moved)
 
+    def cut(self, pieces: int) -> list["Batch"]:
+        """The same in pieces of equal length, in order."""
+        values = (self.images, self.maps, self.timesteps, self.noise)
+        return [Batch(*piece) for piece in zip(*(value.chunk(pieces) for value in values), strict=True)]
+
 
 def make_batch(
-    rows: Sequence[SliceRow], samples: Sequence[int], config: TrainConfig, diffusion_steps: int
+    rows: Sequence[SliceRow],
+    samples: Sequence[int],
+    config: TrainConfig,
+    *,
+    noise_shape: tuple[int, ...],
+    timesteps: int,
 ) -> Batch:
     """Build the tensors of a step.
 
@@ -51,12 +61,13 @@ def make_batch(
         rows: The slices.
         samples: The global number of each: it decides patch, flip, hidden map, timestep and noise.
         config: Of the run.
-        diffusion_steps: Steps of the diffusion process.
+        noise_shape: Of the noise of a sample.
+        timesteps: Steps of the diffusion process.
 
     Raises:
         InputError: A map holds an unknown class.
     """
-    images, labels, hidden, timesteps, noise = [], [], [], [], []
+    images, labels, hidden, steps, noise = [], [], [], [], []
     for row, sample in zip(rows, samples, strict=True):
         if config.patch is not None:
             row = cut_patch(row, config.patch, numpy_generator(config.seed, "patch", sample))
@@ -66,13 +77,13 @@ def make_batch(
         images.append(hu_to_unit(row.image[:, ::-1] if flip else row.image))
         labels.append(flip_label(row.label) if flip else row.label)
         hidden.append(concealed < config.map_drop)
-        timesteps.append(int(torch.randint(diffusion_steps, (1,), generator=generator)))
-        noise.append(torch.randn(1, *row.image.shape, generator=generator))
+        steps.append(int(torch.randint(timesteps, (1,), generator=generator)))
+        noise.append(torch.randn(noise_shape, generator=generator))
     maps = one_hot(torch.from_numpy(np.stack(labels)), classes.COUNT)
     maps[torch.tensor(hidden)] = 0
     return Batch(
         images=torch.from_numpy(np.stack(images))[:, None],
         maps=maps,
-        timesteps=torch.tensor(timesteps),
+        timesteps=torch.tensor(steps),
         noise=torch.stack(noise),
     )

@@ -44,12 +44,14 @@ class CheckpointStore:
         uri: Folder of the run's dataset; checkpoints are in ``checkpoints`` below it.
         work: The digest of what the run does: a checkpoint of other work is never taken up.
         keep: Newest checkpoints to keep.
+        settled: Steps after which a checkpoint is known to be good. The newest that old is kept as well, and
+            the one that will be it next.
     """
 
-    def __init__(self, uri: str, work: str, keep: int) -> None:
+    def __init__(self, uri: str, work: str, keep: int, settled: int = 0) -> None:
         # Runs that differ never touch one another's checkpoints.
         self.uri = join_uri(uri, "checkpoints", work[:12])
-        self.keep = keep
+        self.keep, self.settled = keep, settled
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
@@ -65,13 +67,18 @@ class CheckpointStore:
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint; returns once its content is copied, and writes while training goes on.
 
-        Raises:
-            StoreError: The one before could not be written.
+        After one that could not be written, there are no more: ``require_written`` says why.
         """
-        self.wait()
+        if self._pending is not None and self._pending.exception() is not None:
+            return
         groups = {**checkpoint.state, "history": {"history": checkpoint.history}}
         files = {f"{name}.safetensors": to_safetensors(tensors) for name, tensors in groups.items()}
         self._pending = self._writer.submit(self._write, checkpoint.steps, files)
+
+    def require_written(self) -> None:
+        """Raise what hindered the last checkpoint, if it is known already; does not wait."""
+        if self._pending is not None and self._pending.done():
+            self.wait()
 
     def wait(self) -> None:
         """Return once the last checkpoint is written; raises what hindered it."""
@@ -88,12 +95,12 @@ class CheckpointStore:
                 say(f"{error}; going back to the checkpoint before")
         return None
 
-    def load(self, steps: int, groups: Sequence[str] | None = None) -> Checkpoint:
+    def load(self, steps: int, without: Sequence[str] = ()) -> Checkpoint:
         """Read the checkpoint after some steps.
 
         Args:
             steps: Which one.
-            groups: Only these groups of tensors; all when None.
+            without: Groups of tensors that are not read.
 
         Raises:
             StoreError: A file is missing or altered.
@@ -103,7 +110,7 @@ class CheckpointStore:
         state = {}
         for file, sha256 in files.items():
             name = file.removesuffix(".safetensors")
-            if groups is not None and name not in (*groups, "history"):
+            if name in without:
                 continue
             data = read_bytes(join_uri(folder, file))
             if hashlib.sha256(data).hexdigest() != sha256:
@@ -123,8 +130,19 @@ class CheckpointStore:
             "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         }
         write_bytes_atomic(join_uri(folder, _COMMIT), json.dumps(document, sort_keys=True, indent=1).encode())
-        for old in self._committed()[: -self.keep]:
+        for old in self._superfluous(self._committed()):
             self._remove(old)
+
+    def _superfluous(self, committed: list[int]) -> list[int]:
+        settled = [done for done in committed if done <= committed[-1] - self.settled]
+        coming = committed[len(settled) :]
+        kept = {*committed[-self.keep :], *settled[-1:], *(coming[:1] if self.settled else ())}
+        return [done for done in committed if done not in kept]
+
+    def last_before(self, steps: int) -> int | None:
+        """The newest checkpoint of at most so many steps, by its steps."""
+        self.wait()
+        return max((done for done in self._committed() if done <= steps), default=None)
 
     def _committed(self) -> list[int]:
         """Steps of the checkpoints that are whole, ascending."""

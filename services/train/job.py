@@ -1,31 +1,34 @@
 """Training as a Ray job: workers that share each batch, replaced when they die."""
 
 import contextlib
+import functools
 import os
-import tempfile
 import threading
 import time
 import warnings
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
+import pyarrow.fs
 import ray.train
 import torch
-from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer, prepare_model
-from ray.util.queue import Empty, Queue
 
 from lungforge.config import identity
 from lungforge.errors import InputError
 from lungforge.rows import index_rows
-from lungforge.store import Dataset, DatasetWriter, Kind, Manifest
+from lungforge.store import Dataset, DatasetWriter, Kind, Manifest, join_uri, open_uri
 from services.progress import progress, say
 from services.runtime import ray_session
 from services.train.config import TrainConfig
+from services.train.desk import Desk, open_desk
 from services.train.loop import Work, train
 
 #: Seconds between two reports of the first worker: telling every step would slow quick steps down.
 _REPORT_INTERVAL_S = 0.5
+#: Folder in OUT where Ray Train keeps its own notes while it runs: all hosts must reach it.
+_NOTES = "ray-train"
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,11 @@ def run(config: TrainConfig) -> TrainResult:
         return _result(writer.uri, finished)
     work = plan(config, data, writer)
     scans = len(work.index.series_uids)
-    say(f"training on {len(work.index)} slices of {scans} scans, {work.shape.image_size} px")
+    say(f"training {config.model} on {len(work.index)} slices of {scans} scans, {work.shape.image_size} px")
     with ray_session(config.workers * config.cpus_per_worker):
-        fault = _fit(work)
-    if fault is not None:
-        raise InputError(fault)
+        ending = _fit(work)
+    if ending.fault is not None:
+        raise InputError(ending.fault)
     manifest = writer.find_manifest()
     assert manifest is not None, "training ended without a model"
     return _result(writer.uri, manifest)
@@ -114,25 +117,39 @@ class _LocalTrainer(TorchTrainer):
         return [item for item in callbacks if type(item).__name__ != "PlacementGroupCleanerCallback"]
 
 
-def _fit(work: Work) -> str | None:
-    """Run the workers; what a user has to mend, if that is what stopped them."""
+@dataclass(frozen=True)
+class _Ending:
+    """How the workers ended: after how many steps, or by what fault."""
+
+    steps: int
+    fault: str | None = None
+
+
+def _fit(work: Work) -> _Ending:
+    """Run the workers to their end.
+
+    Raises:
+        KeyboardInterrupt: The job was interrupted; the step that it had come to is saved.
+    """
     config = work.config
     resources = {"CPU": config.cpus_per_worker, **({"GPU": 1} if config.gpus_per_worker else {})}
-    queue = Queue(actor_options={"num_cpus": 0})
-    fitted: Future[str | None] = Future()
+    desk = open_desk()
+    fitted: Future[_Ending] = Future()
+    fs, folder = open_uri(join_uri(work.writer.uri, _NOTES))
 
-    def fit(folder: str) -> None:
+    def fit() -> None:
         trainer = (TorchTrainer if os.environ.get("RAY_ADDRESS") else _LocalTrainer)(
             _work_in_ray,
-            train_loop_config={"work": work, "queue": queue},
+            train_loop_config={"work": work, "desk": desk},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=config.workers,
                 use_gpu=bool(config.gpus_per_worker),
                 resources_per_worker=resources,
             ),
-            # Checkpoints are our own, on the store; Ray keeps nothing but its own notes here.
+            # Checkpoints are our own, on the store; Ray keeps nothing but its own notes there.
             run_config=ray.train.RunConfig(
                 storage_path=folder,
+                storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)),
                 failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
                 logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             ),
@@ -142,36 +159,53 @@ def _fit(work: Work) -> str | None:
         except BaseException as error:  # told in the thread that waits for it
             fitted.set_exception(error)
 
-    with tempfile.TemporaryDirectory(prefix="lungforge-train-", ignore_cleanup_errors=True) as folder:
-        # Not in the main thread: there, Ray would take Ctrl-C for itself.
-        threading.Thread(target=fit, args=(folder,), name="fit", daemon=True).start()
+    # Not in the main thread: there, Ray would take Ctrl-C for itself.
+    threading.Thread(target=fit, name="fit", daemon=True).start()
+    try:
         try:
-            _show(queue, fitted, config.steps)
-        finally:
-            queue.shutdown(force=True)
-        return fitted.result()
+            _show(desk, fitted, config.steps)
+        except KeyboardInterrupt:
+            _save_and_leave(desk, fitted)
+            raise
+    finally:
+        if fitted.done() and fs.exists(folder):
+            fs.rm(folder, recursive=True)
+    return fitted.result()
 
 
-def _show(queue: Queue, fitted: Future, steps: int) -> None:
-    """Show what the first worker puts into the queue, as progress, until training has ended."""
+def _show(desk: Desk, fitted: "Future[_Ending]", steps: int) -> None:
+    """Show what the first worker tells, as progress, until training has ended."""
     shown = 0
     with progress("train", steps, unit="steps") as advance:
-        while not (fitted.done() and queue.empty()):
-            try:
-                done, metrics = queue.get(timeout=_REPORT_INTERVAL_S)
-            except Empty:
-                continue
+        while True:
+            ended = fitted.done()
+            done, metrics = desk.latest()
             # Workers that were replaced begin again at their checkpoint.
             if done > shown:
                 note = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
                 advance(done - shown, note=note)
                 shown = done
+            if ended:
+                return
+            with contextlib.suppress(TimeoutError):
+                fitted.exception(timeout=_REPORT_INTERVAL_S)
 
 
-def _work_in_ray(job: dict) -> str | None:
+def _save_and_leave(desk: Desk, fitted: "Future[_Ending]") -> None:
+    """Have the workers save the step that they are at, and wait for them; interrupted again, don't."""
+    say("interrupted: saving the step that training has come to (interrupt again to leave at once)")
+    desk.stop()
+    ending = fitted.result()
+    if ending.fault is not None:
+        say(ending.fault)
+    else:
+        say(f"saved: {ending.steps} steps are done")
+
+
+def _work_in_ray(job: dict[str, Any]) -> _Ending:
     """What each worker runs. A user's mistake is returned: raised, it would be tried again in vain."""
     work: Work = job["work"]
-    queue: Queue = job["queue"]
+    desk: Desk = job["desk"]
     context = ray.train.get_context()
     torch.set_num_threads(work.config.cpus_per_worker)
     # Of 1x1 convolutions, whose strides can be written in two ways: nothing is wrong, and little is lost.
@@ -183,21 +217,23 @@ def _work_in_ray(job: dict) -> str | None:
         now = time.monotonic()
         if now - last >= _REPORT_INTERVAL_S or done == work.config.steps:
             last = now
-            # Nobody may be looking any more; that is no reason to stop.
-            with contextlib.suppress(RayActorError):
-                queue.put((done, metrics))
+            desk.report(done, metrics)
 
+    # There are no buffers to share: both kinds of network compute theirs alike on every worker.
+    distribute = functools.partial(prepare_model, parallel_strategy_kwargs={"broadcast_buffers": False})
+    rank = context.get_world_rank()
     try:
-        train(
+        steps = train(
             work,
             report,
-            rank=context.get_world_rank(),
+            stop=desk.stop_request() if rank == 0 else lambda: False,
+            rank=rank,
             workers=context.get_world_size(),
-            distribute=prepare_model,
+            distribute=distribute,
         )
     except InputError as error:
-        return str(error)
-    return None
+        return _Ending(0, str(error))
+    return _Ending(steps)
 
 
 def _result(uri: str, manifest: Manifest) -> TrainResult:

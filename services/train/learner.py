@@ -1,86 +1,71 @@
-"""The model in training: one step of the optimiser, and everything that a checkpoint must hold."""
+"""What every model in training has in common: a step, and everything that a checkpoint must hold."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from lungforge.ema import MovingAverage
 from lungforge.errors import InputError
-from lungforge.randomness import seed_of
-from lungforge.sdm.config import UNetConfig
-from lungforge.sdm.diffusion import Schedule, training_loss
-from lungforge.sdm.ema import MovingAverage
-from lungforge.sdm.unet import SemanticUNet
+from lungforge.synthesis import Painter
 from services.train.batches import Batch
 from services.train.config import TrainConfig
 
-#: What is recorded of every step, in this order.
-METRICS = ("loss", "mse", "vb", "gradient_norm")
+#: Puts a module on its device and shares its gradients among the workers.
+Distribute = Callable[[nn.Module], nn.Module]
+
+#: Named groups of named tensors.
+State = dict[str, dict[str, Tensor]]
 
 
 class DivergedError(InputError):
-    """The loss or the gradient is no number any more."""
+    """The loss or the gradient is no number any more, or the loss rises."""
 
 
-class DiffusionLoss(nn.Module):
-    """The network with its loss in one forward pass, as distributed training wants it."""
-
-    def __init__(self, network: SemanticUNet, schedule: Schedule) -> None:
-        super().__init__()
-        self.network = network
-        self.schedule = schedule
-
-    def forward(self, images: Tensor, maps: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
-        """Mean total, mse and vb of a batch, [3]."""
-        loss = training_loss(lambda x, t: self.network(x, t, maps), self.schedule, images, timesteps, noise)
-        return torch.stack([loss.total.mean(), loss.mse.mean(), loss.vb.mean()])
-
-
-class Learner:
-    """Network, optimiser and moving average.
+class Learner(ABC):
+    """Networks, optimisers and the moving average of what draws.
 
     Attributes:
-        network: The network in training.
-        average: The moving average of its weights, on the worker that writes; None on the others.
-
-    Args:
+        METRICS: What is recorded of every step, in this order.
+        WATCHED: The metric that must not rise; None where rising and falling is no sign of anything.
         config: Of the run.
-        shape: Of the network.
-        distribute: Puts the loss module on its device and shares its gradients among the workers.
-        averages: Whether this worker keeps the moving average.
+        average: The moving average, on the worker that writes; None on the others.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        shape: UNetConfig,
-        *,
-        distribute: Callable[[nn.Module], nn.Module] = lambda module: module,
-        averages: bool = True,
-    ) -> None:
+    METRICS: ClassVar[tuple[str, ...]]
+    WATCHED: ClassVar[str | None]
+
+    def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.schedule = Schedule.linear()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(config.seed, "weights"))
-            self.network = SemanticUNet(shape)
-        self._loss = distribute(DiffusionLoss(self.network, self.schedule))
-        self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=0.0
-        )
-        self.average = MovingAverage(self.network, config.average_decay) if averages else None
+        self.average: MovingAverage | None = None
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.parameters()).device
+        """Where the networks are."""
 
-    def step(self, batch: Batch, step: int) -> list[float]:
-        """Take one step.
+    @property
+    @abstractmethod
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the standard normal noise of a sample."""
+
+    @property
+    @abstractmethod
+    def timesteps(self) -> int:
+        """Steps of the diffusion process that a sample has one of; 1 where there is no such process."""
+
+    @abstractmethod
+    def step(self, pieces: Sequence[Batch], step: int) -> list[float]:
+        """Take one step of the optimiser.
 
         Args:
-            batch: This worker's share.
+            pieces: This worker's share of the batch, in pieces of equal length.
             step: Which step it is, from 0.
 
         Returns:
@@ -89,52 +74,108 @@ class Learner:
         Raises:
             DivergedError: Loss or gradient are not finite; the weights are as they were.
         """
-        batch = batch.to(self.device)
-        self._loss.train()
-        losses = self._loss(batch.images, batch.maps, batch.timesteps, batch.noise)
-        self._optimiser.zero_grad(set_to_none=True)
-        losses[0].backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        losses = mean_over_workers(losses.detach())
-        metrics = [*losses.tolist(), float(norm)]
-        if not all(map(math.isfinite, metrics)):
-            raise DivergedError(
-                f"training diverged at step {step + 1}: "
-                f"{', '.join(f'{name} {value:g}' for name, value in zip(METRICS, metrics, strict=True))}"
-            )
-        warm = min(1.0, (step + 1) / self.config.warm_up) if self.config.warm_up else 1.0
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * warm
-        self._optimiser.step()
-        if self.average is not None:
-            self.average.update(self.network)
-        return metrics
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        """Everything that the next step depends on, as named groups of named tensors (not copies)."""
+    @abstractmethod
+    def trained(self) -> Sequence["Trained"]:
+        """The networks with their optimisers."""
+
+    @abstractmethod
+    def document(self) -> dict[str, Any]:
+        """The JSON document that stands beside the averaged weights."""
+
+    @abstractmethod
+    def painter(self) -> Painter:
+        """What draws with the averaged weights as they are now."""
+
+    def state(self) -> State:
+        """Everything that the next step depends on (not copies)."""
         assert self.average is not None, "only the worker that keeps the average has the whole state"
-        moments = {name: self._optimiser.state[value] for name, value in self.network.named_parameters()}
-        return {
-            "weights": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "first_moments": {name: state["exp_avg"] for name, state in moments.items()},
-            "second_moments": {name: state["exp_avg_sq"] for name, state in moments.items()},
-        }
+        groups = {name: group for network in self.trained() for name, group in network.state().items()}
+        return {**groups, "average": self.average.state_dict()}
 
-    def load_state(self, state: dict[str, dict[str, Tensor]], steps: int) -> None:
+    def load_state(self, state: State, steps: int) -> None:
         """Go on from what ``state`` gave after ``steps`` steps; ``average`` only where it is kept."""
-        self.network.load_state_dict(state["weights"])
+        for network in self.trained():
+            network.load_state(state, steps)
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+
+    def rate(self, full: float, step: int) -> float:
+        """The learning rate of a step: it rises to ``full`` over the warm-up."""
+        return full * (min(1.0, (step + 1) / self.config.warm_up) if self.config.warm_up else 1.0)
+
+    def require_finite(self, metrics: Sequence[float], step: int) -> None:
+        """Raise ``DivergedError`` where a metric is no number."""
+        if not all(map(math.isfinite, metrics)):
+            named = zip(self.METRICS, metrics, strict=True)
+            values = ", ".join(f"{name} {value:g}" for name, value in named)
+            raise DivergedError(f"training diverged at step {step + 1}: {values}")
+
+
+class Trained:
+    """A network with its optimiser, as a checkpoint holds them.
+
+    Args:
+        name: Begins the names of its groups of tensors.
+        network: The network, without a wrapper.
+        optimiser: Adam or AdamW over its parameters.
+    """
+
+    def __init__(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        self.name, self.network, self.optimiser = name, network, optimiser
+
+    def clip(self, largest: float | None) -> float:
+        """Shorten the gradient to a norm of at most ``largest``, if given; the norm that it had."""
+        limit = math.inf if largest is None else largest
+        return float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+
+    def step(self, rate: float) -> None:
+        """Take a step of the optimiser, and forget the gradient."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def state(self) -> State:
+        """Weights and both moments of the gradient."""
+        moments = {
+            name: self.optimiser.state[value]
+            for name, value in self.network.named_parameters()
+            if value in self.optimiser.state
+        }
+        return {
+            f"{self.name}_weights": self.network.state_dict(),
+            f"{self.name}_first_moments": {name: state["exp_avg"] for name, state in moments.items()},
+            f"{self.name}_second_moments": {name: state["exp_avg_sq"] for name, state in moments.items()},
+        }
+
+    def load_state(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
+        """Go on from what ``state`` gave."""
+        self.network.load_state_dict(state[f"{self.name}_weights"])
+        first, second = (state[f"{self.name}_{order}_moments"] for order in ("first", "second"))
         for name, value in self.network.named_parameters():
-            # In the memory layout of the weight, as the optimiser would have made them.
-            self._optimiser.state[value] = {
-                "step": torch.tensor(float(steps)),
-                "exp_avg": torch.empty_like(value, requires_grad=False).copy_(state["first_moments"][name]),
-                "exp_avg_sq": torch.empty_like(value, requires_grad=False).copy_(
-                    state["second_moments"][name]
-                ),
-            }
+            if name in first:
+                # In the memory layout of the weight, as the optimiser would have made them.
+                self.optimiser.state[value] = {
+                    "step": torch.tensor(float(steps)),
+                    "exp_avg": torch.empty_like(value, requires_grad=False).copy_(first[name]),
+                    "exp_avg_sq": torch.empty_like(value, requires_grad=False).copy_(second[name]),
+                }
+
+
+@contextlib.contextmanager
+def gradients_shared(modules: Iterable[nn.Module], *, share: bool) -> Iterator[None]:
+    """Within the block, workers add up their gradients only if ``share``: with the last piece of a batch."""
+    with contextlib.ExitStack() as stack:
+        for module in modules:
+            if not share and isinstance(module, DistributedDataParallel):
+                stack.enter_context(module.no_sync())
+        yield
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which networks compute: in bfloat16 where that is the precision, else as they are."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def mean_over_workers(values: Tensor) -> Tensor:

@@ -1,29 +1,42 @@
 """The training loop: rows to batches to steps, with checkpoints on the way and a model at the end."""
 
 import json
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.distributed
 from torch import nn
 
 from lungforge.epochs import RowStream
 from lungforge.errors import InputError
+from lungforge.gan.config import GauGANConfig
 from lungforge.rows import RowIndex
-from lungforge.sdm.checkpoint import to_document, to_safetensors
+from lungforge.sdm.checkpoint import to_safetensors
 from lungforge.sdm.config import UNetConfig
 from lungforge.store import DatasetWriter, join_uri, write_bytes_atomic
+from services.train.adversarial import AdversarialLearner
 from services.train.batches import Batch, make_batch
 from services.train.checkpoints import Checkpoint, CheckpointStore, history_tensor
 from services.train.config import TrainConfig
-from services.train.learner import METRICS, DivergedError, Learner
+from services.train.diffusion import DiffusionLearner
+from services.train.learner import DivergedError, Learner
 from services.train.preview import preview_picture
+from services.train.rates import Rates
+from services.train.telemetry import Telemetry
+from services.train.together import exchange, from_first_worker
 
-#: Told after steps: how many are done, and their metrics by name.
+#: Told after steps: how many are done, and what there is to say of the last one, by name.
 Report = Callable[[int, dict[str, float]], None]
+#: Asked before every step of the first worker: whether to save and leave.
+Stop = Callable[[], bool]
+
+#: Steps that the watched loss is looked at over; its median is not swayed by single steps.
+WATCH_STEPS = 100
+#: How much of its lowest median the loss may rise to.
+LARGEST_RISE = 3.0
 
 
 @dataclass(frozen=True)
@@ -31,107 +44,201 @@ class Work:
     """All that the workers of a run need to know. Plain data: it goes to other processes as it is."""
 
     config: TrainConfig
-    shape: UNetConfig
+    shape: UNetConfig | GauGANConfig
     index: RowIndex
     writer: DatasetWriter
+
+
+def make_learner(
+    work: Work, *, distribute: Callable[[nn.Module], nn.Module] = lambda module: module, averages: bool = True
+) -> Learner:
+    """The learner of a run's kind of model, at its start."""
+    if isinstance(work.shape, GauGANConfig):
+        return AdversarialLearner(work.config, work.shape, distribute=distribute, averages=averages)
+    return DiffusionLearner(work.config, work.shape, distribute=distribute, averages=averages)
 
 
 def train(
     work: Work,
     report: Report,
     *,
+    stop: Stop = lambda: False,
     rank: int = 0,
     workers: int = 1,
     distribute: Callable[[nn.Module], nn.Module] = lambda module: module,
-) -> None:
+) -> int:
     """Train to the end, from the newest checkpoint if there is one; the first worker commits the model.
 
     Args:
         work: What to do.
         report: Called by the first worker after every step.
+        stop: Asked by the first worker before every step; where it says yes, all workers leave, and the
+            last step is saved.
         rank: Which worker this is.
         workers: How many there are.
         distribute: As for ``Learner``.
 
+    Returns:
+        Steps that are done; fewer than asked for when it was stopped.
+
     Raises:
         InputError: A row is wrong, or training diverged; on every worker alike.
+        StoreError: A checkpoint could not be written.
     """
     config = work.config
-    learner = Learner(config, work.shape, distribute=distribute, averages=rank == 0)
+    learner = make_learner(work, distribute=distribute, averages=rank == 0)
     share = config.batch // workers
     stream = RowStream(
         work.index, batch=config.batch, positions=range(rank * share, (rank + 1) * share), seed=config.seed
     )
-    with CheckpointStore(work.writer.uri, work.writer.work, config.keep) as checkpoints:
+    with CheckpointStore(
+        work.writer.uri, work.writer.work, config.keep, settled=2 * WATCH_STEPS
+    ) as checkpoints:
         history = _resume(learner, checkpoints, rank)
-        if rank == 0:
-            report(len(history), {})
-        for step, batch in _batches(stream, config, len(learner.schedule), range(len(history), config.steps)):
-            try:
-                history.append(learner.step(batch, step))
-            except DivergedError as error:
-                raise DivergedError(_advice(str(error), step, config)) from None
+        first = len(history)
+        with Telemetry(work.writer.uri, first, enabled=rank == 0) as telemetry:
             if rank == 0:
-                _after_step(work, learner, checkpoints, history, report)
-    if rank == 0:
+                report(first, {})
+            after = _AfterStep(work, learner, checkpoints, report, telemetry)
+            rates = Rates(config.batch)
+            source = _Source(stream, learner, stop, after.require_sound, rates)
+            for step, batch in source.batches(range(first, config.steps)):
+                try:
+                    history.append(learner.step(batch.cut(config.pieces), step))
+                    require_no_rise(learner, history)
+                except DivergedError as error:
+                    raise DivergedError(_advice(str(error), step + 1, checkpoints)) from None
+                rates.step_done()
+                if rank == 0:
+                    after(history, rates.values())
+        if rank == 0 and first < len(history) < config.steps:
+            checkpoints.save(_checkpoint(learner, history))
+    if rank == 0 and len(history) == config.steps:
         _commit(work, learner, history)
+    return len(history)
 
 
-def _after_step(
-    work: Work, learner: Learner, checkpoints: CheckpointStore, history: list[list[float]], report: Report
-) -> None:
-    config, done = work.config, len(history)
-    report(done, dict(zip(METRICS, history[-1], strict=True)))
-    if done % config.checkpoint_every == 0 and done < config.steps:
-        checkpoints.save(Checkpoint(done, learner.state(), history_tensor(history, len(METRICS))))
-    if config.preview_every and done % config.preview_every == 0:
-        picture = preview_picture(learner, work.index)
-        write_bytes_atomic(join_uri(work.writer.uri, "previews", f"step-{done:08d}.png"), picture)
+@dataclass
+class _AfterStep:
+    """What the first worker does when a step is done.
+
+    A fault of the store is kept until ``require_sound`` is called, where it reaches every worker.
+    """
+
+    work: Work
+    learner: Learner
+    checkpoints: CheckpointStore
+    report: Report
+    telemetry: Telemetry
+    fault: InputError | None = None
+
+    def require_sound(self) -> None:
+        """Raise what went wrong with the store, if anything did."""
+        if self.fault is not None:
+            raise self.fault
+        self.checkpoints.require_written()
+
+    def __call__(self, history: list[list[float]], rates: dict[str, float]) -> None:
+        config, done = self.work.config, len(history)
+        metrics = dict(zip(self.learner.METRICS, history[-1], strict=True)) | rates
+        self.report(done, metrics)
+        self.telemetry.step(done, metrics)
+        if done % config.checkpoint_every == 0 and done < config.steps:
+            self.checkpoints.save(_checkpoint(self.learner, history))
+        if config.preview_every and done % config.preview_every == 0:
+            picture, data = preview_picture(self.learner, self.work.index)
+            self.telemetry.picture(done, picture)
+            try:
+                write_bytes_atomic(join_uri(self.work.writer.uri, "previews", f"step-{done:08d}.png"), data)
+            except InputError as error:
+                self.fault = error
+
+
+def _checkpoint(learner: Learner, history: list[list[float]]) -> Checkpoint:
+    return Checkpoint(len(history), learner.state(), history_tensor(history, len(learner.METRICS)))
 
 
 def _resume(learner: Learner, checkpoints: CheckpointStore, rank: int) -> list[list[float]]:
     """Take up the newest checkpoint, the same on every worker; the metrics of the steps that are done."""
     found = checkpoints.newest() if rank == 0 else None
-    steps = _from_first_worker(found.steps if found is not None else None)
+    steps = from_first_worker(found.steps if found is not None else None)
     if steps is None:
         return []
     if found is None:
-        found = checkpoints.load(steps, ("weights", "first_moments", "second_moments"))
+        found = checkpoints.load(steps, without=("average",))
     learner.load_state(found.state, found.steps)
     return found.history.tolist()
 
 
-def _batches(
-    stream: RowStream, config: TrainConfig, diffusion_steps: int, steps: range
-) -> Iterator[tuple[int, Batch]]:
-    """The batches of some steps; the next one is read while one is trained on."""
+@dataclass(frozen=True)
+class _Source:
+    """Where the batches come from, and what is asked before each of them."""
 
-    def prepare(step: int) -> Batch:
-        return make_batch(stream.rows(step), stream.samples(step), config, diffusion_steps)
+    stream: RowStream
+    learner: Learner
+    stop: Stop
+    require_sound: Callable[[], None]
+    rates: Rates
 
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as reader:
-        coming = reader.submit(prepare, steps.start) if steps else None
-        for step in steps:
-            assert coming is not None
-            batch, fault = None, None
-            try:
-                batch = coming.result()
-            except InputError as error:
-                fault = str(error)
-            # Workers that go on without one of them would wait for its gradients until a time-out.
-            for told in _from_every_worker(fault):
-                if told is not None:
-                    raise InputError(told)
-            assert batch is not None
-            if step + 1 in steps:
-                coming = reader.submit(prepare, step + 1)
-            yield step, batch
+    def batches(self, steps: range) -> Iterator[tuple[int, Batch]]:
+        """The batches of some steps, until it is time to stop; the next is read while one is trained on."""
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as reader:
+            coming = reader.submit(self._prepare, steps.start) if steps else None
+            for step in steps:
+                assert coming is not None
+                batch, fault = None, None
+                started = time.perf_counter()
+                try:
+                    batch = coming.result()
+                    self.rates.waited(time.perf_counter() - started)
+                    self.require_sound()
+                except InputError as error:
+                    fault = str(error)
+                # Workers that go on without one of them would wait for its gradients until a time-out.
+                told = exchange(fault, stop=self.stop())
+                if told.fault is not None:
+                    raise InputError(told.fault)
+                if told.stop:
+                    return
+                assert batch is not None
+                if step + 1 in steps:
+                    coming = reader.submit(self._prepare, step + 1)
+                yield step, batch
+
+    def _prepare(self, step: int) -> Batch:
+        return make_batch(
+            self.stream.rows(step),
+            self.stream.samples(step),
+            self.learner.config,
+            noise_shape=self.learner.noise_shape,
+            timesteps=self.learner.timesteps,
+        )
+
+
+def require_no_rise(learner: Learner, history: list[list[float]]) -> None:
+    """Raise ``DivergedError`` where the watched loss has risen far above where it was."""
+    done = len(history)
+    if learner.WATCHED is None or done % WATCH_STEPS or done < 2 * WATCH_STEPS:
+        return
+    column = learner.METRICS.index(learner.WATCHED)
+    values = [row[column] for row in history]
+    medians = [
+        statistics.median(values[start : start + WATCH_STEPS]) for start in range(0, done, WATCH_STEPS)
+    ]
+    lowest = min(medians[:-1])
+    if medians[-1] > LARGEST_RISE * lowest:
+        raise DivergedError(
+            f"training diverged: the {learner.WATCHED} rose to {medians[-1]:.3g} "
+            f"(median of the {WATCH_STEPS} steps to step {done}) and was {lowest:.3g}"
+        )
 
 
 def _commit(work: Work, learner: Learner, history: list[list[float]]) -> None:
     assert learner.average is not None
-    columns: dict[str, Any] = {name: [row[column] for row in history] for column, name in enumerate(METRICS)}
-    documents = {"config.json": to_document(work.shape), "history.json": columns}
+    columns: dict[str, Any] = {
+        name: [row[column] for row in history] for column, name in enumerate(learner.METRICS)
+    }
+    documents = {"config.json": learner.document(), "history.json": columns}
     parts = [
         work.writer.write_file("model.safetensors", to_safetensors(learner.average.weights)),
         *(
@@ -156,39 +263,10 @@ def model_details(work: Work) -> dict[str, Any]:
     }
 
 
-def _advice(problem: str, done: int, config: TrainConfig) -> str:
-    kept = done // config.checkpoint_every * config.checkpoint_every
+def _advice(problem: str, step: int, checkpoints: CheckpointStore) -> str:
+    rose = "rose" in problem
+    kept = checkpoints.last_before(step - 2 * WATCH_STEPS if rose else step - 1)
     last = f"the checkpoint of step {kept} is kept" if kept else "there was no checkpoint yet"
     return (
         f"{problem}; {last}; train again to another --out with a lower --learning-rate or a longer --warm-up"
     )
-
-
-def _from_first_worker(value: int | None) -> int | None:
-    if not _distributed():
-        return value
-    box = [value]
-    torch.distributed.broadcast_object_list(box)
-    return box[0]
-
-
-def _from_every_worker(value: str | None) -> list[str | None]:
-    """What each worker has to say. The text is exchanged only if there is any: this runs every step."""
-    if not _distributed():
-        return [value]
-    flag = torch.tensor([float(value is not None)], device=_collective_device())
-    torch.distributed.all_reduce(flag)
-    if not flag.item():
-        return []
-    told: list[str | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(told, value)
-    return told
-
-
-def _collective_device() -> torch.device:
-    nccl = torch.distributed.get_backend() == "nccl"
-    return torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
-
-
-def _distributed() -> bool:
-    return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1

@@ -1,52 +1,50 @@
 """Pictures on the way: maps, the real slices, and what the model makes of the maps so far."""
 
-import io
-
 import numpy as np
-from PIL import Image
 
-from lungforge.ct.classes import COLOURS
 from lungforge.ct.window import hu_to_uint8
 from lungforge.patches import cut_patch
+from lungforge.pictures import Tile, contact_sheet, enlarge, map_picture, png_bytes
 from lungforge.randomness import numpy_generator
 from lungforge.rows import RowIndex
-from lungforge.sdm.checkpoint import build
-from lungforge.synthesis import Painter
 from services.train.learner import Learner
 
 #: Slices in the picture, spread evenly over the training set.
 _SLICES = 4
-_STEPS = 20
-_GUIDANCE = 1.5
+_TILE_PX = 256
 
 
-def preview_picture(learner: Learner, index: RowIndex) -> bytes:
-    """A PNG: a column for each of some slices; map, real, and synthetic below one another.
+def preview_picture(learner: Learner, index: RowIndex) -> tuple[np.ndarray, bytes]:
+    """A row for each of some slices: map, real slice, and the synthetic one drawn from the map.
 
     Args:
         learner: Its moving average is what draws.
         index: The training set.
+
+    Returns:
+        The picture, uint8 [H, W, 3], and the same as PNG.
     """
-    assert learner.average is not None
-    network = build(learner.network.config, learner.average.weights).to(learner.device)
-    seed, patch = learner.config.seed, learner.config.patch
+    config = learner.config
     rows = index.read(np.linspace(0, len(index) - 1, min(_SLICES, len(index))).astype(int))
-    if patch is not None:
+    if config.patch is not None:
         rows = [
-            cut_patch(row, patch, numpy_generator(seed, "preview", number)) for number, row in enumerate(rows)
+            cut_patch(row, config.patch, numpy_generator(config.seed, "preview", number))
+            for number, row in enumerate(rows)
         ]
-    painter = Painter(network, sampler="dpmpp", steps=_STEPS, guidance=_GUIDANCE)
-    drawn = painter.draw(
-        np.stack([row.label for row in rows]), [(seed, "preview", number) for number in range(len(rows))]
+    drawn = learner.painter().draw(
+        np.stack([row.label for row in rows]),
+        [(config.seed, "preview", number) for number in range(len(rows))],
     )
-    columns = [
-        np.concatenate([np.array(COLOURS, np.uint8)[row.label], _grey(row.image), _grey(image)])
-        for row, image in zip(rows, drawn, strict=True)
-    ]
-    buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(columns, axis=1)).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _grey(hu: np.ndarray) -> np.ndarray:
-    return np.repeat(hu_to_uint8(hu)[..., None], 3, axis=2)
+    factor = max(1, _TILE_PX // max(rows[0].image.shape))
+    picture = contact_sheet(
+        [
+            [
+                Tile(enlarge(map_picture(row.label), factor), f"...{row.series_uid[-12:]}"),
+                Tile(enlarge(hu_to_uint8(row.image), factor), f"slice {row.slice_index}"),
+                Tile(enlarge(hu_to_uint8(image), factor)),
+            ]
+            for row, image in zip(rows, drawn, strict=True)
+        ],
+        column_headings=("map", "real", "synthetic"),
+    )
+    return picture, png_bytes(picture, {"Description": "maps, real and synthetic CT slices of a run"})

@@ -11,7 +11,7 @@ from lungforge.sdm.denoiser import guided_denoiser
 from lungforge.sdm.diffusion import Schedule
 from lungforge.sdm.samplers import sample_ancestral
 from lungforge.sdm.unet import SemanticUNet, one_hot
-from lungforge.synthesis import Painter
+from lungforge.synthesis import DiffusionPainter
 
 SHAPE = UNetConfig(
     image_size=8,
@@ -40,7 +40,7 @@ def _labels(count: int) -> np.ndarray:
 
 def test_an_image_is_what_the_sampler_gives_for_its_noise(network: SemanticUNet) -> None:
     labels = _labels(1)
-    drawn = Painter(network, sampler="ancestral", steps=4, guidance=1.5).draw(labels, [(3, "scan", 7)])
+    drawn = DiffusionPainter(network, sampler="ancestral", steps=4, guidance=1.5).draw(labels, [(3, "scan", 7)])
     generator = torch_generator(3, "scan", 7)
     noise = [torch.randn(1, 1, 8, 8, generator=generator) for _ in range(4)]
     conditioning = network.condition(one_hot(torch.from_numpy(labels), 6))
@@ -58,7 +58,7 @@ def test_an_image_is_what_the_sampler_gives_for_its_noise(network: SemanticUNet)
 
 
 def test_images_do_not_depend_on_their_neighbours(network: SemanticUNet) -> None:
-    painter = Painter(network, sampler="ancestral", steps=3, guidance=1.0)
+    painter = DiffusionPainter(network, sampler="ancestral", steps=3, guidance=1.0)
     labels, identities = _labels(3), [(0, "a"), (0, "b"), (0, "c")]
     together = painter.draw(labels, identities)
     turned = painter.draw(labels[::-1].copy(), identities[::-1])
@@ -69,4 +69,4 @@ def test_images_do_not_depend_on_their_neighbours(network: SemanticUNet) -> None
 def test_an_unknown_class_is_refused(network: SemanticUNet) -> None:
     labels = np.full((1, 8, 8), 6, np.uint8)
     with pytest.raises(InputError, match="classes 0 to 5"):
-        Painter(network, sampler="dpmpp", steps=2, guidance=1.0).draw(labels, [(0,)])
+        DiffusionPainter(network, sampler="dpmpp", steps=2, guidance=1.0).draw(labels, [(0,)])

@@ -1,9 +1,12 @@
 """The command line is a promise: scripts hold its words. A change here is a change for users."""
 
 import dataclasses
+import itertools
 from pathlib import Path
+from typing import get_args
 
 from services.commands import COMMANDS, _load
+from services.train.config import ModelName
 
 FROZEN = Path(__file__).parents[1] / "golden" / "command_line.txt"
 
@@ -16,14 +19,16 @@ def _command_line() -> str:
             required = field.default is dataclasses.MISSING
             default = "required" if required else repr(field.default)
             lines.append(f"  --{field.name.replace('_', '-')}  {default}")
-        for preset, make in (_load(command.presets) if command.presets else {}).items():
-            plain, made = _load(command.config)(data="-", out="-"), make(data="-", out="-")
+        presets = _load(command.presets) if command.presets else {}
+        variants = get_args(ModelName) if command.variant == "model" else (None,)
+        for variant, (preset, make) in itertools.product(variants, presets.items()):
+            plain, made = _load(command.config)(data="-", out="-"), make(data="-", out="-", model=variant)
             changed = {
                 field.name: getattr(made, field.name)
                 for field in dataclasses.fields(made)
                 if getattr(made, field.name) != getattr(plain, field.name)
             }
-            lines.append(f"  --preset {preset}  {changed}")
+            lines.append(f"  --{command.variant} {variant} --preset {preset}  {changed}")
     return "\n".join(lines) + "\n"
 
 

@@ -59,6 +59,18 @@ def test_a_preset_sets_what_the_options_then_change() -> None:
     assert changed == dataclasses.replace(plain, seed=5)
 
 
+def test_a_preset_depends_on_the_generator() -> None:
+    presets = _load(COMMANDS["train"].presets or "")
+    options = ["--data", "slices", "--out", "model"]
+    for name in ("tiny", None):
+        chosen = ["--preset", name] if name else []
+        for words in (["--model", "gaugan"], ["--model=gaugan"]):
+            assert parse("train", [*options, *words, *chosen]) == presets[name]("slices", "model", "gaugan")
+    assert parse("train", options) == presets[None]("slices", "model")
+    with pytest.raises(SystemExit):
+        parse("train", [*options, "--model", "vae"])
+
+
 def test_an_unknown_preset_lists_the_known() -> None:
     with pytest.raises(InputError, match=r"--preset is 'huge'; choose one of .*luna256"):
         parse("train", ["--preset", "huge", "--data", "slices", "--out", "model"])

@@ -7,7 +7,9 @@ import pytest
 
 from lungforge.config import identity
 from lungforge.errors import InputError
-from services.train.config import PRESETS, TrainConfig, cpu, luna256, tiny
+from lungforge.gan import config as gan_config
+from services.train.config import TrainConfig
+from services.train.presets import PRESETS, cpu, luna256, published, tiny
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,19 @@ from services.train.config import PRESETS, TrainConfig, cpu, luna256, tiny
         ({"subsets": ()}, "--subsets is empty"),
         ({"gpus_per_worker": 2}, "--gpus-per-worker is 2; a worker has 0 or 1"),
         ({"seed": -1}, "--seed is -1"),
-        ({"model": "vae"}, "--model is 'vae'; the generators are: sdm"),
+        ({"model": "vae"}, "--model is 'vae'; choose sdm or gaugan"),
+        ({"model": "gaugan"}, "--map-drop is 0.1; gaugan draws from maps alone, so give --map-drop 0"),
+        ({"model": "gaugan", "map_drop": 0.0, "compile": True}, "--compile is for --model sdm"),
+        ({"precision": "float16"}, "--precision is 'float16'; choose float32 or bfloat16"),
+        ({"clip": 0.0}, "--clip is 0.0; give a number above 0, or None"),
+        (
+            {"batch": 8, "workers": 2, "pieces": 3},
+            "--batch 8 cannot be shared equally by --workers 2 in --pieces 3",
+        ),
+        (
+            {"model": "gaugan", "map_drop": 0.0, "channel_multipliers": (4, 1.5), "patch": 32},
+            "channel_multipliers has 1.5",
+        ),
         ({"patch": 60}, "image_size 60 cannot be halved 5 times"),
         ({"keep": 0}, "--keep is 0"),
     ],
@@ -40,13 +54,22 @@ def test_where_and_how_fast_do_not_decide_the_result() -> None:
     elsewhere = dataclasses.replace(
         plain, data="s3://lab/slices", out="x", workers=4, cpus_per_worker=2, gpus_per_worker=1, keep=9
     )
+    elsewhere = dataclasses.replace(elsewhere, pieces=2, activation_checkpointing=True, compile=True)
     assert identity(elsewhere) == identity(plain)
     for change in ({"seed": 1}, {"batch": 16}, {"steps": 7}, {"map_drop": 0.2}, {"subsets": (1,)}):
         assert identity(dataclasses.replace(plain, **change)) != identity(plain)
 
 
 def test_presets_have_possible_networks() -> None:
-    assert {"tiny": tiny, "cpu": cpu, "luna256": luna256} == PRESETS
+    assert {None: published, "tiny": tiny, "cpu": cpu, "luna256": luna256} == PRESETS
     assert tiny("a", "b").network(32).widths == (32, 64)
     assert cpu("a", "b").network(64).sizes == (64, 32, 16, 8)
     assert luna256("a", "b").network(256).widths == (256, 256, 512, 512, 1024, 1024)
+    assert published("a", "b") == TrainConfig(data="a", out="b")
+
+
+def test_presets_of_the_baseline_are_its_published_shapes() -> None:
+    assert tiny("a", "b", "gaugan").network(32) == gan_config.tiny()
+    assert cpu("a", "b", "gaugan").network(64) == gan_config.cpu()
+    for preset in (luna256, published):
+        assert preset("a", "b", "gaugan").network(256) == gan_config.luna256()

@@ -1,19 +1,24 @@
 """The loop without Ray: broken off and gone on with, it gives the same bytes."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lungforge.config import identity
 from lungforge.errors import InputError
-from lungforge.store import Dataset, DatasetWriter, Kind
-from services.train.config import TrainConfig, tiny
+from lungforge.store import Dataset, DatasetWriter, Kind, StoreError
+from services.train import loop
+from services.train.config import ModelName, TrainConfig
 from services.train.job import plan
 from services.train.learner import DivergedError
-from services.train.loop import Report, train
+from services.train.loop import Report, Stop, train
+from services.train.presets import tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -22,24 +27,30 @@ class _Killed(BaseException):
     """Stands for a process that ends at this point."""
 
 
-def _config(slices: str, out: Path, **changes) -> TrainConfig:
+#: The smallest networks of both kinds.
+SMALL = {
+    "sdm": {"channel_multipliers": (1,), "attention_sizes": ()},
+    "gaugan": {"channel_multipliers": (2, 1), "latent_channels": 4},
+}
+
+
+def _config(slices: str, out: Path, model: ModelName = "sdm", **changes) -> TrainConfig:
     small = dataclasses.replace(
-        tiny(slices, str(out)),
-        channel_multipliers=(1,),
-        attention_sizes=(),
-        batch=4,
-        steps=9,
-        checkpoint_every=2,
+        tiny(slices, str(out), model), **SMALL[model], batch=4, steps=9, checkpoint_every=2
     )
     return dataclasses.replace(small, **changes)
 
 
-def _train(config: TrainConfig, report: Report = lambda done, metrics: None) -> None:
+def _train(
+    config: TrainConfig,
+    report: Report = lambda done, metrics: None,
+    stop: Stop = lambda: False,
+) -> int:
     data = Dataset.open(config.data)
     writer = DatasetWriter(
         uri=config.out, kind=Kind.MODEL, config=identity(config), seed=config.seed, parents=(data.parent(),)
     )
-    train(plan(config, data, writer), report)
+    return train(plan(config, data, writer), report, stop=stop)
 
 
 def _kill_after(steps: int) -> Report:
@@ -50,17 +61,22 @@ def _kill_after(steps: int) -> Report:
     return report
 
 
+@pytest.fixture(scope="module", params=["sdm", "gaugan"])
+def model(request: pytest.FixtureRequest) -> ModelName:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def unbroken(slices: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def unbroken(slices: str, model: ModelName, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     import torch
 
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("unbroken")
-    _train(_config(slices, out))
+    assert _train(_config(slices, out, model)) == 9
     return (out / "manifest.json").read_bytes()
 
 
-def test_the_model_says_what_it_was_made_from(slices: str, unbroken: bytes) -> None:
+def test_the_model_says_what_it_was_made_from(slices: str, model: ModelName, unbroken: bytes) -> None:
     manifest = json.loads(unbroken)
     assert manifest["kind"] == "model"
     assert [(parent["kind"], parent["sha256"]) for parent in manifest["parents"]] == [
@@ -68,6 +84,7 @@ def test_the_model_says_what_it_was_made_from(slices: str, unbroken: bytes) -> N
     ]
     details = manifest["details"]
     assert details["series_uids"] == [f"scan-{scan}" for scan in range(5)]
+    assert details["model"] == model
     assert (details["rows"], details["size"], details["classes"], details["steps"]) == (20, 16, 6, 9)
     assert {part["path"].split("/")[1] for part in manifest["parts"]} == {
         "model.safetensors",
@@ -78,9 +95,9 @@ def test_the_model_says_what_it_was_made_from(slices: str, unbroken: bytes) -> N
 
 @pytest.mark.parametrize("killed_after", [1, 2, 5, 9])
 def test_killed_and_run_again_equals_unbroken(
-    slices: str, tmp_path: Path, unbroken: bytes, killed_after: int
+    slices: str, tmp_path: Path, model: ModelName, unbroken: bytes, killed_after: int
 ) -> None:
-    config = _config(slices, tmp_path / "model")
+    config = _config(slices, tmp_path / "model", model)
     with pytest.raises(_Killed):
         _train(config, _kill_after(killed_after))
     first: list[int] = []
@@ -91,26 +108,26 @@ def test_killed_and_run_again_equals_unbroken(
 
 
 def test_a_damaged_checkpoint_is_passed_over(
-    slices: str, tmp_path: Path, unbroken: bytes, capsys: pytest.CaptureFixture[str]
+    slices: str, tmp_path: Path, model: ModelName, unbroken: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = _config(slices, tmp_path / "model")
+    config = _config(slices, tmp_path / "model", model)
     with pytest.raises(_Killed):
         _train(config, _kill_after(7))
     folders = sorted((tmp_path / "model" / "checkpoints").glob("*/step-*"))
-    assert [folder.name for folder in folders] == ["step-00000004", "step-00000006"]
-    weights = folders[1] / "second_moments.safetensors"
+    assert [folder.name for folder in folders[-2:]] == ["step-00000004", "step-00000006"]
+    weights = next(folders[-1].glob("*_second_moments.safetensors"))
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
     first: list[int] = []
     _train(config, lambda done, metrics: first.append(done))
     assert first[0] == 4
-    assert "second_moments.safetensors: altered since it was written" in capsys.readouterr().err
+    assert f"{weights.name}: altered since it was written" in capsys.readouterr().err
     assert (tmp_path / "model" / "manifest.json").read_bytes() == unbroken
 
 
-def test_half_a_checkpoint_is_none(slices: str, tmp_path: Path, unbroken: bytes) -> None:
-    config = _config(slices, tmp_path / "model")
+def test_half_a_checkpoint_is_none(slices: str, tmp_path: Path, model: ModelName, unbroken: bytes) -> None:
+    config = _config(slices, tmp_path / "model", model)
     with pytest.raises(_Killed):
         _train(config, _kill_after(5))
     newest = sorted((tmp_path / "model" / "checkpoints").glob("*/step-*"))[-1]
@@ -119,10 +136,99 @@ def test_half_a_checkpoint_is_none(slices: str, tmp_path: Path, unbroken: bytes)
     assert (tmp_path / "model" / "manifest.json").read_bytes() == unbroken
 
 
-def test_the_newest_checkpoints_are_kept(slices: str, tmp_path: Path) -> None:
+def _kept(out: Path) -> list[int]:
+    return sorted(int(folder.name.removeprefix("step-")) for folder in out.glob("checkpoints/*/step-*"))
+
+
+def test_the_newest_checkpoints_are_kept_and_one_that_is_known_to_be_good(
+    slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _train(_config(slices, tmp_path / "model", keep=1))
-    kept = (tmp_path / "model" / "checkpoints").glob("*/step-*")
-    assert [folder.name for folder in kept] == ["step-00000008"]
+    assert _kept(tmp_path / "model") == [2, 8]
+    # A rise of the loss is seen up to twice the watched steps after it began.
+    monkeypatch.setattr(loop, "WATCH_STEPS", 2)
+    _train(_config(slices, tmp_path / "watched", keep=1))
+    assert _kept(tmp_path / "watched") == [4, 6, 8]
+
+
+def test_stopped_it_saves_the_step_and_goes_on_from_there(
+    slices: str, tmp_path: Path, model: ModelName, unbroken: bytes
+) -> None:
+    config = _config(slices, tmp_path / "model", model, checkpoint_every=100)
+    done: list[int] = []
+    assert _train(config, lambda steps, metrics: done.append(steps), stop=lambda: done[-1] == 5) == 5
+    assert _kept(tmp_path / "model") == [5]
+    first: list[int] = []
+    assert _train(config, lambda steps, metrics: first.append(steps)) == 9
+    assert first[0] == 5
+    assert (tmp_path / "model" / "manifest.json").read_bytes() == unbroken
+
+
+def _history(out: Path) -> dict[str, list[float]]:
+    return json.loads(Dataset.open(str(out)).read_file("history.json"))
+
+
+def test_pieces_change_nothing_but_rounding(slices: str, tmp_path: Path, model: ModelName) -> None:
+    _train(_config(slices, tmp_path / "whole", model))
+    _train(_config(slices, tmp_path / "pieces", model, pieces=4))
+    whole, pieces = _history(tmp_path / "whole"), _history(tmp_path / "pieces")
+    for name in whole:
+        assert np.allclose(whole[name], pieces[name], rtol=1e-3, atol=1e-5), name
+
+
+def test_checkpointing_activations_changes_nothing_but_rounding(slices: str, tmp_path: Path) -> None:
+    _train(_config(slices, tmp_path / "kept", steps=4))
+    _train(_config(slices, tmp_path / "twice", steps=4, activation_checkpointing=True))
+    kept, twice = _history(tmp_path / "kept"), _history(tmp_path / "twice")
+    assert np.allclose(kept["loss"], twice["loss"], rtol=1e-6)
+
+
+def test_bfloat16_follows_float32(slices: str, tmp_path: Path, model: ModelName) -> None:
+    _train(_config(slices, tmp_path / "float32", model, steps=6))
+    _train(_config(slices, tmp_path / "bfloat16", model, steps=6, precision="bfloat16"))
+    full, half = _history(tmp_path / "float32"), _history(tmp_path / "bfloat16")
+    name = next(iter(full))
+    assert full[name] != half[name]
+    assert np.allclose(full[name], half[name], rtol=0.05)
+
+
+def test_numbers_and_pictures_can_be_watched(slices: str, tmp_path: Path, model: ModelName) -> None:
+    config = _config(slices, tmp_path / "model", model, preview_every=5, checkpoint_every=4)
+    with pytest.raises(_Killed):
+        _train(config, _kill_after(6))
+    _train(config)
+    events = EventAccumulator(str(tmp_path / "model" / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    history = _history(tmp_path / "model")
+    for name, values in history.items():
+        scalars = events.Scalars(f"train/{name}")
+        # Those that were taken back after the kill are there once.
+        assert [scalar.step for scalar in scalars] == list(range(1, 10))
+        assert np.allclose([scalar.value for scalar in scalars], values, rtol=1e-5)
+    rates = [scalar.value for scalar in events.Scalars("train/images_per_second")]
+    assert all(rate > 0 for rate in rates)
+    assert all(0 <= scalar.value <= 1 for scalar in events.Scalars("train/waiting_share"))
+    (picture,) = events.Images("preview")
+    assert picture.step == 5
+    with Image.open(tmp_path / "model" / "previews" / "step-00000005.png") as preview:
+        assert np.array_equal(
+            np.asarray(preview), np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))
+        )
+
+
+@pytest.mark.parametrize("refused", ["checkpoints", "previews"])
+def test_a_store_that_refuses_stops_training_with_its_name(
+    slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    def refuse(uri: str, data: bytes, **options: bool) -> None:
+        raise StoreError(f"{uri}: access denied (403); check the policy of the bucket")
+
+    module = {"checkpoints": "services.train.checkpoints", "previews": "services.train.loop"}[refused]
+    monkeypatch.setattr(f"{module}.write_bytes_atomic", refuse)
+    with pytest.raises(InputError, match=rf"/{refused}/.*access denied \(403\); check the policy"):
+        _train(_config(slices, tmp_path / "model", preview_every=2, steps=40))
+    assert not (tmp_path / "model" / "manifest.json").exists()
+    assert not list((tmp_path / "model").glob(f"{refused}/**/*.*"))
 
 
 def test_a_run_of_other_settings_does_not_go_on_from_here(slices: str, tmp_path: Path) -> None:
@@ -142,6 +248,27 @@ def test_divergence_stops_with_advice(slices: str, tmp_path: Path) -> None:
     assert "lower --learning-rate" in str(error.value)
     assert not (tmp_path / "model" / "manifest.json").exists()
     assert len(list((tmp_path / "model" / "checkpoints").glob("*/step-00000001/checkpoint.json"))) == 1
+
+
+def test_a_rising_loss_stops_and_names_the_last_good_checkpoint(
+    slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "WATCH_STEPS", 5)
+    learn = loop.DiffusionLearner.step
+
+    def turn(self: loop.DiffusionLearner, pieces: list, step: int) -> list[float]:
+        loss, *others = learn(self, pieces, step)
+        return [loss if step < 18 else loss + 100, *others]
+
+    monkeypatch.setattr(loop.DiffusionLearner, "step", turn)
+    config = _config(slices, tmp_path / "model", steps=60, checkpoint_every=1, keep=2)
+    with pytest.raises(DivergedError) as error:
+        _train(config)
+    # Two of the steps to 20 are high, all of the next five are.
+    assert "the loss rose to 10" in str(error.value)
+    assert "(median of the 5 steps to step 25)" in str(error.value)
+    assert "the checkpoint of step 9 is kept" in str(error.value)
+    assert 9 in _kept(tmp_path / "model")
 
 
 def test_training_learns(slices: str, tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class MovingAverage:
-    """Average of a module's weights over the steps of training.
+    """Average of named weights over the steps of training.
 
     The decay of update n is ``min(decay, (1 + n) / (10 + n))``: early averages follow the weights closely.
     With a constant 0.9999, the average of the first thousands of steps is mostly the random start, and
@@ -16,27 +16,23 @@ class MovingAverage:
     Attributes:
         decay: The decay that is reached in the end.
         updates: How many updates were made.
-        weights: The averages by state dict key, float32.
+        weights: The averages by name, float32.
     """
 
-    def __init__(self, module: nn.Module, decay: float = 0.9999) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], decay: float = 0.9999) -> None:
         self.decay = decay
         self.updates = 0
         self.weights: dict[str, Tensor] = {
-            key: value.detach().clone().float() for key, value in module.state_dict().items()
+            key: value.detach().clone().float() for key, value in weights.items()
         }
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Take in the weights after a step of the optimiser."""
+    def update(self, weights: Mapping[str, Tensor]) -> None:
+        """Take in the weights after a step of the optimiser; the same names as before."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        current = [value.detach().float() for value in module.state_dict().values()]
+        current = [weights[key].detach().float() for key in self.weights]
         torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)
-
-    def copy_to(self, module: nn.Module) -> None:
-        """Give a module the averaged weights."""
-        module.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages and the number of updates, all as tensors."""
