@@ -21,6 +21,9 @@ from lungforge.ct.window import WINDOW_HU, hu_to_uint8
 Picture = NDArray[np.uint8]
 """Grey [H, W], or red, green, blue [H, W, 3]."""
 
+HU_OFFSET = 32768
+"""What is added to Hounsfield units in a picture of 16 bits: every int16 has a grey value of its own."""
+
 WINDOW_WORDS = f"window {WINDOW_HU[0]} to {WINDOW_HU[1]} HU"
 """What a caption or footer says about the grey values."""
 
@@ -158,22 +161,36 @@ def contact_sheet(
     return np.asarray(sheet)
 
 
-def png_bytes(picture: Picture, text: Mapping[str, str] | None = None) -> bytes:
+def hu_to_uint16(hu: NDArray[np.int16]) -> NDArray[np.uint16]:
+    """Hounsfield units as grey values of 16 bits, without loss: HU + 32768.
+
+    Args:
+        hu: Any shape, in HU.
+
+    Returns:
+        The same shape.
+    """
+    return (hu.astype(np.int32) + HU_OFFSET).astype(np.uint16)
+
+
+def png_bytes(picture: Picture | NDArray[np.uint16], text: Mapping[str, str] | None = None) -> bytes:
     """A PNG file.
 
     Args:
-        picture: Grey [H, W], or red, green, blue [H, W, 3].
+        picture: Grey [H, W], or red, green, blue [H, W, 3]; or grey of 16 bits [H, W].
         text: Keyword to text, kept in the file: what the picture shows, its window, where it came from.
 
     Returns:
         The file's bytes; the same for the same picture and text.
     """
-    assert picture.dtype == np.uint8, f"a picture is uint8, not {picture.dtype}"
+    deep = picture.dtype == np.uint16
+    assert picture.dtype == np.uint8 or (deep and picture.ndim == 2), f"{picture.dtype} {picture.shape}"
     information = PngInfo()
     for keyword, value in (text or {}).items():
         information.add_itxt(keyword, value)
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="PNG", pnginfo=information, optimize=False)
+    # The noise of 16 bits hardly shrinks: more effort takes several times as long and saves a twentieth.
+    Image.fromarray(picture).save(file, format="PNG", pnginfo=information, compress_level=1 if deep else 6)
     return file.getvalue()
 
 

@@ -11,6 +11,7 @@ from lungforge.pictures import (
     Tile,
     contact_sheet,
     enlarge,
+    hu_to_uint16,
     map_picture,
     overlay_picture,
     png_bytes,
@@ -142,6 +143,14 @@ def test_a_png_keeps_its_pixels_and_its_text() -> None:
     colour = map_picture(grey % 6)
     with Image.open(io.BytesIO(png_bytes(colour))) as image:
         np.testing.assert_array_equal(np.asarray(image), colour)
+
+
+def test_every_hounsfield_unit_of_16_bits_comes_back_from_a_png() -> None:
+    hu = np.arange(-32768, 32768, dtype=np.int32).astype(np.int16).reshape(256, 256)
+    assert hu_to_uint16(np.array([-32768, -1000, 0, 32767], np.int16)).tolist() == [0, 31768, 32768, 65535]
+    with Image.open(io.BytesIO(png_bytes(hu_to_uint16(hu)))) as image:
+        assert image.mode == "I;16"
+        np.testing.assert_array_equal(np.asarray(image).astype(np.int32) - 32768, hu)
 
 
 def test_the_window_is_stated_as_it_is() -> None:

@@ -1,0 +1,1 @@
+"""A dataset's pictures as files for other programs."""

@@ -1,0 +1,45 @@
+"""What ``lungforge export`` is asked to do."""
+
+import dataclasses
+from typing import Literal, get_args
+
+from lungforge.config import EXECUTION
+from lungforge.ct.crops import CROP_SIZE
+from lungforge.ct.window import WINDOW_HU
+from lungforge.errors import InputError
+
+Format = Literal["png", "coco", "metaimage", "imagefolder"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """Write a dataset's pictures as files for other programs, with where they came from."""
+
+    data: str = dataclasses.field(metadata=EXECUTION)
+    """The dataset: slices, samples or crops."""
+
+    out: str = dataclasses.field(metadata=EXECUTION)
+    """Folder or URI to write to; the same command again goes on where it was stopped."""
+
+    format: Format = "png"
+    """png: CT in 8 and in 16 bits, and maps. coco: CT in 8 bits, and the box of every nodule.
+    metaimage: HU and maps with their spacing. imagefolder: crops in a folder for each class."""
+
+    window: tuple[int, int] = WINDOW_HU
+    """Lowest and highest HU of the pictures of 8 bits: black and white."""
+
+    crop: int = CROP_SIZE
+    """Rows and columns of the crops that imagefolder cuts from slices and samples, in pixels."""
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise InputError("--data is empty; give the folder or URI of a dataset")
+        if not self.out:
+            raise InputError("--out is empty; give a folder or URI")
+        if self.format not in get_args(Format):
+            raise InputError(f"--format is {self.format!r}; choose one of {', '.join(get_args(Format))}")
+        low, high = self.window
+        if not -32768 <= low < high <= 32767:
+            raise InputError(f"--window is {low} {high}; give two HU, the lower first, such as -1000 400")
+        if not 8 <= self.crop <= 1024:
+            raise InputError(f"--crop is {self.crop}; choose a side from 8 to 1024 px")

@@ -1,0 +1,163 @@
+"""``lungforge export``: a dataset's pictures as files for other programs, with where they came from."""
+
+import dataclasses
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any
+
+from lungforge.errors import InputError
+from lungforge.store import Dataset, Kind, StoreError, join_uri, rows_from_table, write_bytes_atomic
+from services.export.coco import ANNOTATIONS_NAME, CocoAnnotations
+from services.export.config import ExportConfig
+from services.export.files import CLASS_FOLDERS, Names, Row, RowFiles
+from services.export.provenance import begin, describe, find_whole, finish
+from services.progress import progress, say
+
+#: Rows whose files are made and written at a time: on object storage every file is a round trip.
+_WRITERS = 8
+
+Paths = list[PurePosixPath]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportResult:
+    """What the export holds."""
+
+    out: str
+    format: str
+    rows: int
+    """Rows of the dataset."""
+    files: dict[str, int]
+    """How many of each sort: ct (8 bits), hu, map."""
+    classes: dict[str, int]
+    """For imagefolder: how many crops of each class."""
+    boxes: int
+    """For coco: how many nodules have a box."""
+    written: bool
+    """Whether this run wrote it; False when it was whole already."""
+
+
+def run(config: ExportConfig) -> ExportResult:
+    """Write the pictures, and ``provenance.json`` last: where it is missing, the export is not whole.
+
+    Raises:
+        InputError: The dataset is none, has no pictures, or none that the format can hold; or the place
+            holds something else.
+        StoreError: The dataset is damaged, or the place cannot be written.
+    """
+    dataset = Dataset.open(config.data)
+    _check(dataset, config)
+    description = describe(dataset, config)
+    whole = find_whole(config.out, description)
+    written = whole is None
+    if whole is None:
+        with _writing(config.out):
+            begin(config.out, description)
+        whole = description | _write_rows(dataset, config)
+        with _writing(config.out):
+            finish(config.out, whole, CLASS_FOLDERS if config.format == "imagefolder" else ())
+    else:
+        say(f"{config.out} is whole already; nothing is written")
+    return ExportResult(
+        out=config.out,
+        format=config.format,
+        written=written,
+        **{name: whole[name] for name in ("rows", "files", "classes", "boxes")},
+    )
+
+
+def _check(dataset: Dataset, config: ExportConfig) -> None:
+    kind = dataset.manifest.kind
+    if kind not in (Kind.SLICES, Kind.SAMPLES, Kind.CROPS):
+        raise InputError(f"{config.data} is a {kind.value} dataset; export takes slices, samples or crops")
+    if kind is Kind.CROPS and config.format in ("coco", "metaimage"):
+        lacking = "boxes" if config.format == "coco" else "spacing"
+        raise InputError(f"crops have no {lacking}; export them with --format imagefolder or png")
+    if dataset.rows == 0:
+        raise InputError(f"{config.data} has no rows; there is nothing to export")
+
+
+def _write_rows(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
+    """Write the files of all rows; returns what is counted on the way, for the provenance."""
+    maker, annotations = RowFiles(dataset, config), CocoAnnotations()
+    files: Counter[str] = Counter()
+    classes: Counter[str] = Counter(dict.fromkeys(CLASS_FOLDERS, 0) if config.format == "imagefolder" else {})
+    edits: Counter[str] = Counter()
+    models: set[str] = set()
+
+    def write(name: str, row: Row) -> Paths:
+        with _writing(config.out):
+            made = maker.make(name, row)
+            for path, data in made.items():
+                write_bytes_atomic(join_uri(config.out, path), data)
+        return [PurePosixPath(path) for path in made]
+
+    with ThreadPoolExecutor(_WRITERS) as pool, progress("export", dataset.rows, unit="rows") as advance:
+        for row, paths in _in_order(pool, write, _named_rows(dataset)):
+            files.update(path.stem.rsplit("_", 1)[-1] for path in paths)
+            if config.format == "imagefolder":
+                classes.update(path.parts[0] for path in paths)
+            if config.format == "coco":
+                annotations.add(paths[0].name, row)
+            if dataset.manifest.kind is Kind.SAMPLES:
+                edits[row["edit"]] += 1
+                models.add(row["model_sha256"])
+            advance()
+    if config.format == "coco":
+        with _writing(config.out):
+            write_bytes_atomic(join_uri(config.out, ANNOTATIONS_NAME), annotations.to_bytes(dataset))
+    for name, crops in classes.items():
+        if not crops:
+            say(
+                f"{name} is empty: the dataset has no slice for it (healthy ones: preprocess --healthy-every)"
+            )
+    return {
+        "rows": dataset.rows,
+        "files": dict(files),
+        "classes": dict(classes),
+        "boxes": annotations.boxes,
+        "edits": dict(edits),
+        "models": sorted(models),
+    }
+
+
+def _named_rows(dataset: Dataset) -> Iterator[tuple[str, Row]]:
+    names = Names(dataset.manifest.kind)
+    for part in dataset.parts:
+        for table in dataset.iter_batches(part):
+            for row in rows_from_table(table):
+                yield names.next(row), row
+
+
+def _in_order(
+    pool: Executor, write: Callable[[str, Row], Paths], named_rows: Iterable[tuple[str, Row]]
+) -> Iterator[tuple[Row, Paths]]:
+    """Write rows, several at a time and across parts; give each with its files, in the order of the rows."""
+    pending: deque[tuple[Row, Future[Paths]]] = deque()
+    try:
+        for name, row in named_rows:
+            pending.append((row, pool.submit(write, name, row)))
+            # Few wait, so that few rows are in memory.
+            if len(pending) == 2 * _WRITERS:
+                row, written = pending.popleft()
+                yield row, written.result()
+        for row, written in pending:
+            yield row, written.result()
+    finally:
+        for _, written in pending:
+            written.cancel()
+
+
+@contextmanager
+def _writing(out: str) -> Iterator[None]:
+    """What a disk or a store refuses (no room, read-only, gone), as a line that says what would do."""
+    try:
+        yield
+    except OSError as error:
+        reason = " ".join(str(error.strerror or error).split())
+        raise StoreError(
+            f"{out} cannot be written ({reason}) and is not whole; mend that, and the same command goes on"
+        ) from error

@@ -1,0 +1,170 @@
+"""Where an export came from, in ``provenance.json``, whose presence says that the export is whole.
+
+A folder holds one export. ``unfinished.json`` is written before the first picture and removed after
+``provenance.json``: so a run that was stopped is known for what it was, and goes on, and pictures of two
+exports never mix.
+"""
+
+import contextlib
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lungforge import __version__
+from lungforge.config import identity
+from lungforge.errors import InputError
+from lungforge.pictures import HU_OFFSET
+from lungforge.store import Dataset, Kind, StoreError, join_uri, open_uri, write_bytes_atomic
+from lungforge.store.errors import explained
+from lungforge.store.uris import read_if_there, remove_temporaries
+from services.export.config import ExportConfig
+
+#: The file that says that an export is whole, and the one that says that it is not yet.
+PROVENANCE_NAME, UNFINISHED_NAME = "provenance.json", "unfinished.json"
+
+_SOURCES = [
+    {
+        "name": "LUNA16",
+        "licence": "CC BY 4.0",
+        "cite": "Setio et al., Medical Image Analysis 2017, doi:10.1016/j.media.2017.06.015",
+    },
+    {
+        "name": "LIDC-IDRI",
+        "licence": "CC BY 3.0",
+        "cite": "Armato et al., Medical Physics 2011, doi:10.1118/1.3528204",
+    },
+]
+
+
+def describe(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
+    """What is known of an export before its first picture."""
+    manifest = dataset.manifest
+    return {
+        "dataset": _parent(dataset.parent()),
+        "made_from": [_parent(parent) for parent in manifest.parents],
+        "made_by": f"LungForge {manifest.code_version}",
+        "config": without_credentials(manifest.config),
+        "seed": manifest.seed,
+        "synthetic": manifest.kind is Kind.SAMPLES,
+        "exported_by": f"LungForge {__version__}",
+        "export": _options(manifest.kind, config),
+        "sources": _SOURCES,
+        "sources_note": "where the volumes are theirs: the dataset's configuration and lineage tell",
+    }
+
+
+def without_credentials(value: Any) -> Any:
+    """A JSON value whose URIs carry neither user names and passwords nor signatures."""
+    if isinstance(value, Mapping):
+        return {name: without_credentials(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_credentials(item) for item in value]
+    if isinstance(value, str) and "://" in value:
+        return re.sub(r"://[^/@]*@", "://", value.partition("?")[0])
+    return value
+
+
+def find_whole(out: str, description: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The provenance of the export that is asked for, or None where it is yet to be made or finished.
+
+    Raises:
+        InputError: The place holds another export, whole or not, or other files.
+    """
+    document = _read_same(out, PROVENANCE_NAME, description)
+    if document is not None:
+        _remove_mark(out)  # of a run that was killed after its last write
+        return document
+    if _read_same(out, UNFINISHED_NAME, description) is None and _names(out):
+        raise InputError(f"--out {out} is not empty; name a new folder")
+    return None
+
+
+def begin(out: str, description: Mapping[str, Any]) -> None:
+    """Say whose the pictures are that will come here."""
+    write_bytes_atomic(join_uri(out, UNFINISHED_NAME), _encoded(description))
+
+
+def finish(out: str, document: Mapping[str, Any], folders: tuple[str, ...]) -> None:
+    """Say that the export is whole.
+
+    Args:
+        out: Where it is.
+        document: What ``describe`` said, and what was found on the way.
+        folders: Its folders below ``out``.
+    """
+    for folder in (out, *(join_uri(out, name) for name in folders)):
+        remove_temporaries(folder)
+    write_bytes_atomic(join_uri(out, PROVENANCE_NAME), _encoded(document))
+    _remove_mark(out)
+
+
+def _options(kind: Kind, config: ExportConfig) -> dict[str, Any]:
+    """The options that decide the bytes: those that the format does not read are None."""
+    options = identity(config) | {"hu_offset": HU_OFFSET if config.format == "png" else None}
+    if config.format == "metaimage":
+        options["window"] = None
+    if config.format != "imagefolder" or kind is Kind.CROPS:
+        options["crop"] = None
+    return options
+
+
+def _read_same(out: str, name: str, description: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The document of that name, if there is one.
+
+    Raises:
+        StoreError: It is of another export.
+    """
+    data = read_if_there(join_uri(out, name))
+    if data is None:
+        return None
+    try:
+        document = json.loads(data)
+        present, wanted = _work(document), _work(description)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{join_uri(out, name)} is not what `lungforge export` wrote; choose another --out"
+        ) from error
+    differing = [
+        f"{option} ({present.get(option)} there, {wanted[option]} here)"
+        for option in wanted
+        if present.get(option) != wanted[option]
+    ]
+    if differing:
+        raise StoreError(
+            f"{out} holds another export, of {document['dataset']['uri']}, which differs in "
+            f"{', '.join(differing)}; choose another --out"
+        )
+    return document
+
+
+def _work(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What must agree for two exports to be the same files; the dataset by content, wherever it lies."""
+    return {"the dataset's sha256": document["dataset"]["sha256"], **document["export"]}
+
+
+def _names(out: str) -> list[str]:
+    """What is at the place, but for the hidden files of killed writers."""
+    fs, path = open_uri(out)
+    with explained(out):
+        try:
+            listed = fs.ls(path, detail=False)
+        except FileNotFoundError:
+            return []
+    names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in listed]
+    return [name for name in names if not name.startswith(".")]
+
+
+def _remove_mark(out: str) -> None:
+    fs, path = open_uri(join_uri(out, UNFINISHED_NAME))
+    with explained(out), contextlib.suppress(FileNotFoundError):
+        fs.rm_file(path)
+
+
+def _parent(parent: Any) -> dict[str, Any]:
+    return without_credentials(dataclasses.asdict(parent))
+
+
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
