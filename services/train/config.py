@@ -117,6 +117,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
+        # 4 and 4.0 are the same width: written alike, they are the same work.
+        multipliers = tuple(int(value) if value % 1 == 0 else value for value in self.channel_multipliers)
+        object.__setattr__(self, "channel_multipliers", multipliers)
         for name in ("batch", "steps", "workers", "pieces", "cpus_per_worker", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(f"{_option(name)} is {getattr(self, name)}; give at least 1")
@@ -177,11 +180,7 @@ class TrainConfig:
                 image_size=size,
                 classes=classes.COUNT,
                 base_channels=self.base_channels,
-                # Whole numbers, whether written as 4 or as 4.0; others are refused there.
-                channel_multipliers=tuple(
-                    int(value) if float(value).is_integer() else value  # type: ignore[misc]
-                    for value in self.channel_multipliers
-                ),
+                channel_multipliers=self.channel_multipliers,  # type: ignore[arg-type]  # checked there
                 latent_channels=self.latent_channels,
                 discriminator_channels=self.discriminator_channels,
             )

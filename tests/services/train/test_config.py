@@ -56,6 +56,8 @@ def test_where_and_how_fast_do_not_decide_the_result() -> None:
     )
     elsewhere = dataclasses.replace(elsewhere, pieces=2, activation_checkpointing=True, compile=True)
     assert identity(elsewhere) == identity(plain)
+    written_otherwise = dataclasses.replace(plain, channel_multipliers=(1.0, 2.0))
+    assert identity(written_otherwise) == identity(plain)
     for change in ({"seed": 1}, {"batch": 16}, {"steps": 7}, {"map_drop": 0.2}, {"subsets": (1,)}):
         assert identity(dataclasses.replace(plain, **change)) != identity(plain)
 

@@ -161,6 +161,7 @@ def test_the_whole_job_killed_and_run_again_equals_unbroken(
     assert not (out / "manifest.json").exists()
     run(_config(slices, out, model))
     assert (out / "manifest.json").read_bytes() == (unbroken / "manifest.json").read_bytes()
+    assert len(list((out / "checkpoints").iterdir())) == 1, "it went on from its own checkpoints"
 
 
 def test_terminated_it_saves_its_step_and_goes_on_from_there(
@@ -180,6 +181,7 @@ def test_terminated_it_saves_its_step_and_goes_on_from_there(
     assert not (out / "ray-train").exists()
     run(_config(slices, out, model))
     assert (out / "manifest.json").read_bytes() == (unbroken / "manifest.json").read_bytes()
+    assert len(list((out / "checkpoints").iterdir())) == 1, "it went on from its own checkpoints"
 
 
 @pytest.mark.s3
