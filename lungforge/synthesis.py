@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lungforge.ct.window import unit_to_hu
+from lungforge.ct.window import hu_to_unit, unit_to_hu
 from lungforge.errors import InputError
 from lungforge.gan import checkpoint as gan_checkpoint
 from lungforge.gan.config import GauGANConfig
@@ -21,7 +21,8 @@ from lungforge.randomness import torch_generator
 from lungforge.sdm import checkpoint as sdm_checkpoint
 from lungforge.sdm.config import UNetConfig
 from lungforge.sdm.denoiser import guided_denoiser, null_map
-from lungforge.sdm.diffusion import Schedule
+from lungforge.sdm.diffusion import Denoiser, Schedule
+from lungforge.sdm.inpaint import sample_inpainted
 from lungforge.sdm.samplers import sample_ancestral, sample_ddim, sample_dpmpp_2m
 from lungforge.sdm.unet import SemanticUNet
 from lungforge.spade import one_hot
@@ -86,11 +87,7 @@ class DiffusionPainter:
     @torch.inference_mode()
     def draw(self, labels: np.ndarray, identities: Sequence[Identity]) -> np.ndarray:
         """Draw an image for each map; see ``Painter``."""
-        config = self.network.config
-        device = next(self.network.parameters()).device
-        noise = _Noise(identities, (config.image_channels, config.image_size, config.image_size), device)
-        maps = one_hot(torch.from_numpy(labels).to(device), config.classes)
-        denoiser = guided_denoiser(self.network, self.network.condition(maps), self._null, self.guidance)
+        denoiser, noise = self._begin(labels, identities)
         x_T = noise()
         match self.sampler:
             case "ancestral":
@@ -100,6 +97,47 @@ class DiffusionPainter:
             case "dpmpp":
                 images = sample_dpmpp_2m(denoiser, x_T, self.schedule)
         return _to_hu(images)
+
+    @torch.inference_mode()
+    def inpaint(
+        self, labels: np.ndarray, identities: Sequence[Identity], real: np.ndarray, mask: np.ndarray
+    ) -> np.ndarray:
+        """Draw a part of each image, and leave the rest of it real.
+
+        Ancestral sampling with resampling; its steps are even in the logarithm of the signal-to-noise ratio.
+
+        Args:
+            labels: Classes of the whole images, uint8 [N, H, W].
+            identities: Of the images.
+            real: HU, int16 [N, H, W].
+            mask: bool [N, H, W], True where an image is drawn.
+
+        Returns:
+            HU, int16 [N, H, W]; outside the mask equal to ``real``, also where that is outside the window.
+
+        Raises:
+            InputError: A map has an unknown class, or another size than the network.
+        """
+        denoiser, noise = self._begin(labels, identities)
+        x_T = noise()
+        known = torch.from_numpy(hu_to_unit(real))[:, None].to(x_T.device).expand(x_T.shape)
+        images = sample_inpainted(
+            denoiser,
+            x_T,
+            Schedule.linear().respace(f"snr{self.steps}"),
+            noise,
+            known,
+            torch.from_numpy(mask)[:, None].to(x_T.device),
+        )
+        return np.where(mask, _to_hu(images), real)
+
+    def _begin(self, labels: np.ndarray, identities: Sequence[Identity]) -> tuple[Denoiser, "_Noise"]:
+        config = self.network.config
+        device = next(self.network.parameters()).device
+        maps = one_hot(torch.from_numpy(labels).to(device), config.classes)
+        denoiser = guided_denoiser(self.network, self.network.condition(maps), self._null, self.guidance)
+        shape = (config.image_channels, config.image_size, config.image_size)
+        return denoiser, _Noise(identities, shape, device)
 
 
 class GauGANPainter:

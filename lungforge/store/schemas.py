@@ -73,7 +73,8 @@ _COLUMNS: dict[Kind, dict[str, Any]] = {
         "subset": pa.int8(),
         "replicate": pa.int32(),
         "seed": pa.int64(),
-        "edit": pa.string(),
+        "edit": pa.string(),  # of the map
+        "inpainted": pa.bool_(),  # whether the pixels away from the edit are the real slice's
         "sampler": pa.string(),
         "steps": pa.int32(),
         "guidance": pa.float64(),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from lungforge.config import EXECUTION
+from lungforge.ct.edits import EDITS, EditName
 from lungforge.errors import InputError
 
 SamplerName = Literal["ancestral", "ddim", "dpmpp"]
@@ -41,8 +42,16 @@ class SampleConfig:
     guidance: float = 1.5
     """How much the map is stressed; 1 is the plain conditional model."""
 
+    edits: tuple[tuple[EditName, float], ...] = (("none", 1.0),)
+    """How the maps are changed, as names and weights: none 1 move 1 resize 1 insert 2 remove 1. An image gets
+    one of the edits that its slice allows: insert where there is no nodule, move, resize and remove where
+    there is one."""
+
+    inpaint: bool = False
+    """Draw the neighbourhood of the edit only, and keep the real pixels elsewhere, to the last bit."""
+
     seed: int = 0
-    """Decides the noise; another seed draws other images from the same maps."""
+    """Decides the noise and the edits; another seed draws other images from the same maps."""
 
     part_images: int = 64
     """Images in each part of the output: what a killed worker loses at most."""
@@ -58,6 +67,9 @@ class SampleConfig:
 
     gpus_per_worker: float = dataclasses.field(default=0.0, metadata=EXECUTION)
     """GPUs of each worker; 0.5 puts two workers on one GPU, 0 draws on the CPU."""
+
+    dry_run: bool = dataclasses.field(default=False, metadata=EXECUTION)
+    """Only say what would be drawn, and how long it would take, from one batch that is drawn and timed."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
@@ -86,6 +98,26 @@ class SampleConfig:
             raise InputError("--subsets is empty; name at least one, or leave it out to use all")
         if self.seed < 0:
             raise InputError(f"--seed is {self.seed}; give 0 or more")
+        self._check_edits()
+
+    def _check_edits(self) -> None:
+        names = [name for name, _ in self.edits]
+        for name, weight in self.edits:
+            if name not in EDITS:
+                raise InputError(f"--edits has {name!r}; choose among {', '.join(EDITS)}")
+            if names.count(name) > 1:
+                raise InputError(f"--edits has {name} twice; give each edit one weight")
+            if not 0 < weight < float("inf"):
+                raise InputError(f"--edits gives {name} the weight {weight}; give a number above 0")
+        if not names:
+            raise InputError("--edits is empty; name some with their weights, such as none 1 insert 1")
+        if self.inpaint and "none" in names:
+            raise InputError(
+                "--inpaint with the edit none would pass real slices off as synthetic; "
+                "give --edits without none, such as --edits insert 1"
+            )
+        if self.inpaint and self.sampler != "ancestral":
+            raise InputError(f"--inpaint draws by --sampler ancestral, not {self.sampler}")
 
 
 def _option(name: str) -> str:

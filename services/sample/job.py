@@ -1,12 +1,11 @@
-"""Sampling as a Ray job: long-lived workers that draw units of work, replaced when they die."""
+"""Sampling as a Ray job: long-lived workers that draw units of work."""
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError
+from ray.util.metrics import Counter, Gauge
 
 from lungforge.config import identity
 from lungforge.rows import index_rows
@@ -14,28 +13,32 @@ from lungforge.store import Dataset, DatasetWriter, Kind, Manifest, Part
 from services.progress import progress, say
 from services.runtime import ray_session
 from services.sample.config import SampleConfig
-from services.sample.plan import Plan, Unit, make_plan
+from services.sample.plan import Plan, make_plan
+from services.sample.pool import distribute
 from services.sample.work import Drawer, Work, check_model
-
-#: How often a unit may take its worker down before it is taken for the cause.
-_TRIES = 4
 
 
 @dataclass(frozen=True)
 class SampleResult:
-    """The samples that were drawn.
+    """The samples that were drawn, or would be.
 
     Attributes:
         samples: Their URI.
         images: How many.
         parts: In how many parts.
         maps: From how many maps.
+        left_out: Images that were planned and have no place in the dataset, as their edit had no room.
+        dry_run: Whether nothing was written.
+        estimated_seconds: How long drawing would take, from one batch that was timed; only of a dry run.
     """
 
     samples: str
     images: int
     parts: int
     maps: int
+    left_out: int = 0
+    dry_run: bool = False
+    estimated_seconds: float | None = None
 
 
 def run(config: SampleConfig) -> SampleResult:
@@ -58,73 +61,83 @@ def run(config: SampleConfig) -> SampleResult:
         say(f"{writer.uri} is there already")
         return _result(writer.uri, finished)
     index = index_rows(data, config.subsets)
-    work = Work(config, model.parent(), check_model(model, index), index, writer)
+    patch = check_model(model, index, inpaint=config.inpaint)
+    work = Work(config, model.parent(), patch, index, writer)
     plan = make_plan(config, index)
-    maps = min(plan.images, len(index))
-    say(f"drawing {plan.images} images of {maps} maps in {len(plan)} parts")
     workers = min(config.workers, len(plan))
     with ray_session(workers * config.cpus_per_worker):
+        if config.dry_run:
+            return _timed(work, plan, workers)
+        say(f"drawing {plan.images} images of {plan.maps} maps in {len(plan)} parts")
         parts = _draw(work, plan, workers)
-    return _result(writer.uri, writer.commit(parts, {"images": plan.images, "maps": maps}))
+    left_out = plan.images - sum(part.rows for part in parts)
+    if left_out:
+        say(f"{left_out} of {plan.images} images were left out: their edit had no room in their map")
+    details = {"images": plan.images - left_out, "maps": plan.maps, "left_out": left_out}
+    return _result(writer.uri, writer.commit(parts, details))
 
 
 class _Worker:
     """A process that draws."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, work: Work, plan: Plan) -> None:
+        self._work, self._plan = work, plan
         self._drawer: Drawer | None = None
+        self._images = Counter("lungforge_sample_images", "Images that were drawn.")
 
-    def draw(self, unit: Unit) -> Part:
+    def draw(self, number: int) -> Part:
+        part = self._loaded().draw(self._plan.unit(number))
+        self._images.inc(part.rows)
+        return part
+
+    def time_batch(self) -> float:
+        return self._loaded().time_batch(self._plan.unit(0))
+
+    def _loaded(self) -> Drawer:
         # The model is loaded here, not on construction: Ray tells what a method raises, and of a
         # constructor only that the worker died.
         if self._drawer is None:
+            config = self._work.config
             # Each worker keeps to its own cores: without this, all of them would use all.
-            torch.set_num_threads(self._work.config.cpus_per_worker)
-            self._drawer = Drawer(
-                self._work, torch.device("cuda" if self._work.config.gpus_per_worker else "cpu")
-            )
-        return self._drawer.draw(unit)
+            torch.set_num_threads(config.cpus_per_worker)
+            self._drawer = Drawer(self._work, torch.device("cuda" if config.gpus_per_worker else "cpu"))
+        return self._drawer
+
+
+def _remote_worker(config: SampleConfig) -> Any:
+    remote: Any = ray.remote(_Worker)
+    return remote.options(num_cpus=config.cpus_per_worker, num_gpus=config.gpus_per_worker, max_restarts=0)
 
 
 def _draw(work: Work, plan: Plan, workers: int) -> list[Part]:
     """Give every unit to some worker; the parts that come back."""
-    config = work.config
-    shared = ray.put(work)
-    remote: Any = ray.remote(_Worker).options(
-        num_cpus=config.cpus_per_worker, num_gpus=config.gpus_per_worker, max_restarts=0
+    remote = _remote_worker(work.config)
+    shared = ray.put(work), ray.put(plan)
+    planned, left = (
+        Gauge(f"lungforge_sample_parts_{name}", f"Parts of the run that are {name}.")
+        for name in ("planned", "left")
     )
-    waiting = deque(range(len(plan)))
-    drawing: dict[Any, tuple[int, Any]] = {}
-    failures: dict[int, int] = {}
+    planned.set(len(plan))
     parts: list[Part] = []
-
-    def give(actor: Any) -> None:
-        number = waiting.popleft()
-        drawing[actor.draw.remote(plan.unit(number))] = (number, actor)
-
-    for _ in range(workers):
-        give(remote.remote(shared))
     with progress("sample", plan.images, unit="images") as advance:
-        while drawing:
-            (ready,), _ = ray.wait(list(drawing), num_returns=1)
-            number, actor = drawing.pop(ready)
-            try:
-                parts.append(ray.get(ready))
-                advance(parts[-1].rows)
-            except RayActorError as error:
-                failures[number] = failures.get(number, 0) + 1
-                if failures[number] == _TRIES:
-                    raise RuntimeError(
-                        f"part {plan.unit(number).name} took down {_TRIES} workers; "
-                        "if memory ran out, give a smaller --batch or fewer --workers"
-                    ) from error
-                say(f"a worker died while it drew part {plan.unit(number).name}; another draws it again")
-                waiting.appendleft(number)
-                actor = remote.remote(shared)
-            if waiting:
-                give(actor)
+        for part in distribute(len(plan), workers, lambda: remote.remote(*shared), plan.name):
+            parts.append(part)
+            left.set(len(plan) - len(parts))
+            advance(part.rows)
     return parts
+
+
+def _timed(work: Work, plan: Plan, workers: int) -> SampleResult:
+    """What a dry run says: the plan, and how long it would take."""
+    seconds = ray.get(_remote_worker(work.config).remote(work, plan).time_batch.remote())
+    return SampleResult(
+        samples=work.writer.uri,
+        images=plan.images,
+        parts=len(plan),
+        maps=plan.maps,
+        dry_run=True,
+        estimated_seconds=round(seconds * plan.images / workers, 1),
+    )
 
 
 def _result(uri: str, manifest: Manifest) -> SampleResult:
@@ -133,4 +146,5 @@ def _result(uri: str, manifest: Manifest) -> SampleResult:
         images=manifest.details["images"],
         parts=len(manifest.parts),
         maps=manifest.details["maps"],
+        left_out=manifest.details["left_out"],
     )

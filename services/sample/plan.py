@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lungforge.ct.edits import edits_for
 from lungforge.errors import InputError
 from lungforge.randomness import numpy_generator
 from lungforge.rows import RowIndex
@@ -47,9 +48,18 @@ class Plan:
         """Images in all."""
         return int(self.ends[-1])
 
+    @property
+    def maps(self) -> int:
+        """Maps that images are drawn from."""
+        return int(np.count_nonzero(np.diff(self.ends, prepend=0)))
+
     def __len__(self) -> int:
         """Units of work."""
         return -(-self.images // self.part_images)
+
+    def name(self, number: int) -> str:
+        """The name of a unit's part."""
+        return f"{number:06d}"
 
     def unit(self, number: int) -> Unit:
         """One unit of work, by its number from 0."""
@@ -58,7 +68,7 @@ class Plan:
         images = np.arange(number * self.part_images, min((number + 1) * self.part_images, self.images))
         rows = np.searchsorted(self.ends, images, side="right")
         starts = np.concatenate([[0], self.ends[:-1]])
-        return Unit(name=f"{number:06d}", rows=rows, replicates=images - starts[rows])
+        return Unit(name=self.name(number), rows=rows, replicates=images - starts[rows])
 
 
 def make_plan(config: SampleConfig, index: RowIndex) -> Plan:
@@ -69,15 +79,24 @@ def make_plan(config: SampleConfig, index: RowIndex) -> Plan:
         index: The maps to draw from.
 
     Raises:
-        InputError: There are more images than parts can be named.
+        InputError: No edit applies to any map, or there are more images than parts can be named.
     """
+    names = {name for name, _ in config.edits}
+    possible = [not names.isdisjoint(edits_for(has_nodules)) for has_nodules in (False, True)]
+    maps = np.flatnonzero(np.where(index.nodules > 0, possible[True], possible[False]))
+    if not len(maps):
+        raise InputError(
+            f"--edits {' '.join(sorted(names))} applies to none of the {len(index)} slices; insert needs "
+            "slices without nodules (`lungforge preprocess --healthy-every N`), the others slices with one"
+        )
+    replicates = np.zeros(len(index), dtype=np.int64)
     if config.count is None:
-        replicates = np.full(len(index), config.per_map, dtype=np.int64)
+        replicates[maps] = config.per_map
     else:
-        each, more = divmod(config.count, len(index))
-        replicates = np.full(len(index), each, dtype=np.int64)
+        each, more = divmod(config.count, len(maps))
+        replicates[maps] = each
         # Which maps get one more is drawn, so that a few images of many maps are of all kinds of patients.
-        replicates[numpy_generator(config.seed, "count").permutation(len(index))[:more]] += 1
+        replicates[numpy_generator(config.seed, "count").permutation(maps)[:more]] += 1
     plan = Plan(ends=np.cumsum(replicates), part_images=config.part_images)
     if len(plan) > 1_000_000:
         raise InputError(

@@ -1,25 +1,31 @@
 """Drawing the images of a unit: what each worker does, without Ray."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from lungforge.config import digest
 from lungforge.ct import classes
+from lungforge.ct.edits import EditedMap, EditName, edit_map, edits_for
 from lungforge.errors import InputError
 from lungforge.patches import cut_patch
 from lungforge.randomness import numpy_generator
 from lungforge.rows import RowIndex, SliceRow
+from lungforge.sdm.config import UNetConfig
 from lungforge.store import Dataset, DatasetWriter, Kind, Parent, Part, table_from_rows
-from lungforge.synthesis import load_painter, network_config
+from lungforge.synthesis import DiffusionPainter, load_painter, network_config
 from services.sample.config import SampleConfig
 from services.sample.plan import Unit
 
-#: The maps are drawn from as they are.
-NO_EDIT = "none"
+#: How far around an edit a slice is drawn anew, in mm and at least in px: a nodule's edge is blurred by the
+#: scanner, and its vessels lead to it.
+INPAINTED_MM = 5.0
+INPAINTED_PX = 2
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,30 @@ class Work:
     writer: DatasetWriter
 
 
-def check_model(model: Dataset, index: RowIndex) -> int | None:
+@dataclass(frozen=True)
+class Wanted:
+    """An image that is to be drawn.
+
+    Attributes:
+        identity: What decides its noise, and so tells it from all others of a model.
+        row: The slice that its map comes from, or the patch of it.
+        replicate: Which of the slice's images it is.
+        edited: Its map.
+    """
+
+    identity: tuple[int | str, ...]
+    row: SliceRow
+    replicate: int
+    edited: EditedMap
+
+
+def check_model(model: Dataset, index: RowIndex, *, inpaint: bool = False) -> int | None:
     """Hold a model against the maps that it is to draw from, without reading its weights.
+
+    Args:
+        model: The model.
+        index: The maps.
+        inpaint: Whether it is to draw parts of slices.
 
     Returns:
         The side of the patches that it was trained on, in px; None for whole slices.
@@ -56,6 +84,8 @@ def check_model(model: Dataset, index: RowIndex) -> int | None:
             f"the model {model.uri} knows {shape.classes} classes and the maps have {classes.COUNT}; "
             "train one on these slices with `lungforge train`"
         )
+    if inpaint and not isinstance(shape, UNetConfig):
+        raise InputError(f"the model {model.uri} is no diffusion model, which --inpaint needs; leave it out")
     patch = model.manifest.details.get("patch")
     height, width = index.size
     if patch is None and (height, width) != (shape.image_size, shape.image_size):
@@ -101,56 +131,118 @@ class Drawer:
         )
 
     def draw(self, unit: Unit) -> Part:
-        """Draw and write a unit, unless an earlier run has."""
+        """Draw and write a unit, unless an earlier run has. It has fewer rows where an edit had no room."""
         found = self.work.writer.find_part(unit.name)
         if found is not None:
             return found
+        wanted = self._wanted(unit)
+        rows: list[dict] = []
+        for start in range(0, len(wanted), self.work.config.batch):
+            rows += self._draw_batch(wanted[start : start + self.work.config.batch])
+        size = self.work.patch
+        shape = self.work.index.size if size is None else (size, size)
+        return self.work.writer.write_part(unit.name, table_from_rows(Kind.SAMPLES, rows, shape=shape))
+
+    def time_batch(self, unit: Unit) -> float:
+        """Draw the first batch of a unit, twice, and write nothing: seconds an image, of the second time."""
+        batch = self._wanted(unit)[: self.work.config.batch]
+        if not batch:
+            raise InputError("the first edits have no room, so there is nothing to time; give other --edits")
+        self._draw_batch(batch)
+        started = time.perf_counter()
+        self._draw_batch(batch)
+        return (time.perf_counter() - started) / len(batch)
+
+    def _wanted(self, unit: Unit) -> list[Wanted]:
         distinct = np.unique(unit.rows)
         sources = dict(zip(distinct.tolist(), self.work.index.read(distinct), strict=True))
-        images = [
-            (sources[row], replicate)
-            for row, replicate in zip(unit.rows.tolist(), unit.replicates.tolist(), strict=True)
-        ]
-        rows: list[dict] = []
-        for start in range(0, len(images), self.work.config.batch):
-            rows += self._draw_batch(images[start : start + self.work.config.batch])
-        return self.work.writer.write_part(unit.name, table_from_rows(Kind.SAMPLES, rows))
+        images = zip(unit.rows.tolist(), unit.replicates.tolist(), strict=True)
+        found = (want(self.work, sources[row], replicate) for row, replicate in images)
+        return [wanted for wanted in found if wanted is not None]
 
-    def _draw_batch(self, wanted: Sequence[tuple[SliceRow, int]]) -> list[dict]:
-        work, config = self.work, self.work.config
-        sources = [row for row, _ in wanted]
-        identities = [sample_identity(config.seed, row, replicate) for row, replicate in wanted]
-        if work.patch is not None:
-            sources = [
-                cut_patch(row, work.patch, numpy_generator(*identity, "patch"))
-                for row, identity in zip(sources, identities, strict=True)
-            ]
-        images = self._painter.draw(np.stack([row.label for row in sources]), identities)
-        return [
-            {
-                "sample_id": sample_id(identity),
-                "source_series_uid": row.series_uid,
-                "source_slice_index": row.slice_index,
-                "subset": row.subset,
-                "replicate": replicate,
-                "seed": config.seed,
-                "edit": NO_EDIT,
-                "sampler": self._painter.sampler,
-                "steps": self._painter.steps,
-                "guidance": self._painter.guidance,
-                "model_sha256": work.model.sha256,
-                "spacing_mm": list(row.spacing_mm),
-                "image": image,
-                "label": row.label,
-                "nodules": list(row.nodules),
-            }
-            for row, identity, (_, replicate), image in zip(sources, identities, wanted, images, strict=True)
-        ]
+    def _draw_batch(self, wanted: Sequence[Wanted]) -> list[dict]:
+        labels = np.stack([each.edited.label for each in wanted])
+        identities = [each.identity for each in wanted]
+        if self.work.config.inpaint:
+            assert isinstance(self._painter, DiffusionPainter), "held against the model before"
+            images = self._painter.inpaint(
+                labels,
+                identities,
+                np.stack([each.row.image for each in wanted]),
+                np.stack([surroundings(each.edited.changed, each.row.spacing_mm) for each in wanted]),
+            )
+        else:
+            images = self._painter.draw(labels, identities)
+        return [self._row(each, image) for each, image in zip(wanted, images, strict=True)]
+
+    def _row(self, wanted: Wanted, image: np.ndarray) -> dict:
+        work, row = self.work, wanted.row
+        return {
+            "sample_id": sample_id(wanted.identity),
+            "source_series_uid": row.series_uid,
+            "source_slice_index": row.slice_index,
+            "subset": row.subset,
+            "replicate": wanted.replicate,
+            "seed": work.config.seed,
+            "edit": wanted.edited.edit,
+            "inpainted": work.config.inpaint,
+            "sampler": self._painter.sampler,
+            "steps": self._painter.steps,
+            "guidance": self._painter.guidance,
+            "model_sha256": work.model.sha256,
+            "spacing_mm": list(row.spacing_mm),
+            "image": image,
+            "label": wanted.edited.label,
+            "nodules": list(wanted.edited.nodules),
+        }
 
 
-def sample_identity(seed: int, row: SliceRow, replicate: int) -> tuple[int | str, ...]:
+def want(work: Work, row: SliceRow, replicate: int) -> Wanted | None:
+    """Choose the edit of an image, and make its map; None where the edit has no room."""
+    config = work.config
+    edit = choose_edit(config, row, replicate)
+    identity = sample_identity(config, row, replicate, edit)
+    if work.patch is not None:
+        row = cut_patch(row, work.patch, numpy_generator(*identity, "patch"))
+    edited = edit_map(
+        edit,
+        row.label,
+        row.nodules,
+        spacing_mm=row.spacing_mm,
+        generator=numpy_generator(*identity, "edit"),
+        diameters_mm=work.index.diameters_mm,
+    )
+    return None if edited is None else Wanted(identity, row, replicate, edited)
+
+
+def choose_edit(config: SampleConfig, row: SliceRow, replicate: int) -> EditName:
+    """One of the edits that a slice allows, by their weights."""
+    possible = edits_for(bool(row.nodules))
+    choices = [(name, weight) for name, weight in config.edits if name in possible]
+    assert choices, "the plan has no image of a slice that allows none"
+    weights = np.array([weight for _, weight in choices])
+    generator = numpy_generator(config.seed, row.series_uid, row.slice_index, replicate, "choice")
+    return choices[int(generator.choice(len(choices), p=weights / weights.sum()))][0]
+
+
+def surroundings(changed: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """What is drawn anew around an edit, bool [H, W]: all that is near to a pixel whose class has changed.
+
+    Args:
+        changed: bool [H, W], not all False.
+        spacing_mm: Distance between pixel centres (row, column).
+    """
+    in_mm = ndimage.distance_transform_edt(~changed, sampling=spacing_mm)
+    in_px = ndimage.distance_transform_edt(~changed)
+    return (in_mm <= INPAINTED_MM) | (in_px <= INPAINTED_PX)
+
+
+def sample_identity(
+    config: SampleConfig, row: SliceRow, replicate: int, edit: EditName
+) -> tuple[int | str, ...]:
     """What decides the noise of an image, and so tells it from all others of a model."""
-    return (seed, row.series_uid, row.slice_index, replicate, NO_EDIT)
+    kind = f"{edit}, inpainted" if config.inpaint else edit
+    return (config.seed, row.series_uid, row.slice_index, replicate, kind)
 
 
 def sample_id(identity: Sequence[int | str]) -> str:

@@ -36,7 +36,7 @@ def cpu(data: str, out: str, model: ModelName = "sdm") -> TrainConfig:
             channel_multipliers=(16, 8, 4, 2, 1),
             latent_channels=64,
             discriminator_channels=32,
-            steps=5000,
+            steps=3000,
             learning_rate=1e-4,
         )
     return dataclasses.replace(

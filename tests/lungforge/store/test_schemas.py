@@ -37,6 +37,7 @@ SAMPLE = {
     "replicate": 0,
     "seed": 2**62,
     "edit": "",
+    "inpainted": False,
     "sampler": "dpmpp",
     "steps": 25,
     "guidance": 1.5,

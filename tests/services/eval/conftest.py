@@ -86,6 +86,7 @@ def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2)):
             "replicate": 0,
             "seed": number,
             "edit": "",
+            "inpainted": False,
             "sampler": "ancestral",
             "steps": 50,
             "guidance": 1.5,

@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from lungforge.gan import checkpoint as gan_checkpoint
+from lungforge.gan.config import GauGANConfig
+from lungforge.gan.generator import Generator
+from lungforge.gan.spectral import folded_state
 from lungforge.sdm.checkpoint import to_document, to_safetensors
 from lungforge.sdm.config import UNetConfig
 from lungforge.sdm.unet import SemanticUNet
@@ -109,3 +113,68 @@ def other_model(tmp_path: Path) -> str:
 def patch_model(tmp_path: Path) -> str:
     """A model that was trained on patches."""
     return write_model(str(tmp_path / "patches"), patch=SIDE)
+
+
+def write_mixed_slices(uri: str, *, slices: int = 4, side: int = SIDE, margin: int = 2) -> str:
+    """Three scans of slices with noise in them; every second slice shows a nodule."""
+    writer = DatasetWriter(uri=uri, kind=Kind.SLICES, config={"slices": slices, "margin": margin})
+    generator = np.random.default_rng(0)
+    parts = []
+    for scan in range(3):
+        rows = []
+        for index in range(slices):
+            label = np.zeros((side, side), np.uint8)
+            label[1:-1, 1:-1] = 1
+            label[margin:-margin, margin:-margin] = 2 + scan % 2
+            nodules = []
+            if index % 2:
+                label[7:9, 6:8] = 5
+                nodules = [{"x": 6.5, "y": 7.5, "diameter_px": 2.0, "diameter_mm": 1.5}]
+            grey = np.array([-1024, 1200, -850, -830, -1000, 30])[label]
+            rows.append(
+                {
+                    "series_uid": f"scan-{scan}",
+                    "subset": scan,
+                    "slice_index": index,
+                    "z_mm": 0.0,
+                    "spacing_mm": [0.8, 0.7],
+                    "image": (grey + generator.normal(0, 30, label.shape)).astype(np.int16),
+                    "label": label,
+                    "nodules": nodules,
+                }
+            )
+        parts.append(writer.write_part(f"{scan}", table_from_rows(Kind.SLICES, rows)))
+    writer.commit(parts)
+    return uri
+
+
+@pytest.fixture(scope="session")
+def mixed_slices(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Twelve slices, six of them healthy, with room in their lungs."""
+    return write_mixed_slices(str(tmp_path_factory.mktemp("sample") / "mixed"))
+
+
+@pytest.fixture(scope="session")
+def cramped_slices(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same with lungs in which nothing has room."""
+    return write_mixed_slices(str(tmp_path_factory.mktemp("sample") / "cramped"), margin=6)
+
+
+@pytest.fixture(scope="session")
+def gaugan(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A GauGAN of the size of the slices, of random weights."""
+    shape = GauGANConfig(
+        image_size=SIDE, base_channels=8, channel_multipliers=(2, 1), latent_channels=4, encoder=False
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = folded_state(Generator(shape))
+    writer = DatasetWriter(
+        uri=str(tmp_path_factory.mktemp("sample") / "gaugan"), kind=Kind.MODEL, config={"model": "gaugan"}
+    )
+    parts = [
+        writer.write_file("model.safetensors", gan_checkpoint.to_safetensors(weights)),
+        writer.write_file("config.json", json.dumps(gan_checkpoint.to_document(shape)).encode()),
+    ]
+    writer.commit(parts, {"patch": None})
+    return writer.uri

@@ -3,15 +3,19 @@
 import contextlib
 import dataclasses
 import os
+import secrets
 import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lungforge.errors import InputError
-from lungforge.store import Dataset, Kind, StoreError
+from lungforge.store import Dataset, Kind, StoreError, open_uri
 from services.sample.config import SampleConfig
 from services.sample.job import SampleResult, run
 
@@ -111,6 +115,136 @@ def test_half_a_run_is_gone_on_with(model: str, slices: str, tmp_path: Path, unb
     assert (out / "manifest.json").read_bytes() == (unbroken / "manifest.json").read_bytes()
     assert {copy: copy.stat().st_mtime_ns for copy in copies[1:]} == kept
     Dataset.open(str(out)).verify()
+
+
+def _start(model: str, slices: str, out: Path | str, folder: Path, *more: str) -> subprocess.Popen:
+    """The job of ``_config`` as a user would start it, with a Ray of its own."""
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+    }
+    options = [f"--model={model}", f"--data={slices}", f"--out={out}", "--per-map=8", "--steps=20"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "services", "sample", *options, "--part-images=8", "--batch=5", *more],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _when(condition: Callable[[], bool], action: Callable[[], None]) -> threading.Thread:
+    """In a thread: do something as soon as a condition holds."""
+
+    def wait_and_act() -> None:
+        gone = threading.Event()
+        while not condition():
+            gone.wait(0.005)
+        action()
+
+    thread = threading.Thread(target=wait_and_act, daemon=True)
+    thread.start()
+    return thread
+
+
+def _parts(path: Path) -> int:
+    return len(list(path.glob("parts-*/part-*.parquet")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_job_that_is_ended_goes_on(
+    model: str, slices: str, tmp_path: Path, unbroken: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "samples"
+    job = _start(model, slices, out, tmp_path)
+
+    def end() -> None:
+        os.killpg(job.pid, number) if number == signal.SIGKILL else os.kill(job.pid, number)
+
+    ender = _when(lambda: _parts(out) >= 3, end)
+    _, errors = job.communicate(timeout=120)
+    ender.join(timeout=5)
+    assert job.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), errors
+    if number == signal.SIGTERM:
+        assert "interrupted; the same command again goes on from here" in errors
+    assert not (out / "manifest.json").exists()
+    written = {path: path.stat().st_mtime_ns for path in out.glob("parts-*/part-*.parquet")}
+    assert 3 <= len(written) < 12
+    run(_config(model, slices, out))
+    assert (out / "manifest.json").read_bytes() == (unbroken / "manifest.json").read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+@pytest.mark.s3
+def test_four_workers_outlast_a_store_that_is_away(
+    model: str, slices: str, tmp_path: Path, s3_server: Any, s3_uri: str, unbroken: Path
+) -> None:
+    job = _start(model, slices, s3_uri, tmp_path, "--workers=4")
+    fs, path = open_uri(s3_uri)
+
+    def away_for_ten_seconds() -> None:
+        s3_server.kill()
+        threading.Event().wait(10)
+        s3_server.start()
+
+    breaker = _when(lambda: len(fs.glob(f"{path}/parts-*/part-*.parquet")) >= 2, away_for_ten_seconds)
+    _, errors = job.communicate(timeout=300)
+    breaker.join(timeout=60)
+    assert not breaker.is_alive()
+    assert job.returncode == 0, errors
+    there, here = (Dataset.open(uri).manifest.parts for uri in (s3_uri, str(unbroken)))
+    assert [(part.path, part.rows, part.sha256) for part in there] == [
+        (part.path, part.rows, part.sha256) for part in here
+    ]
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(
+    model: str, slices: str, tmp_path: Path, unbroken: Path
+) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a full disk needs the right to mount one: {mounted.stderr.decode().strip()}")
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            run(_config(model, slices, folder / "samples"))
+        assert not (folder / "samples" / "manifest.json").exists()
+        subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
+        run(_config(model, slices, folder / "samples"))
+        manifest = (folder / "samples" / "manifest.json").read_bytes()
+        assert manifest == (unbroken / "manifest.json").read_bytes()
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_dry_run_says_the_plan_and_writes_nothing(model: str, slices: str, tmp_path: Path) -> None:
+    out = tmp_path / "samples"
+    result = run(_config(model, slices, out, dry_run=True, workers=2))
+    assert (result.images, result.parts, result.maps, result.dry_run) == (96, 12, 12, True)
+    assert result.estimated_seconds is not None
+    assert result.estimated_seconds > 0
+    assert not out.exists()
+
+
+def test_what_has_no_room_is_left_out_and_counted(
+    model: str, cramped_slices: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = _config(
+        model, cramped_slices, tmp_path / "samples", steps=1, edits=(("none", 1.0), ("insert", 1.0))
+    )
+    result = run(config)
+    assert result.images + result.left_out == 96
+    assert 10 < result.left_out < 48
+    assert f"{result.left_out} of 96 images were left out" in capsys.readouterr().err
+    assert Dataset.open(result.samples).rows == result.images
+    assert run(config) == result
 
 
 def test_a_models_fault_is_told_plainly(patch_model: str, other_slices: str, tmp_path: Path) -> None:

@@ -22,6 +22,11 @@ def _config(**changes: Any) -> SampleConfig:
 
 
 class _Index(SimpleNamespace):
+    @property
+    def nodules(self) -> np.ndarray:
+        """Every second slice shows one."""
+        return np.arange(self.rows) % 2
+
     def __len__(self) -> int:
         return self.rows
 
@@ -56,6 +61,21 @@ def test_a_few_of_many_maps_are_drawn_by_lot() -> None:
     assert max(row for row, _ in plans[0]) > 500
 
 
+@given(rows=st.integers(2, 40), count=st.integers(1, 90))
+def test_only_maps_that_an_edit_applies_to_are_planned(rows: int, count: int) -> None:
+    healthy = make_plan(_config(edits=(("insert", 1.0),), count=count), _Index(rows=rows))
+    assert all(row % 2 == 0 for row, _ in _images(healthy))
+    assert len(_images(healthy)) == count
+    ill = make_plan(_config(edits=(("move", 1.0), ("remove", 2.0)), per_map=3), _Index(rows=rows))
+    assert _images(ill) == [(row, replicate) for row in range(1, rows, 2) for replicate in range(3)]
+    assert ill.maps == rows // 2
+
+
+def test_edits_that_apply_to_no_map_are_refused() -> None:
+    with pytest.raises(InputError, match=r"--edits remove applies to none of the 1 slices; .*healthy-every"):
+        make_plan(_config(edits=(("remove", 1.0),)), _Index(rows=1))
+
+
 def test_a_unit_outside_the_plan_is_none() -> None:
     plan = make_plan(_config(part_images=4), _Index(rows=6))
     assert plan.unit(1).name == "000001"
@@ -76,6 +96,15 @@ def test_a_unit_outside_the_plan_is_none() -> None:
         ({"gpus_per_worker": 1.5}, "--gpus-per-worker is 1.5"),
         ({"seed": -1}, "--seed is -1"),
         ({"subsets": ()}, "--subsets is empty"),
+        ({"edits": ()}, "--edits is empty"),
+        ({"edits": (("grow", 1.0),)}, "--edits has 'grow'; choose among none, move, resize, insert, remove"),
+        ({"edits": (("move", 1.0), ("move", 2.0))}, "--edits has move twice"),
+        ({"edits": (("move", 0.0),)}, "--edits gives move the weight 0.0"),
+        ({"inpaint": True}, "--inpaint with the edit none would pass real slices off as synthetic"),
+        (
+            {"inpaint": True, "edits": (("move", 1.0),), "sampler": "dpmpp"},
+            "--inpaint draws by --sampler ancestral, not dpmpp",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_remedy(values: dict[str, Any], message: str) -> None:

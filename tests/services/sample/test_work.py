@@ -57,6 +57,7 @@ def test_a_row_says_all_about_its_image(model: str, slices: str, tmp_path: Path)
         "replicate": 0,
         "seed": 7,
         "edit": "none",
+        "inpainted": False,
         "sampler": "ancestral",
         "steps": 3,
         "guidance": 1.5,

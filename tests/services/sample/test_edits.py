@@ -1,0 +1,152 @@
+"""What an image is drawn from: the edit of its map, chosen by its identity, and the real pixels it keeps."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lungforge.ct.classes import NODULE
+from lungforge.errors import InputError
+from lungforge.rows import SliceRow, index_rows
+from lungforge.store import Dataset, DatasetWriter, Kind, rows_from_table
+from services.sample.config import SampleConfig
+from services.sample.plan import make_plan
+from services.sample.work import Drawer, Work, check_model, choose_edit, surroundings, want
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ALL = (("none", 1.0), ("move", 1.0), ("resize", 1.0), ("insert", 2.0), ("remove", 1.0))
+
+
+def _work(model: str, slices: str, out: Path, **changes: Any) -> Work:
+    config = SampleConfig(model=model, data=slices, out=str(out), **{"steps": 2, **changes})
+    data, opened = Dataset.open(slices), Dataset.open(model)
+    writer = DatasetWriter(
+        uri=str(out), kind=Kind.SAMPLES, config={}, seed=0, parents=(opened.parent(), data.parent())
+    )
+    index = index_rows(data, config.subsets)
+    return Work(config, opened.parent(), check_model(opened, index, inpaint=config.inpaint), index, writer)
+
+
+def _draw(work: Work) -> list[dict[str, Any]]:
+    plan = make_plan(work.config, work.index)
+    drawer = Drawer(work, torch.device("cpu"))
+    parts = [drawer.draw(plan.unit(number)) for number in range(len(plan))]
+    work.writer.commit(parts)
+    dataset = Dataset.open(work.writer.uri)
+    return [row for part in parts for row in rows_from_table(dataset.read_part(part))]
+
+
+def _sources(work: Work) -> dict[tuple[str, int], SliceRow]:
+    rows = work.index.read(range(len(work.index)))
+    return {(row.series_uid, row.slice_index): row for row in rows}
+
+
+def test_every_row_says_what_was_done_to_its_map(gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
+    work = _work(gaugan, mixed_slices, tmp_path, per_map=12, edits=ALL)
+    rows, sources = _draw(work), _sources(work)
+    distances: list[float] = []
+    for row in rows:
+        source = sources[row["source_series_uid"], row["source_slice_index"]]
+        changed = row["label"] != source.label
+        assert changed.any() == (row["edit"] != "none"), row["edit"]
+        assert bool(source.nodules) == (row["edit"] in ("move", "resize", "remove")) or row["edit"] == "none"
+        assert bool(row["nodules"]) == (row["label"] == NODULE).any()
+        # Nothing but nodules and the lung around them has changed.
+        assert np.isin(source.label[changed], (2, 3, NODULE)).all()
+        for nodule in row["nodules"]:
+            rows_of_nodules, columns = np.nonzero(row["label"] == NODULE)
+            distances.append(np.hypot(rows_of_nodules - nodule["y"], columns - nodule["x"]).min())
+    assert max(distances) < 1, "each nodule of the list is in the map"
+    assert set(Counter(row["edit"] for row in rows)) == {name for name, _ in ALL}
+    assert not any(row["inpainted"] for row in rows)
+    assert len({row["sample_id"] for row in rows}) == len(rows)
+
+
+def test_edits_follow_their_weights(gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
+    work = _work(gaugan, mixed_slices, tmp_path, edits=(("none", 1.0), ("insert", 3.0), ("remove", 1.0)))
+    healthy, ill = work.index.read([0, 1])
+    drawn = Counter(choose_edit(work.config, healthy, replicate) for replicate in range(2000))
+    assert drawn["insert"] / 2000 == pytest.approx(3 / 4, abs=0.04)
+    assert set(drawn) == {"none", "insert"}
+    drawn = Counter(choose_edit(work.config, ill, replicate) for replicate in range(2000))
+    assert drawn["remove"] / 2000 == pytest.approx(1 / 2, abs=0.045)
+
+
+def test_an_edit_depends_on_the_identity_alone(gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
+    work = _work(gaugan, mixed_slices, tmp_path, edits=ALL)
+    # Diameters to insert come from the nodules of the run's subsets, here of the same size in each.
+    alone = _work(gaugan, mixed_slices, tmp_path, edits=ALL, subsets=(2,), per_map=9, batch=1, workers=3)
+    row = work.index.read([8])[0]
+    for replicate in range(20):
+        one, other = want(work, row, replicate), want(alone, row, replicate)
+        assert one is not None
+        assert other is not None
+        assert one.identity == other.identity
+        assert np.array_equal(one.edited.label, other.edited.label)
+    labels = [want(work, row, replicate).edited.label.tobytes() for replicate in range(20)]  # type: ignore[union-attr]
+    assert len(set(labels)) > 10
+
+
+def test_images_whose_edit_has_no_room_are_left_out(gaugan: str, cramped_slices: str, tmp_path: Path) -> None:
+    work = _work(gaugan, cramped_slices, tmp_path, edits=(("none", 1.0), ("insert", 1.0)), per_map=6)
+    rows = _draw(work)
+    assert {row["edit"] for row in rows} == {"none"}
+    assert 36 < len(rows) < 72, "those that were to be inserted into healthy slices are missing"
+
+
+def test_a_part_may_be_empty(gaugan: str, cramped_slices: str, tmp_path: Path) -> None:
+    work = _work(gaugan, cramped_slices, tmp_path, edits=(("insert", 1.0),))
+    assert _draw(work) == []
+    with pytest.raises(InputError, match="have no room"):
+        Drawer(work, torch.device("cpu")).time_batch(make_plan(work.config, work.index).unit(0))
+
+
+def test_inpainted_images_are_real_outside_the_mask(model: str, mixed_slices: str, tmp_path: Path) -> None:
+    edits = tuple(item for item in ALL if item[0] != "none")
+    work = _work(model, mixed_slices, tmp_path, edits=edits, inpaint=True, per_map=2, steps=4)
+    rows, sources = _draw(work), _sources(work)
+    assert {row["edit"] for row in rows} == {name for name, _ in edits}
+    for row in rows:
+        source = sources[row["source_series_uid"], row["source_slice_index"]]
+        drawn = surroundings(row["label"] != source.label, (0.8, 0.7))
+        assert row["inpainted"]
+        # To the last bit, also where the slice is brighter or darker than the window of the model.
+        assert np.array_equal(row["image"][~drawn], source.image[~drawn])
+        assert (source.image[~drawn] > 400).any()
+        assert np.abs(row["image"][drawn].astype(int) - source.image[drawn]).mean() > 20
+    plain = _work(model, mixed_slices, tmp_path / "plain", edits=edits, per_map=2, steps=4)
+    assert {row["sample_id"] for row in rows}.isdisjoint(row["sample_id"] for row in _draw(plain))
+
+
+def test_inpainted_images_do_not_depend_on_the_batch(model: str, mixed_slices: str, tmp_path: Path) -> None:
+    changes = {"edits": (("insert", 1.0), ("remove", 1.0)), "inpaint": True, "steps": 4}
+    one = _draw(_work(model, mixed_slices, tmp_path / "1", batch=1, **changes))
+    five = _draw(_work(model, mixed_slices, tmp_path / "5", batch=5, **changes))
+    for row, other in zip(one, five, strict=True):
+        assert row["sample_id"] == other["sample_id"]
+        assert np.abs(row["image"].astype(int) - other["image"]).max() <= 1
+
+
+def test_the_surroundings_of_an_edit() -> None:
+    changed = np.zeros((21, 21), bool)
+    changed[10, 10] = True
+    rows, columns = np.nonzero(surroundings(changed, (1.0, 2.5)))
+    # 5 mm: five rows, two columns.
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (5, 15, 8, 12)
+    assert surroundings(changed, (1.0, 1.0)).sum() == 81  # lattice points within 5
+    assert surroundings(changed, (9.0, 9.0)).sum() == 13  # at least 2 px
+
+
+def test_a_gaugan_draws_in_one_pass(gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
+    rows = _draw(_work(gaugan, mixed_slices, tmp_path, per_map=2))
+    assert {(row["sampler"], row["steps"], row["guidance"]) for row in rows} == {("gaugan", 1, 1.0)}
+    assert not np.array_equal(rows[0]["image"], rows[1]["image"])
+
+
+def test_a_gaugan_cannot_inpaint(gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no diffusion model, which --inpaint needs"):
+        _work(gaugan, mixed_slices, tmp_path, inpaint=True, edits=(("insert", 1.0),))
