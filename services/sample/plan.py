@@ -67,8 +67,8 @@ class Plan:
             raise IndexError(number)
         images = np.arange(number * self.part_images, min((number + 1) * self.part_images, self.images))
         rows = np.searchsorted(self.ends, images, side="right")
-        starts = np.concatenate([[0], self.ends[:-1]])
-        return Unit(name=self.name(number), rows=rows, replicates=images - starts[rows])
+        starts = np.where(rows > 0, self.ends[rows - 1], 0)
+        return Unit(name=self.name(number), rows=rows, replicates=images - starts)
 
 
 def make_plan(config: SampleConfig, index: RowIndex) -> Plan:

@@ -1,0 +1,144 @@
+"""How sampling scales, and what the service costs: ``python -m benchmarks.sampling_scale [--json]``.
+
+The diffusion model of the cpu preset, of random weights, draws from maps of phantoms at 64 px by
+DPM-Solver++, with one thread a worker. Three ways take turns: a bare loop over the same sampler in one
+process, the service with one worker, and the service with two. Each is timed from the first batch to the last
+part, so that starting Ray and loading PyTorch, which every run does once, do not count.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.sdm import phantom_maps, randomised
+from lungforge.sdm.checkpoint import to_document, to_safetensors
+from lungforge.sdm.config import cpu
+from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
+from lungforge.synthesis import DiffusionPainter
+from services.progress import say
+from services.runtime import private_ray, ray_session
+from services.sample import job
+from services.sample.config import SampleConfig
+
+BATCH = 8
+GUIDANCE = 1.5
+
+
+def write_inputs(folder: Path) -> tuple[str, str]:
+    """A slices dataset of eight maps, and a model; their URIs."""
+    config = cpu()
+    maps = phantom_maps(config.image_size)
+    slices = DatasetWriter(uri=str(folder / "slices"), kind=Kind.SLICES, config={})
+    rows = [
+        {
+            "series_uid": f"phantom-{number}",
+            "subset": 0,
+            "slice_index": 0,
+            "z_mm": 0.0,
+            "spacing_mm": [5.0, 5.0],
+            "image": np.zeros(label.shape, np.int16),
+            "label": label,
+            "nodules": [],
+        }
+        for number, label in enumerate(maps)
+    ]
+    slices.commit([slices.write_part("0", table_from_rows(Kind.SLICES, rows))])
+    model = DatasetWriter(uri=str(folder / "model"), kind=Kind.MODEL, config={})
+    parts = [
+        model.write_file("model.safetensors", to_safetensors(randomised(config).state_dict())),
+        model.write_file("config.json", json.dumps(to_document(config)).encode()),
+    ]
+    model.commit(parts, {"patch": None})
+    return slices.uri, model.uri
+
+
+def bare_loop(images: int, steps: int) -> float:
+    """Images per second of the sampler in a loop in this process, with one thread."""
+    torch.set_num_threads(1)
+    painter = DiffusionPainter(randomised(cpu()).eval(), sampler="dpmpp", steps=steps, guidance=GUIDANCE)
+    maps = phantom_maps(cpu().image_size)
+    started = time.perf_counter()
+    for start in range(0, images, BATCH):
+        painter.draw(maps, [(0, number) for number in range(start, start + BATCH)])
+    return images / (time.perf_counter() - started)
+
+
+def service(slices: str, model: str, out: Path, images: int, steps: int, workers: int) -> float:
+    """Images per second of the service, from its first part to its last, over all workers."""
+    config = SampleConfig(
+        model=model,
+        data=slices,
+        out=str(out),
+        count=images,
+        sampler="dpmpp",
+        steps=steps,
+        guidance=GUIDANCE,
+        batch=BATCH,
+        part_images=2 * BATCH,
+        workers=workers,
+    )
+    result = job.run(config)
+    parts = [out / part.path for part in Dataset.open(result.samples).manifest.parts]
+    ended = sorted(path.stat().st_mtime for path in parts)
+    # Each worker's first part includes its start, so the clock runs from when all of them have one.
+    drawn = 2 * BATCH * (len(ended) - workers)
+    return drawn / (ended[-1] - ended[workers - 1])
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sampling_scale", description=__doc__)
+    parser.add_argument("--images", type=int, default=160, help="of each run, a multiple of 16")
+    parser.add_argument("--steps", type=int, default=20, help="of the sampler (default: 20)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each way (default: 3)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    rates: dict[str, list[float]] = {"bare": [], "one": [], "two": []}
+    with tempfile.TemporaryDirectory() as name, private_ray(), ray_session(2):
+        folder = Path(name)
+        slices, model = write_inputs(folder)
+        size = (arguments.images, arguments.steps)
+        for turn in range(arguments.rounds):
+            rates["bare"].append(bare_loop(*size))
+            for way, workers in (("one", 1), ("two", 2)):
+                rates[way].append(service(slices, model, folder / f"{way}-{turn}", *size, workers))
+            say(f"round {turn + 1}: " + ", ".join(f"{way} {values[-1]:.3f}" for way, values in rates.items()))
+    result = {
+        "images_per_second": {
+            way: {"median": statistics.median(values), "all": values} for way, values in rates.items()
+        },
+        "service_over_bare": _ratio(rates["one"], rates["bare"]),
+        "two_over_one": _ratio(rates["two"], rates["one"]),
+        "images": arguments.images,
+        "steps": arguments.steps,
+        "batch": BATCH,
+    }
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        for way, values in rates.items():
+            print(f"{way}: {statistics.median(values):.3f} images a second ({_spread(values)})")
+        for what in ("service_over_bare", "two_over_one"):
+            print(f"{what}: {result[what]['median']:.3f} ({_spread(result[what]['all'])})")
+    return 0
+
+
+def _ratio(some: list[float], others: list[float]) -> dict:
+    """Round by round, so that a machine that slows down slows both."""
+    ratios = [one / other for one, other in zip(some, others, strict=True)]
+    return {"median": statistics.median(ratios), "all": ratios}
+
+
+def _spread(values: list[float]) -> str:
+    return f"{min(values):.3f} to {max(values):.3f}, n = {len(values)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Quality against steps: ``python -m benchmarks.steps --model URI --data URI --maps 0 1 2 --real 3``.
+
+One model draws from the same maps with the same noise by every sampler and number of steps. Each set is held
+against real slices of scans that the model has not seen: Fréchet distance (EfficientNet-Lite0), mean and
+spread over random halves of the real slices, at the same number of images as the real-to-real floor beside
+it. Seconds an image are those of drawing in batches of eight, in this process, with its threads.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from lungforge.config import digest
+from lungforge.ct import classes
+from lungforge.errors import InputError
+from lungforge.metrics.features import EFFICIENTNET_LITE0, load_extractor
+from lungforge.metrics.floor import compare_with_floor
+from lungforge.metrics.frechet import frechet_distance_of_features
+from lungforge.metrics.leakage import scan_of
+from lungforge.randomness import numpy_generator
+from lungforge.rows import index_rows
+from lungforge.store import Dataset, Kind
+from lungforge.synthesis import SamplerName, load_painter
+from services.progress import progress
+
+BATCH = 8
+GUIDANCE = 1.5
+ARMS: tuple[tuple[SamplerName, int], ...] = (
+    ("ancestral", 1000),
+    ("ancestral", 250),
+    ("ancestral", 50),
+    ("ddim", 50),
+    ("dpmpp", 15),
+    ("dpmpp", 20),
+    ("dpmpp", 25),
+    ("dpmpp", 30),
+)
+
+
+def draw(model: Dataset, labels: np.ndarray, sampler: SamplerName, steps: int) -> tuple[np.ndarray, float]:
+    """Draw an image of each map: HU [N, H, W], and seconds an image."""
+    painter = load_painter(
+        model.read_file("model.safetensors"),
+        json.loads(model.read_file("config.json")),
+        torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        classes=classes.COUNT,
+        sampler=sampler,
+        steps=steps,
+        guidance=GUIDANCE,
+    )
+    images = []
+    started = time.perf_counter()
+    with progress(f"{sampler} {steps}", len(labels), unit="images") as advance:
+        for start in range(0, len(labels), BATCH):
+            batch = labels[start : start + BATCH]
+            identities = [("steps", number) for number in range(start, start + len(batch))]
+            images.append(painter.draw(batch, identities))
+            advance(len(batch))
+    return np.concatenate(images), (time.perf_counter() - started) / len(labels)
+
+
+def main() -> int:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__)
+    parser.add_argument("--model", required=True, help="a diffusion model, as `lungforge train` made it")
+    parser.add_argument("--data", required=True, help="slices: maps to draw from, and real ones")
+    parser.add_argument(
+        "--maps", type=int, nargs="+", required=True, help="subsets whose maps are drawn from"
+    )
+    parser.add_argument("--real", type=int, nargs="+", required=True, help="subsets of the real slices")
+    parser.add_argument("--images", type=int, default=128, help="images of each set (default: 128)")
+    parser.add_argument("--longest", type=int, default=1000, help="leave out what has more steps than this")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
+    arguments = parser.parse_args()
+    try:
+        model, data = Dataset.open(arguments.model, Kind.MODEL), Dataset.open(arguments.data, Kind.SLICES)
+        maps, real = index_rows(data, arguments.maps), index_rows(data, arguments.real)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    extractor = load_extractor(EFFICIENTNET_LITE0)
+    chosen = np.linspace(0, len(maps) - 1, min(arguments.images, len(maps))).round().astype(int)
+    labels = np.stack([row.label for row in maps.read(chosen)])
+    rows = real.read(range(len(real)))
+    reference = extractor.embed(np.stack([row.image for row in rows]))
+    scans = [scan_of(row.series_uid) for row in rows]
+    results: list[dict[str, Any]] = []
+    for sampler, steps in ARMS:
+        if steps > arguments.longest:
+            continue
+        images, seconds = draw(model, labels, sampler, steps)
+        compared = compare_with_floor(
+            reference,
+            scans,
+            extractor.embed(images),
+            frechet_distance_of_features,
+            # The same halves for every set.
+            numpy_generator(0, "steps", digest({"real": arguments.real})),
+        )
+        assert compared is not None
+        results.append(
+            {"sampler": sampler, "steps": steps, "seconds_per_image": seconds, **dataclasses.asdict(compared)}
+        )
+        if not arguments.json:
+            print(
+                f"{sampler:>9} {steps:>4}: {compared.synthetic_mean:6.1f} +- {compared.synthetic_spread:.1f} "
+                f"(floor {compared.real_mean:.1f} +- {compared.real_spread:.1f}, n = {compared.images}); "
+                f"{seconds:.3f} s an image",
+                flush=True,
+            )
+    if arguments.json:
+        print(json.dumps(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
