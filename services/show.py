@@ -1,6 +1,7 @@
 """``lungforge show``: what a dataset is, what it was made from, and what its pictures look like."""
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -29,7 +30,8 @@ class ShowConfig:
     """URI or folder of the dataset."""
 
     sheet: str | None = None
-    """Write a contact sheet to this PNG file: CT, map, and the nodules outlined on the lungs."""
+    """Write a contact sheet to this PNG file: CT, map, and the nodules outlined on the lungs; of a model, the
+    curves of its training."""
 
     rows: int = 6
     """Rows of the dataset on the contact sheet, spread evenly over it."""
@@ -85,7 +87,7 @@ def run(config: ShowConfig) -> ShowResult:
     if config.verify:
         dataset.verify()
     if config.sheet:
-        write_bytes_atomic(config.sheet, sheet(dataset, config.rows))
+        write_bytes_atomic(config.sheet, curves(dataset) or sheet(dataset, config.rows))
     manifest = dataset.manifest
     return ShowResult(
         dataset=config.data,
@@ -120,6 +122,17 @@ def lineage(dataset: Dataset, depth: int = 0) -> Iterator[str]:
             continue
         yield line
         yield from lineage(ancestor, depth + 1)
+
+
+def curves(dataset: Dataset) -> bytes | None:
+    """A PNG of the losses over the steps of a model's training; None where the dataset is no such model."""
+    manifest = dataset.manifest
+    if manifest.kind is not Kind.MODEL or all(part.name != "history.json" for part in manifest.parts):
+        return None
+    from lungforge.curves import draw_curves  # late: it loads matplotlib
+
+    title = f"{manifest.details['model']}, {manifest.details['rows']} slices"
+    return draw_curves(json.loads(dataset.read_file("history.json")), title)
 
 
 def sheet(dataset: Dataset, count: int) -> bytes:

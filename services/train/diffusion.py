@@ -26,8 +26,8 @@ from services.train.learner import (
     mean_over_workers,
 )
 
-#: How previews are drawn.
-_PREVIEW_STEPS = 20
+#: How previews are drawn: after few steps of training, only ancestral sampling gives pictures without noise.
+_PREVIEW_STEPS = 50
 _PREVIEW_GUIDANCE = 1.5
 
 
@@ -129,4 +129,4 @@ class DiffusionLearner(Learner):
     def painter(self) -> DiffusionPainter:
         assert self.average is not None
         network = build(self.network.config, self.average.weights).to(self.device)
-        return DiffusionPainter(network, sampler="dpmpp", steps=_PREVIEW_STEPS, guidance=_PREVIEW_GUIDANCE)
+        return DiffusionPainter(network, sampler="ancestral", steps=_PREVIEW_STEPS, guidance=_PREVIEW_GUIDANCE)

@@ -1,5 +1,6 @@
 """What ``lungforge show`` says of a dataset, and draws of it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lungforge.ct.classes import BODY, COLOURS
+from lungforge.curves import draw_curves
 from lungforge.errors import InputError
 from lungforge.store import Dataset, DatasetWriter, Kind, Parent, table_from_rows
 from services.show import ShowConfig, dataset_row, run, spread
@@ -103,3 +105,13 @@ def test_a_model_has_no_sheet(tmp_path: Path) -> None:
     _model(tmp_path / "model")
     with pytest.raises(InputError, match="no pictures to draw"):
         run(ShowConfig(data=str(tmp_path / "model"), sheet=str(tmp_path / "sheet.png")))
+
+
+def test_a_trained_model_is_drawn_as_its_curves(tmp_path: Path) -> None:
+    writer = DatasetWriter(str(tmp_path / "model"), Kind.MODEL, {})
+    history = {"loss": [1.0, 0.5, 0.25], "gradient_norm": [3.0, 2.0, 1.0]}
+    part = writer.write_file("history.json", json.dumps(history).encode())
+    writer.commit([part], {"model": "sdm", "rows": 3})
+    path = str(tmp_path / "curves.png")
+    assert run(ShowConfig(data=writer.uri, sheet=path)).sheet == path
+    assert Path(path).read_bytes() == draw_curves(history, "sdm, 3 slices")
