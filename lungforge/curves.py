@@ -48,6 +48,6 @@ def running_median(values: Sequence[float]) -> tuple[NDArray[np.float64], NDArra
     """Medians of stretches of equal length, and the step in the middle of each; the last may be shorter."""
     length = math.ceil(len(values) / _POINTS)
     starts = np.arange(0, len(values), length)
-    medians = np.array([np.median(values[start : start + length]) for start in starts])
-    middles = np.array([start + (min(length, len(values) - start) + 1) / 2 for start in starts])
+    medians = np.array([np.median(stretch) for stretch in np.split(np.asarray(values), starts[1:])])
+    middles = starts + (np.minimum(length, len(values) - starts) + 1) / 2
     return middles, medians

@@ -64,6 +64,11 @@ COMMANDS = {
         presets="services.train.presets:PRESETS",
         variant="model",
     ),
+    "import-checkpoint": Command(
+        "turn a network that was trained elsewhere into a model to draw with",
+        "services.import_checkpoint:ImportConfig",
+        "services.import_checkpoint:run",
+    ),
     "sample": Command(
         "draw synthetic slices from maps",
         "services.sample.config:SampleConfig",

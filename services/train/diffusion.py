@@ -129,4 +129,6 @@ class DiffusionLearner(Learner):
     def painter(self) -> DiffusionPainter:
         assert self.average is not None
         network = build(self.network.config, self.average.weights).to(self.device)
-        return DiffusionPainter(network, sampler="ancestral", steps=_PREVIEW_STEPS, guidance=_PREVIEW_GUIDANCE)
+        return DiffusionPainter(
+            network, sampler="ancestral", steps=_PREVIEW_STEPS, guidance=_PREVIEW_GUIDANCE
+        )
