@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,14 @@ def test_checkpointing_activations_changes_nothing_but_rounding(slices: str, tmp
     _train(_config(slices, tmp_path / "twice", steps=4, activation_checkpointing=True))
     kept, twice = _history(tmp_path / "kept"), _history(tmp_path / "twice")
     assert np.allclose(kept["loss"], twice["loss"], rtol=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiling_changes_nothing_but_rounding(slices: str, tmp_path: Path) -> None:
+    _train(_config(slices, tmp_path / "plain", steps=3))
+    _train(_config(slices, tmp_path / "compiled", steps=3, compile=True))
+    plain, compiled = _history(tmp_path / "plain"), _history(tmp_path / "compiled")
+    assert np.allclose(plain["loss"], compiled["loss"], rtol=1e-5)
 
 
 def test_bfloat16_follows_float32(slices: str, tmp_path: Path, model: ModelName) -> None:
