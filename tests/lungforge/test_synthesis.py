@@ -40,7 +40,9 @@ def _labels(count: int) -> np.ndarray:
 
 def test_an_image_is_what_the_sampler_gives_for_its_noise(network: SemanticUNet) -> None:
     labels = _labels(1)
-    drawn = DiffusionPainter(network, sampler="ancestral", steps=4, guidance=1.5).draw(labels, [(3, "scan", 7)])
+    drawn = DiffusionPainter(network, sampler="ancestral", steps=4, guidance=1.5).draw(
+        labels, [(3, "scan", 7)]
+    )
     generator = torch_generator(3, "scan", 7)
     noise = [torch.randn(1, 1, 8, 8, generator=generator) for _ in range(4)]
     conditioning = network.condition(one_hot(torch.from_numpy(labels), 6))

@@ -14,21 +14,24 @@ _DIAMETER_PX = 64
 _MOST_IRREGULAR = 0.4
 """The radius differs from its mean by at most this share: a nodule has no arms."""
 
-_IRREGULARITY = 0.2
-"""So that 13% of the pixels, at the median, lie off the disc of equal area, as of LUNA16's nodules in a lung."""
+_IRREGULARITY = 0.25
+"""Standard deviation of the second order's amplitude; higher orders fall with the square.
+
+At the median 13% of the pixels then lie off the disc of equal area, as of LUNA16's nodules inside a lung.
+"""
 
 
 def draw_outline(generator: np.random.Generator) -> SliceNodule:
     """Draw a star-shaped outline whose radius is a Fourier series of low order in the angle.
 
     Args:
-        generator: Decides the amplitudes, phases, and where between pixels the centre will lie.
+        generator: Decides amplitudes and phases.
 
     Returns:
         A nodule in fine pixels of one unit of length; ``diameter_px`` is that of the disc of the same area.
     """
     order = np.arange(2, 6)
-    amplitude = generator.normal(size=len(order)) * _IRREGULARITY * 2 / order
+    amplitude = generator.normal(size=len(order)) * _IRREGULARITY * (2 / order) ** 2
     amplitude *= min(1.0, _MOST_IRREGULAR / np.abs(amplitude).sum())
     phase = generator.uniform(0, 2 * np.pi, len(order))
     reach = int(np.ceil((1 + _MOST_IRREGULAR) * _DIAMETER_PX / 2)) + 1

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lungforge.ct.classes import NODULE
+from lungforge.ct.classes import BODY, NODULE
 from lungforge.ct.edits.edited_map import EditedMap
 from lungforge.ct.edits.geometry import EIGHT_NEIGHBOURS, Mask, ShownNodule, home_of, shown_nodules, shows
 from lungforge.ct.nodules import SliceNodule
@@ -25,7 +25,8 @@ def resize(
 
     A factor is possible when the nodule gets more pixels, or fewer, and falls into no more pieces than
     before. A nodule that has only its lung around it keeps it so, whole; one that touches the wall or another
-    nodule grows into its lung only. Pixels that it leaves become lung.
+    nodule grows into its lung only, and one that no lung touches can but shrink. Pixels that it leaves become
+    lung (body, where no lung is).
 
     Args:
         label: Classes, shape [H, W].
@@ -37,10 +38,9 @@ def resize(
     """
     shown = shown_nodules(label, nodules)
     for index in generator.permutation(len(shown)).tolist():
-        factors = generator.permutation(FACTORS).tolist()
         if not shown[index].is_whole:
             continue
-        for factor in factors:
+        for factor in generator.permutation(FACTORS).tolist():
             edited = _resize(label, shown, index, factor)
             if edited is not None:
                 return edited
@@ -52,7 +52,7 @@ def _resize(
 ) -> EditedMap | None:
     mask = shown[index].mask
     home = home_of(label, mask)
-    allowed = (label == home) | mask
+    allowed = mask | (label == home) if home != BODY else mask
     scaled = _scaled(shown[index], factor)
     inside = ndimage.binary_erosion(allowed, EIGHT_NEIGHBOURS)
     if inside[mask].all():
