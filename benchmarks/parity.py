@@ -1,23 +1,36 @@
 """Recompute a file of golden numbers of the original program: ``python -m benchmarks.parity FILE.npz``.
 
-Prints one JSON object, name to maximum absolute error, and exits 1 if one is over 1e-4. At the last timestep
-a predicted image is 157 times as sensitive as the network's output, and the golden numbers were themselves
-rounded to float32 at every operation, which no other order of operations repeats. So the network runs in
-float32 and in float64, and each number is held against the nearer result.
+Prints one JSON object, name to maximum absolute error, and exits 1 if one is over 1e-4. A file that cannot
+be compared exits 2.
+
+Everything is computed by the network in float32, as it is used, except the images that single steps predict
+(``p_pred_xstart``, ``p_s15_pred_xstart``). These are the network's noise times sqrt(1/ᾱ - 1), which is 157
+at the last step; there the rounding of the golden numbers themselves can be more than 1e-4. So these two are
+computed by the network in float64, and if that is not near enough, their error counts from where rounding
+ends: sqrt(1/ᾱ - 1) times the largest difference between the noises of our float32 and our float64 network,
+which comes to about 5e-4 at the last step, 1e-5 half-way and 3e-8 at the first. A line on stderr says so.
+
+Measured on numbers that ``benchmarks.plain_sdm`` gave in float32 for 40 networks of other shapes: no single
+way to compute these two is within 1e-4 of all (in float64 17 and 22 files are not, the worst by 3.4e-4; in
+float32 23 and 26, by 7.2e-4; with the nearer of both for every pixel 13 and 19, by 3.2e-4). The rounding of
+those numbers was 0.64 (median) to 1.16 times what is allowed for, and left no error. All other names agreed
+to 3e-5.
 """
 
+import copy
 import json
+import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.golden_file import GoldenFile, read_golden
 from lungforge.errors import InputError
 from lungforge.sdm.checkpoint import build
-from lungforge.sdm.config import UNetConfig
 from lungforge.sdm.denoiser import guided_denoiser, null_map
 from lungforge.sdm.diffusion import Denoiser, Schedule, p_mean_variance, q_sample, training_loss
 from lungforge.sdm.samplers import ddim_step, sample_ancestral, sample_ddim
@@ -26,79 +39,54 @@ from lungforge.spade import one_hot
 
 #: Largest absolute error that is accepted.
 LIMIT = 1e-4
-#: What the original can be configured to do and this network always does.
-ALWAYS = {"resblock_updown": True, "use_scale_shift_norm": True, "num_groups": 32, "spade_hidden": 128}
+#: Prefix of what single steps give, and their guidance scale.
+SINGLE_STEPS = {"p": 1.0, "p_s15": 1.5}
 
 
-def network_config(document: dict[str, Any]) -> UNetConfig:
-    """The network of a golden file, from the original program's names.
+class Error(NamedTuple):
+    """How far a result is from the golden one.
 
-    Raises:
-        InputError: It is a kind of network that is not supported.
+    Attributes:
+        error: Maximum absolute error; where that is over the limit, only what rounding does not explain.
+        distance: Maximum absolute error, whatever explains it.
     """
-    for name, value in {**ALWAYS, "noise_schedule": "linear"}.items():
-        if document.get(name, value) != value:
-            raise InputError(f"{name} is {document[name]!r}; only {value!r} is supported")
-    return UNetConfig(
-        image_size=document["image_size"],
-        image_channels=document["in_channels"],
-        classes=document["num_classes"],
-        base_channels=document["model_channels"],
-        channel_multipliers=tuple(document["channel_mult"]),
-        residual_blocks=document["num_res_blocks"],
-        attention_sizes=tuple(
-            document["image_size"] // factor for factor in document["attention_downsample_factors"]
-        ),
-        head_channels=document["num_head_channels"],
-    )
+
+    error: float
+    distance: float
 
 
 @torch.no_grad()
-def compare(path: Path) -> dict[str, float]:
-    """Maximum absolute error of every output in a golden file."""
-    with np.load(path) as archive:
-        golden = {name: archive[name] for name in archive.files}
-    document = json.loads(str(golden["config"]))
-    weights = {name[3:]: torch.from_numpy(golden[name]) for name in golden if name.startswith("sd/")}
-    given = {name[3:]: torch.from_numpy(golden[name]) for name in golden if name.startswith("in/")}
-    model = build(network_config(document), weights)
-    results = [recompute(model.to(dtype), document, given) for dtype in (torch.float32, torch.float64)]
-    errors = {}
-    for name in sorted(golden):
-        kind, _, output = name.partition("/")
-        if kind == "out":
-            if output not in results[0]:
-                raise InputError(f"{path} holds {name}, which nothing here computes")
-            errors[output] = _error([result[output] for result in results], golden[name])
-    return errors
+def compare(path: Path) -> dict[str, Error]:
+    """The error of every output in a golden file.
 
-
-def recompute(model: SemanticUNet, document: dict[str, Any], given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Everything that a golden file may hold, with the network in the precision that it has.
-
-    Args:
-        model: The network with the file's weights.
-        document: The file's configuration.
-        given: The file's inputs.
+    Raises:
+        InputError: The file cannot be compared; says why.
     """
-    precision = next(model.parameters()).dtype
-    schedule = Schedule.linear(document["diffusion_steps"])
-    x_0, noise, steps = given["x0"], given["noise"], given["t"].long()
-    conditioning = model.condition(one_hot(given["labels"], model.config.classes))
-    null = model.condition(null_map(model))
+    golden = read_golden(path)
+    model = build(golden.network, golden.weights)
+    results = recompute(model, golden)
+    images, allowed = predicted_images(model, golden)
+    results |= images
+    for name in golden.outputs:
+        if name not in results:
+            raise InputError(f"{path} holds out/{name}, which nothing here computes")
+    return {
+        name: _error(results[name], golden.outputs[name], allowed.get(name, torch.zeros(())))
+        for name in sorted(golden.outputs)
+    }
 
-    def denoiser(scale: float) -> Denoiser:
-        inner = guided_denoiser(model, conditioning, null, scale)
-        return lambda x, timesteps: inner(x.to(precision), timesteps).float()
 
-    conditional, guided = denoiser(1.0), denoiser(document["guidance_scale"])
-    x_t = q_sample(schedule, x_0, steps, noise)
-    loss = training_loss(conditional, schedule, x_0, steps, noise)
-    later = steps.clamp(min=1)
+def recompute(model: SemanticUNet, golden: GoldenFile) -> dict[str, Tensor]:
+    """Everything that a golden file may hold; the loops only if it does, as they take long."""
+    schedule = Schedule.linear(golden.diffusion_steps)
     sparse, strided = schedule.respace("25"), schedule.respace("ddim25")
+    conditional, guided = denoisers(model, golden, (1.0, golden.guidance))
+    x_0, noise, steps = golden.given["x0"], golden.given["noise"], golden.given["t"]
+    x_t, later = q_sample(schedule, x_0, steps, noise), steps.clamp(min=1)
+    loss = training_loss(conditional, schedule, x_0, steps, noise)
     results = {
         "unet_out": conditional(x_0, steps),
-        "unet_out_null": model(x_0.to(precision), steps, null),
+        "unet_out_null": model(x_0, steps, model.condition(null_map(model))),
         "q_sample": x_t,
         "loss_mse": loss.mse,
         "loss_vb": loss.vb,
@@ -108,25 +96,56 @@ def recompute(model: SemanticUNet, document: dict[str, Any], given: dict[str, Te
         "betas_25": sparse.betas,
         "timesteps_ddim25": strided.timesteps,
         "betas_ddim25": strided.betas,
-        "ddim25_loop": sample_ddim(guided, noise, strided),
-        "ancestral25_loop": sample_ancestral(
-            guided, noise, sparse, lambda index: given["ancestral_noise"][index]
-        ),
     }
-    for prefix, scale in (("p", 1.0), ("p_s15", 1.5)):
-        step = p_mean_variance(schedule, denoiser(scale)(x_t, steps), x_t, steps)
+    for prefix, denoiser in zip(SINGLE_STEPS, denoisers(model, golden, SINGLE_STEPS.values()), strict=True):
+        step = p_mean_variance(schedule, denoiser(x_t, steps), x_t, steps)
         results[f"{prefix}_mean"] = step.mean
         results[f"{prefix}_variance"] = step.log_variance.exp()
         results[f"{prefix}_log_variance"] = step.log_variance
-        results[f"{prefix}_pred_xstart"] = step.x_0
+    if "ddim25_loop" in golden.outputs:
+        results["ddim25_loop"] = sample_ddim(guided, noise, strided)
+    if "ancestral25_loop" in golden.outputs:
+        fresh = golden.given["ancestral_noise"]
+        results["ancestral25_loop"] = sample_ancestral(guided, noise, sparse, lambda index: fresh[index])
     return results
 
 
-def _error(results: list[Tensor], expected: np.ndarray) -> float:
-    if any(tuple(result.shape) != expected.shape for result in results):
-        return float("inf")
-    distances = [(result.double() - torch.from_numpy(expected).double()).abs() for result in results]
-    return float(torch.stack(distances).amin(0).max())
+def predicted_images(model: SemanticUNet, golden: GoldenFile) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The images that single steps predict, and how far rounding may take each of them, [N, 1, 1, 1]."""
+    schedule, steps = Schedule.linear(golden.diffusion_steps), golden.given["t"]
+    x_t = q_sample(schedule, golden.given["x0"], steps, golden.given["noise"])
+    gain = schedule.at((1 / schedule.alphas_cumprod - 1).sqrt(), steps, x_t)
+    networks = (model, copy.deepcopy(model).double())
+    pairs = zip(*(denoisers(network, golden, SINGLE_STEPS.values()) for network in networks), strict=True)
+    images, allowed = {}, {}
+    for prefix, (single, double) in zip(SINGLE_STEPS, pairs, strict=True):
+        rounded, exact = single(x_t, steps), double(x_t, steps)
+        images[f"{prefix}_pred_xstart"] = p_mean_variance(schedule, exact.float(), x_t, steps).x_0
+        channels = model.config.image_channels
+        allowed[f"{prefix}_pred_xstart"] = gain * (rounded - exact)[:, :channels].abs().max()
+    return images, allowed
+
+
+def denoisers(model: SemanticUNet, golden: GoldenFile, scales: Iterable[float]) -> list[Denoiser]:
+    """The network, in the precision that it has, under each guidance scale."""
+    precision = next(model.parameters()).dtype
+    conditioning = model.condition(one_hot(golden.given["labels"], model.config.classes))
+    null = model.condition(null_map(model))
+
+    def denoiser(scale: float) -> Denoiser:
+        inner = guided_denoiser(model, conditioning, null, scale)
+        return lambda x, timesteps: inner(x.to(precision), timesteps)
+
+    return [denoiser(scale) for scale in scales]
+
+
+def _error(result: Tensor, expected: Tensor, allowed: Tensor) -> Error:
+    """An error that is no number, or of another shape, is infinite."""
+    if result.shape != expected.shape:
+        return Error(math.inf, math.inf)
+    distances = (result.double() - expected.double()).abs().nan_to_num(math.inf, math.inf)
+    distance = float(distances.max())
+    return Error(distance if distance <= LIMIT else float((distances - allowed).clamp(min=0).max()), distance)
 
 
 def main() -> int:
@@ -136,11 +155,17 @@ def main() -> int:
         return 2
     try:
         errors = compare(Path(sys.argv[1]))
-    except (InputError, FileNotFoundError) as error:
+    except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    print(json.dumps(errors, indent=1))
-    return 0 if all(error <= LIMIT for error in errors.values()) else 1
+    for name, found in errors.items():
+        if found.error <= LIMIT < found.distance:
+            print(
+                f"{name}: {found.distance:.1e}, of which float32 rounding explains all but {found.error:.1e}",
+                file=sys.stderr,
+            )
+    print(json.dumps({name: found.error for name, found in errors.items()}, indent=1))
+    return 0 if all(found.error <= LIMIT for found in errors.values()) else 1
 
 
 if __name__ == "__main__":
