@@ -39,6 +39,9 @@ format: $(INSTALLED) ## put the code into its standard form
 
 bench: $(INSTALLED) ## the benchmarks, one after another (tens of minutes)
 	$(BIN)/python -m benchmarks.preprocess
+	$(BIN)/python -m benchmarks.sdm
+	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.sampling_scale
 
 lock: ## resolve requirements.lock afresh from pyproject.toml
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
