@@ -56,6 +56,29 @@ def test_the_posterior_is_bayes_rule(step, x_0, x_t):
     assert float(log_variance) == pytest.approx(-math.log(precision), abs=1e-4)
 
 
+@pytest.mark.parametrize("schedule", [LINEAR, LINEAR.respace("25")], ids=["all steps", "25 steps"])
+def test_before_the_first_step_is_the_image_itself(schedule):
+    mean, log_variance = q_posterior(schedule, column(0.3), column(2.0), torch.tensor([0]))
+    assert float(mean) == pytest.approx(0.3, abs=1e-6)
+    # The true variance is 0: in its place stands that of the second step.
+    assert float(log_variance.exp()) == pytest.approx(float(schedule.posterior_variance[1]), rel=1e-5)
+
+
+@given(step=st.integers(1, 24), x_0=st.floats(-1, 1), x_t=st.floats(-3, 3))
+@settings(deadline=None)
+def test_the_posterior_of_a_respaced_step_is_that_of_all_the_steps_it_spans(step, x_0, x_t):
+    respaced = LINEAR.respace("25")
+    now, earlier = (int(respaced.timesteps[index]) for index in (step, step - 1))
+    # x_earlier given x_0, and x_now given x_earlier, from the steps between them one by one.
+    kept = float((1 - LINEAR.betas[earlier + 1 : now + 1]).prod())
+    before = float(LINEAR.alphas_cumprod[earlier])
+    precision = 1 / (1 - before) + kept / (1 - kept)
+    mean = (math.sqrt(before) * x_0 / (1 - before) + math.sqrt(kept) * x_t / (1 - kept)) / precision
+    found, log_variance = q_posterior(respaced, column(x_0), column(x_t), torch.tensor([step]))
+    assert float(found) == pytest.approx(mean, abs=1e-5)
+    assert float(log_variance) == pytest.approx(-math.log(precision), abs=1e-4)
+
+
 @given(step=st.integers(0, 999), x_0=st.floats(-1, 1), noise=st.floats(-3, 3))
 @settings(deadline=None)
 def test_image_and_noise_predict_one_another(step, x_0, noise):
@@ -73,6 +96,19 @@ def test_a_respaced_schedule_has_the_same_noise_at_the_steps_that_it_keeps(count
     assert int(respaced.timesteps[0]) == 0
     assert count == 1 or int(respaced.timesteps[-1]) == 999
     assert bool((respaced.timesteps.diff() > 0).all())
+    torch.testing.assert_close(
+        respaced.alphas_cumprod, LINEAR.alphas_cumprod[respaced.timesteps], rtol=1e-10, atol=0
+    )
+
+
+@given(stride=st.integers(1, 500))
+@settings(deadline=None)
+def test_a_strided_schedule_takes_every_step_of_its_stride_with_the_same_noise(stride):
+    count = len(range(0, 1000, stride))
+    respaced = LINEAR.respace(f"ddim{count}")
+    strides = set(respaced.timesteps.diff().tolist())
+    assert len(strides) <= 1
+    assert len(respaced) == count
     torch.testing.assert_close(
         respaced.alphas_cumprod, LINEAR.alphas_cumprod[respaced.timesteps], rtol=1e-10, atol=0
     )

@@ -59,6 +59,19 @@ def test_a_lineage_that_has_gone_or_changed_is_refused(world, tmp_path, build):
         check_leak([trace(samples)], slices, [3], allow=False)
 
 
+def test_a_generator_of_unknown_training_scans_is_never_taken_for_clean(world, tmp_path, build):
+    slices = Dataset.open(str(world / "slices"))
+    writer = DatasetWriter(uri=str(tmp_path / "model"), kind=Kind.MODEL, config={"imported_sha256": "0"})
+    writer.commit([writer.write_file("config.json", b"{}")], {"subsets": None, "series_uids": None})
+    model = Dataset.open(str(tmp_path / "model"))
+    samples = build["samples"](str(tmp_path / "samples"), slices, model, build["drawn"], subsets=(0,))
+    with pytest.raises(InputError, match=r"names no slices that it was made from, so that nobody can tell"):
+        check_leak([trace(samples)], slices, [3], allow=False)
+    (warning,) = check_leak([trace(samples)], slices, [3], allow=True)
+    assert warning.startswith("Leak guard switched off")
+    assert "nobody can tell which scans were seen" in warning
+
+
 def test_pictures_of_another_size_are_refused(world, tmp_path):
     writer = DatasetWriter(uri=str(tmp_path / "large"), kind=Kind.SLICES, config={})
     row = {
