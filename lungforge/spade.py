@@ -235,10 +235,24 @@ class SpadeModulation(nn.Module):
         assert isinstance(shared, nn.Conv2d)
         hidden = F.relu(F.linear(neighbourhoods.windows, shared.weight.flatten(1), shared.bias))
         hidden = F.pad(hidden, (0, 0, 0, 1))  # the row of zeros for what is outside
-        taps = hidden @ weight.permute(1, 2, 3, 0).flatten(1)  # [V + 1, 9 * 2C]
-        table = neighbourhoods.taps(taps.view(-1, len(weight)).to(bias.dtype)) + bias
+        # A row of the table is a pixel to the 1x1 convolution.
+        hidden = hidden[None, None].permute(0, 3, 1, 2)
+        taps = pointwise(hidden, weight.permute(2, 3, 0, 1).flatten(0, 2))  # [1, 9 * 2C, 1, V + 1]
+        taps = taps.permute(0, 2, 3, 1).reshape(-1, len(weight))
+        table = neighbourhoods.taps(taps.to(bias.dtype)) + bias
         scale, shift = table.to(taps.dtype).chunk(2, dim=1)
         return Modulation(scale.contiguous(), shift.contiguous(), neighbourhoods)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The 1x1 convolution of channels-last features [N, C, H, W] with a weight [out, C]: [N, out, H, W].
+
+    It is a matrix product; but on several threads of a CPU, PyTorch leaves convolutions to oneDNN and
+    matrix products to MKL, which on AMD's processors is half as quick.
+    """
+    if x.is_cpu and torch.get_num_threads() > 1:
+        return F.conv2d(x, weight[:, :, None, None], bias)
+    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lungforge.sdm.config import GROUPS
-from lungforge.spade import Modulation, SpadeModulation
+from lungforge.sdm.normalisation import group_norm, modulate
+from lungforge.spade import Modulation, SpadeModulation, pointwise
 
 
 def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000) -> Tensor:
@@ -53,14 +54,14 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Features [N, width, H, W], time [N, time_width] to [N, out_width, H, W]; half the side if down."""
         norm, _, convolution = self.in_layers
-        h = _activate(norm(x))
+        h = _activate(group_norm(x, norm))
         if self.down:
             h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
         h = convolution(h)
         scale, shift = self.emb_layers(time)[:, :, None, None].chunk(2, dim=1)
         norm, _, dropout, convolution = self.out_layers
-        h = _activate(torch.addcmul(shift, norm(h), 1 + scale))
-        return convolution(dropout(h)).add_(_pointwise(self.skip_connection, x))
+        h = _activate(modulate(group_norm(h, norm), 1 + scale, shift))
+        return convolution(dropout(h)).add_(_shortcut(self.skip_connection, x))
 
 
 class SpadeBlock(nn.Module):
@@ -84,16 +85,17 @@ class SpadeBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor, before: Modulation, after: Modulation) -> Tensor:
         """Features [N, width, H, W] to [N, out_width, H, W], twice the side if up."""
         before = before.whole()
-        h = _activate(torch.addcmul(before.shift, F.group_norm(x, GROUPS), before.scale))
+        h = _activate(modulate(group_norm(x), before.scale, before.shift))
         h = _upsampled_convolution(h, self.in_layers[1]) if self.up else self.in_layers[1](h)
         scale, shift = self.emb_layers(time)[:, :, None, None].chunk(2, dim=1)
         after = after.whole()
-        h = torch.addcmul(after.shift, F.group_norm(h, GROUPS), after.scale)
-        h = _activate(torch.addcmul(shift, h, 1 + scale))
+        h = modulate(group_norm(h), after.scale, after.shift)
+        h = _activate(modulate(h, 1 + scale, shift))
         h = self.out_layers[2](self.out_layers[1](h))
         if not self.up:
-            return h.add_(_pointwise(self.skip_connection, x))
-        return h.add_(F.interpolate(x, scale_factor=2, mode="nearest"))
+            return h.add_(_shortcut(self.skip_connection, x))
+        h.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).add_(x[:, :, :, None, :, None])
+        return h
 
 
 class Attention(nn.Module):
@@ -109,21 +111,24 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features [N, C, H, W] to the same shape."""
-        tokens = self.norm(x).flatten(2).transpose(1, 2)  # [N, pixels, C]
-        count, pixels, width = tokens.shape
-        qkv = F.linear(tokens, self.qkv.weight[:, :, 0], self.qkv.bias)
+        count, width, height, columns = x.shape
+        qkv = pointwise(group_norm(x, self.norm), self.qkv.weight[:, :, 0], self.qkv.bias)
         # The heads are split before query, key and value.
-        qkv = qkv.view(count, pixels, self.heads, 3, width // self.heads)
+        qkv = qkv.permute(0, 2, 3, 1).view(count, height * columns, self.heads, 3, width // self.heads)
         query, key, value = qkv.permute(3, 0, 2, 1, 4)
-        tokens = (
-            F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(count, pixels, width)
-        )
-        tokens = F.linear(tokens, self.proj_out.weight[:, :, 0], self.proj_out.bias)
-        return x + tokens.transpose(1, 2).reshape(x.shape)
+        tokens = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+        h = tokens.reshape(count, height, columns, width).permute(0, 3, 1, 2)
+        return pointwise(h, self.proj_out.weight[:, :, 0], self.proj_out.bias).add_(x)
 
 
 def _skip(width: int, out_width: int) -> nn.Module:
     return nn.Identity() if width == out_width else nn.Conv2d(width, out_width, 1)
+
+
+def _shortcut(convolution: nn.Module, x: Tensor) -> Tensor:
+    if isinstance(convolution, nn.Conv2d):
+        return pointwise(x, convolution.weight.flatten(1), convolution.bias)
+    return x
 
 
 def _activate(h: Tensor) -> Tensor:
@@ -131,34 +136,14 @@ def _activate(h: Tensor) -> Tensor:
     return F.silu(h, inplace=not torch.is_grad_enabled())
 
 
-def _pointwise(convolution: nn.Module, x: Tensor) -> Tensor:
-    """A 1x1 convolution as the matrix product that it is, or the identity."""
-    if isinstance(convolution, nn.Conv2d):
-        return F.linear(x.permute(0, 2, 3, 1), convolution.weight[:, :, 0, 0], convolution.bias).permute(
-            0, 3, 1, 2
-        )
-    return x
-
-
 def _upsampled_convolution(x: Tensor, convolution: nn.Module) -> Tensor:
     """``convolution`` of ``x`` enlarged twofold by nearest neighbour, for 4/9 of the work.
 
-    Of the nine taps at an output pixel several fall on the same input pixel: added up, they are a 2x2
-    convolution for each of the four places that an output pixel can have in an input pixel.
+    Enlarging is a transposed convolution with a 2x2 kernel of ones; with the 3x3 kernel after it, it is one
+    transposed convolution with a 4x4 kernel, four of whose taps meet at an output pixel.
     """
     assert isinstance(convolution, nn.Conv2d)
-    weight, height, width = convolution.weight, x.shape[2], x.shape[3]
-    rows = [torch.stack([weight[:, :, 0], weight[:, :, 1] + weight[:, :, 2]], dim=2)]
-    rows.append(torch.stack([weight[:, :, 0] + weight[:, :, 1], weight[:, :, 2]], dim=2))
-    places = []
-    for part in rows:
-        places.append(torch.stack([part[..., 0], part[..., 1] + part[..., 2]], dim=3))
-        places.append(torch.stack([part[..., 0] + part[..., 1], part[..., 2]], dim=3))
-    assert convolution.bias is not None
-    h = F.conv2d(x, torch.cat(places), convolution.bias.repeat(4), padding=1)
-    # Window (row, column) begins one pixel before input pixel (row, column).
-    corners = h.permute(0, 2, 3, 1).unflatten(3, (4, -1))
-    top = [corners[:, :height, :width, 0], corners[:, :height, 1:, 1]]
-    bottom = [corners[:, 1:, :width, 2], corners[:, 1:, 1:, 3]]
-    both = torch.stack([torch.stack(top, dim=3), torch.stack(bottom, dim=3)], dim=2)
-    return both.flatten(1, 2).flatten(2, 3).permute(0, 3, 1, 2)
+    kernel = F.pad(convolution.weight.flip(2, 3).transpose(0, 1), (1, 1, 1, 1))
+    kernel = kernel[:, :, 1:] + kernel[:, :, :-1]
+    kernel = kernel[..., 1:] + kernel[..., :-1]
+    return F.conv_transpose2d(x, kernel, convolution.bias, stride=2, padding=1)

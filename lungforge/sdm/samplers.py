@@ -52,6 +52,7 @@ def sample_ddim(
         noise: As for ``sample_ancestral``; needed only when ``eta`` is above 0.
         eta: 0 draws nothing at random after x_T; 1 has the variance of the ancestral process.
     """
+    assert eta == 0 or noise is not None, "eta above 0 needs noise"
     x = x_T
     for index in reversed(range(len(schedule))):
         output = denoiser(x, _timesteps(x, schedule, index))
