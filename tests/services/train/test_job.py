@@ -122,7 +122,10 @@ def test_two_workers_one_of_them_killed_agree_with_one(
     assert result == TrainResult(model=str(out), steps=40, rows=20, series=5, size=16)
     losses, alone = _losses(out), _losses(unbroken)
     assert len(losses) == 40
-    assert np.abs(losses[:20] - alone[:20]).max() <= 1e-5 * max(1, np.abs(alone).max())
+    differences = np.abs(losses - alone) / np.maximum(1, np.abs(alone))
+    # Two players magnify a difference threefold a step once they learn at full rate: from rounding (1e-7) in
+    # the first ten steps to 7e-5 after twenty. The diffusion model does not.
+    assert differences[: 20 if model == "sdm" else 10].max() <= 1e-5
     assert not (out / "ray-train").exists()
 
 
