@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungforge.ct.classes import NODULE
+from lungforge.ct.nodules import nearest_nodules
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height in px; the left edge of the first column is 0."""
@@ -24,13 +25,10 @@ def nodule_boxes(label: NDArray[np.uint8], nodules: Sequence[Mapping[str, float]
     Returns:
         A box for each nodule, in their order.
     """
+    if not nodules:
+        return []
     rows, columns = np.nonzero(label == NODULE)
-    owner = np.zeros(len(rows), np.intp)
-    if nodules and len(rows):
-        distances = [
-            np.hypot(columns - nodule["x"], rows - nodule["y"]) / nodule["diameter_px"] for nodule in nodules
-        ]
-        owner = np.argmin(distances, axis=0)
+    owner, _ = nearest_nodules(rows, columns, nodules)
     boxes = []
     for index, nodule in enumerate(nodules):
         own_rows, own_columns = rows[owner == index], columns[owner == index]

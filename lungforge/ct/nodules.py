@@ -1,6 +1,6 @@
 """Nodules of a volume: annotated spheres, the discs that slices cut from them, refined by intensity."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ __all__ = [
     "Candidate",
     "Nodule",
     "SliceNodule",
+    "nearest_nodules",
     "nodules_in_slice",
     "read_annotations",
     "read_candidates",
@@ -206,3 +207,22 @@ def _bounding_box(mask: Mask, margin: int) -> tuple[slice, slice]:
         slice(max(rows[0] - margin, 0), rows[-1] + margin + 1),
         slice(max(columns[0] - margin, 0), columns[-1] + margin + 1),
     )
+
+
+def nearest_nodules(
+    rows: NDArray[np.intp], columns: NDArray[np.intp], nodules: Sequence[Mapping[str, float]]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Whose each nodule pixel of a slice is: the nodule whose centre is nearest, in that nodule's diameters.
+
+    Args:
+        rows: Of the pixels, shape [N].
+        columns: Of the pixels, shape [N].
+        nodules: Entries of the row's column ``nodules``: x, y, diameter_px; at least one.
+
+    Returns:
+        Number of the nodule of each pixel, and the distance to its centre in px; shape [N] each.
+    """
+    distances = np.array([np.hypot(columns - nodule["x"], rows - nodule["y"]) for nodule in nodules])
+    diameters = np.array([nodule["diameter_px"] for nodule in nodules])
+    owner = np.argmin(distances / diameters[:, None], axis=0)
+    return owner, np.take_along_axis(distances, owner[None], axis=0)[0]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, signal
 
 from lungforge.ct.classes import BODY, COUNT, LEFT_LUNG, NODULE, RIGHT_LUNG
+from lungforge.ct.nodules import nearest_nodules
 
 Mask = NDArray[np.bool_]
 
@@ -54,13 +55,11 @@ def shown_nodules(label: NDArray[np.uint8], nodules: Sequence[Mapping[str, float
     rows, columns = np.nonzero(label == NODULE)
     if not nodules or not len(rows):
         return []
-    distances = np.array([np.hypot(columns - nodule["x"], rows - nodule["y"]) for nodule in nodules])
-    diameters = np.array([nodule["diameter_px"] for nodule in nodules])
-    owner = np.argmin(distances / diameters[:, None], axis=0)
+    owner, distance = nearest_nodules(rows, columns, nodules)
     shown = []
     for index, nodule in enumerate(nodules):
         mine = owner == index
-        near = mine & (distances[index] <= diameters[index] + _STRAY_PX)
+        near = mine & (distance <= nodule["diameter_px"] + _STRAY_PX)
         if near.any():
             mask, seeds = np.zeros(label.shape, bool), np.zeros(label.shape, bool)
             mask[rows[mine], columns[mine]] = True
