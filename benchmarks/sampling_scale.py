@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from benchmarks.sdm import phantom_maps, randomised
-from lungforge.sdm.checkpoint import to_document, to_safetensors
+from lungforge.sdm.checkpoint import to_document
 from lungforge.sdm.config import cpu
 from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.synthesis import DiffusionPainter
+from lungforge.weights import to_safetensors
 from services.progress import say
 from services.runtime import private_ray, ray_session
 from services.sample import job

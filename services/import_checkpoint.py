@@ -12,9 +12,10 @@ from torch import Tensor
 from lungforge.config import EXECUTION, identity
 from lungforge.ct import classes
 from lungforge.errors import InputError
-from lungforge.sdm.checkpoint import build, read_released, to_document, to_safetensors, weights_config
+from lungforge.sdm.checkpoint import build, read_released, to_document, weights_config
 from lungforge.sdm.config import UNetConfig
 from lungforge.store import DatasetWriter, Kind
+from lungforge.weights import to_safetensors
 from services.progress import say
 
 #: What data-parallel training puts before every name.
@@ -69,7 +70,8 @@ def run(config: ImportConfig) -> ImportResult:
     weights = _unwrapped(read_released(Path(config.file)))
     shape = _checked(weights, config)
     network = build(shape, weights)
-    sha256 = hashlib.sha256(Path(config.file).read_bytes()).hexdigest()
+    with Path(config.file).open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     writer = DatasetWriter(
         uri=config.out,
         kind=Kind.MODEL,

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from lungforge.errors import InputError
@@ -14,11 +14,6 @@ from lungforge.gan.generator import Generator
 
 #: What the JSON document says it describes.
 MODEL_NAME = "gaugan"
-
-
-def to_safetensors(weights: Mapping[str, Tensor]) -> bytes:
-    """Weights of a folded generator, or their moving average, as the bytes of a safetensors file."""
-    return save({key: value.detach().cpu().contiguous() for key, value in weights.items()})
 
 
 def to_document(config: GauGANConfig) -> dict[str, Any]:

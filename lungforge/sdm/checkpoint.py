@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from lungforge.errors import InputError
@@ -16,11 +16,6 @@ from lungforge.sdm.unet import SemanticUNet
 
 #: What the JSON document says it describes.
 MODEL_NAME = "semantic_unet"
-
-
-def to_safetensors(weights: Mapping[str, Tensor]) -> bytes:
-    """Weights by their released names as the bytes of a safetensors file."""
-    return save({key: value.detach().cpu().contiguous() for key, value in weights.items()})
 
 
 def to_document(config: UNetConfig) -> dict[str, Any]:

@@ -80,52 +80,36 @@ class AdversarialLearner(Learner):
     def __init__(
         self, config: TrainConfig, shape: GauGANConfig, *, distribute: Distribute, averages: bool
     ) -> None:
-        super().__init__(config)
         self.shape = shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(config.seed, "weights"))
             autoencoder, discriminator = Autoencoder(shape), Discriminator(shape)
         self.generator = autoencoder.generator
         self._autoencoder, self._discriminator = distribute(autoencoder), distribute(discriminator)
-        self._trained = tuple(
-            Trained(name, network, torch.optim.Adam(network.parameters(), betas=ADAM_BETAS))
-            for name, network in (("generator", autoencoder), ("discriminator", discriminator))
+        super().__init__(
+            config,
+            [
+                Trained(name, network, torch.optim.Adam(network.parameters(), betas=ADAM_BETAS))
+                for name, network in (("generator", autoencoder), ("discriminator", discriminator))
+            ],
+            MovingAverage(folded_state(self.generator), config.average_decay) if averages else None,
+            noise_shape=(shape.latent_channels,),
+            timesteps=1,
         )
-        if averages:
-            self.average = MovingAverage(folded_state(self.generator), config.average_decay)
-
-    @property
-    @override
-    def device(self) -> torch.device:
-        return next(self.generator.parameters()).device
-
-    @property
-    @override
-    def noise_shape(self) -> tuple[int, ...]:
-        return (self.shape.latent_channels,)
-
-    @property
-    @override
-    def timesteps(self) -> int:
-        return 1
-
-    @override
-    def trained(self) -> Sequence[Trained]:
-        return self._trained
 
     @override
     def step(self, pieces: Sequence[Batch], step: int) -> list[float]:
-        for network in self._trained:
+        for network in self.trained:
             iterate_once(network.network)
         losses = torch.zeros(5, device=self.device)
         for number, piece in enumerate(pieces, 1):
             with gradients_shared([self._autoencoder, self._discriminator], share=number == len(pieces)):
                 losses += self._backward(piece.to(self.device), len(pieces))
-        norms = [network.clip(self.config.clip) for network in self._trained]
+        norms = [network.clip(self.config.clip) for network in self.trained]
         metrics = [*mean_over_workers(losses).tolist(), *norms]
         self.require_finite(metrics, step)
         rate = self.rate(self.config.learning_rate, step)
-        for network, factor in zip(self._trained, (1, _RATE_RATIO), strict=True):
+        for network, factor in zip(self.trained, (1, _RATE_RATIO), strict=True):
             network.step(rate * factor)
         if self.average is not None:
             self.average.update(folded_state(self.generator))
@@ -136,7 +120,7 @@ class AdversarialLearner(Learner):
         with autocast(self.device, self.config.precision):
             fake, mean, log_variance = self._autoencoder(batch.images, batch.maps, batch.noise)
             generator = generator_loss(
-                self._trained[1].network, batch.maps, batch.images, fake, Encoding(mean, log_variance)
+                self.trained[1].network, batch.maps, batch.images, fake, Encoding(mean, log_variance)
             )
         (generator.total / pieces).backward()
         with autocast(self.device, self.config.precision):

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from lungforge.sdm.checkpoint import to_safetensors
 from lungforge.store import StoreError, join_uri, open_uri, read_bytes, write_bytes_atomic
+from lungforge.weights import to_safetensors
 from services.progress import say
 
 _COMMIT = "checkpoint.json"

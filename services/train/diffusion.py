@@ -67,8 +67,7 @@ class DiffusionLearner(Learner):
     def __init__(
         self, config: TrainConfig, shape: UNetConfig, *, distribute: Distribute, averages: bool
     ) -> None:
-        super().__init__(config)
-        self._schedule = Schedule.linear()
+        schedule = Schedule.linear()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(config.seed, "weights"))
             self.network = SemanticUNet(shape)
@@ -77,31 +76,15 @@ class DiffusionLearner(Learner):
             for block in self.network.modules():
                 if isinstance(block, (ResidualBlock, SpadeBlock, Attention)):
                     block.compile()
-        self._loss = distribute(DiffusionLoss(self.network, self._schedule, config.precision))
+        self._loss = distribute(DiffusionLoss(self.network, schedule, config.precision))
         optimiser = torch.optim.AdamW(self.network.parameters(), lr=config.learning_rate, weight_decay=0.0)
-        self._trained = Trained("network", self.network, optimiser)
-        if averages:
-            self.average = MovingAverage(self.network.state_dict(), config.average_decay)
-
-    @property
-    @override
-    def device(self) -> torch.device:
-        return next(self.network.parameters()).device
-
-    @property
-    @override
-    def noise_shape(self) -> tuple[int, ...]:
-        shape = self.network.config
-        return (shape.image_channels, shape.image_size, shape.image_size)
-
-    @property
-    @override
-    def timesteps(self) -> int:
-        return len(self._schedule)
-
-    @override
-    def trained(self) -> Sequence[Trained]:
-        return (self._trained,)
+        super().__init__(
+            config,
+            [Trained("network", self.network, optimiser)],
+            MovingAverage(self.network.state_dict(), config.average_decay) if averages else None,
+            noise_shape=(shape.image_channels, shape.image_size, shape.image_size),
+            timesteps=len(schedule),
+        )
 
     @override
     def step(self, pieces: Sequence[Batch], step: int) -> list[float]:
@@ -113,10 +96,10 @@ class DiffusionLearner(Learner):
                 losses = self._loss(batch.images, batch.maps, batch.timesteps, batch.noise) / len(pieces)
                 losses[0].backward()
             total += losses.detach()
-        norm = self._trained.clip(self.config.clip)
+        norm = self.trained[0].clip(self.config.clip)
         metrics = [*mean_over_workers(total).tolist(), norm]
         self.require_finite(metrics, step)
-        self._trained.step(self.rate(self.config.learning_rate, step))
+        self.trained[0].step(self.rate(self.config.learning_rate, step))
         if self.average is not None:
             self.average.update(self.network.state_dict())
         return metrics

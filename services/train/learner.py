@@ -25,7 +25,15 @@ State = dict[str, dict[str, Tensor]]
 
 
 class DivergedError(InputError):
-    """The loss or the gradient is no number any more, or the loss rises."""
+    """The loss or the gradient is no number any more, or the loss rises.
+
+    Attributes:
+        sound: Steps after which the weights were still good.
+    """
+
+    def __init__(self, problem: str, sound: int) -> None:
+        super().__init__(problem)
+        self.sound = sound
 
 
 class Learner(ABC):
@@ -35,30 +43,34 @@ class Learner(ABC):
         METRICS: What is recorded of every step, in this order.
         WATCHED: The metric that must not rise; None where rising and falling is no sign of anything.
         config: Of the run.
+        trained: The networks with their optimisers.
         average: The moving average, on the worker that writes; None on the others.
+        noise_shape: Shape of the standard normal noise of a sample.
+        timesteps: Steps of the diffusion process that a sample has one of; 1 where there is no such process.
     """
 
     METRICS: ClassVar[tuple[str, ...]]
     WATCHED: ClassVar[str | None]
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        trained: Sequence["Trained"],
+        average: MovingAverage | None,
+        *,
+        noise_shape: tuple[int, ...],
+        timesteps: int,
+    ) -> None:
         self.config = config
-        self.average: MovingAverage | None = None
+        self.trained = trained
+        self.average = average
+        self.noise_shape = noise_shape
+        self.timesteps = timesteps
 
     @property
-    @abstractmethod
     def device(self) -> torch.device:
         """Where the networks are."""
-
-    @property
-    @abstractmethod
-    def noise_shape(self) -> tuple[int, ...]:
-        """Shape of the standard normal noise of a sample."""
-
-    @property
-    @abstractmethod
-    def timesteps(self) -> int:
-        """Steps of the diffusion process that a sample has one of; 1 where there is no such process."""
+        return next(self.trained[0].network.parameters()).device
 
     @abstractmethod
     def step(self, pieces: Sequence[Batch], step: int) -> list[float]:
@@ -76,10 +88,6 @@ class Learner(ABC):
         """
 
     @abstractmethod
-    def trained(self) -> Sequence["Trained"]:
-        """The networks with their optimisers."""
-
-    @abstractmethod
     def document(self) -> dict[str, Any]:
         """The JSON document that stands beside the averaged weights."""
 
@@ -90,12 +98,12 @@ class Learner(ABC):
     def state(self) -> State:
         """Everything that the next step depends on (not copies)."""
         assert self.average is not None, "only the worker that keeps the average has the whole state"
-        groups = {name: group for network in self.trained() for name, group in network.state().items()}
+        groups = {name: group for network in self.trained for name, group in network.state().items()}
         return {**groups, "average": self.average.state_dict()}
 
     def load_state(self, state: State, steps: int) -> None:
         """Go on from what ``state`` gave after ``steps`` steps; ``average`` only where it is kept."""
-        for network in self.trained():
+        for network in self.trained:
             network.load_state(state, steps)
         if self.average is not None:
             self.average.load_state_dict(state["average"])
@@ -109,7 +117,7 @@ class Learner(ABC):
         if not all(map(math.isfinite, metrics)):
             named = zip(self.METRICS, metrics, strict=True)
             values = ", ".join(f"{name} {value:g}" for name, value in named)
-            raise DivergedError(f"training diverged at step {step + 1}: {values}")
+            raise DivergedError(f"training diverged at step {step + 1}: {values}", sound=step)
 
 
 class Trained:

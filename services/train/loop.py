@@ -8,21 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from lungforge.epochs import RowStream
 from lungforge.errors import InputError
 from lungforge.gan.config import GauGANConfig
 from lungforge.rows import RowIndex
-from lungforge.sdm.checkpoint import to_safetensors
 from lungforge.sdm.config import UNetConfig
 from lungforge.store import DatasetWriter, join_uri, write_bytes_atomic
+from lungforge.weights import to_safetensors
 from services.train.adversarial import AdversarialLearner
 from services.train.batches import Batch, make_batch
 from services.train.checkpoints import Checkpoint, CheckpointStore, history_tensor
 from services.train.config import TrainConfig
 from services.train.diffusion import DiffusionLearner
-from services.train.learner import DivergedError, Learner
+from services.train.learner import Distribute, DivergedError, Learner
 from services.train.preview import preview_picture
 from services.train.rates import Rates
 from services.train.telemetry import Telemetry
@@ -49,9 +47,7 @@ class Work:
     writer: DatasetWriter
 
 
-def make_learner(
-    work: Work, *, distribute: Callable[[nn.Module], nn.Module] = lambda module: module, averages: bool = True
-) -> Learner:
+def make_learner(work: Work, *, distribute: Distribute, averages: bool) -> Learner:
     """The learner of a run's kind of model, at its start."""
     if isinstance(work.shape, GauGANConfig):
         return AdversarialLearner(work.config, work.shape, distribute=distribute, averages=averages)
@@ -65,7 +61,7 @@ def train(
     stop: Stop = lambda: False,
     rank: int = 0,
     workers: int = 1,
-    distribute: Callable[[nn.Module], nn.Module] = lambda module: module,
+    distribute: Distribute = lambda module: module,
 ) -> int:
     """Train to the end, from the newest checkpoint if there is one; the first worker commits the model.
 
@@ -107,7 +103,7 @@ def train(
                     history.append(learner.step(batch.cut(config.pieces), step))
                     require_no_rise(learner, history)
                 except DivergedError as error:
-                    raise DivergedError(_advice(str(error), step + 1, checkpoints)) from None
+                    raise DivergedError(_advice(error, checkpoints), error.sound) from None
                 rates.step_done()
                 if rank == 0:
                     after(history, rates.values())
@@ -229,7 +225,9 @@ def require_no_rise(learner: Learner, history: list[list[float]]) -> None:
     if medians[-1] > LARGEST_RISE * lowest:
         raise DivergedError(
             f"training diverged: the {learner.WATCHED} rose to {medians[-1]:.3g} "
-            f"(median of the {WATCH_STEPS} steps to step {done}) and was {lowest:.3g}"
+            f"(median of the {WATCH_STEPS} steps to step {done}) and was {lowest:.3g}",
+            # It may have begun to rise in the stretch before, in less than half of its steps.
+            sound=done - 2 * WATCH_STEPS,
         )
 
 
@@ -263,10 +261,7 @@ def model_details(work: Work) -> dict[str, Any]:
     }
 
 
-def _advice(problem: str, step: int, checkpoints: CheckpointStore) -> str:
-    rose = "rose" in problem
-    kept = checkpoints.last_before(step - 2 * WATCH_STEPS if rose else step - 1)
+def _advice(error: DivergedError, checkpoints: CheckpointStore) -> str:
+    kept = checkpoints.last_before(error.sound)
     last = f"the checkpoint of step {kept} is kept" if kept else "there was no checkpoint yet"
-    return (
-        f"{problem}; {last}; train again to another --out with a lower --learning-rate or a longer --warm-up"
-    )
+    return f"{error}; {last}; train again to another --out with a lower --learning-rate or a longer --warm-up"

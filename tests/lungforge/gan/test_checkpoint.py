@@ -11,10 +11,10 @@ from lungforge.gan.checkpoint import (
     from_document,
     from_safetensors,
     to_document,
-    to_safetensors,
 )
 from lungforge.gan.config import BATCH, tiny
 from lungforge.gan.generator import Generator, draw, fold, one_hot
+from lungforge.weights import to_safetensors
 
 
 def drawn_of(config) -> Generator:

@@ -13,10 +13,10 @@ from lungforge.sdm.checkpoint import (
     from_safetensors,
     read_released,
     to_document,
-    to_safetensors,
     weights_config,
 )
 from lungforge.sdm.unet import SemanticUNet, UNetConfig, luna256, tiny
+from lungforge.weights import to_safetensors
 
 
 def meta_weights(config: UNetConfig) -> dict[str, torch.Tensor]:
