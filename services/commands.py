@@ -7,7 +7,6 @@ theirs. Modules are imported when a command needs them, so that ``--help`` answe
 import dataclasses
 import functools
 import importlib
-import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -120,11 +119,13 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
     description = f"{command.summary[0].upper()}{command.summary[1:]}."
     if command.presets:
         presets = _load(command.presets)
-        preset, arguments = _take_preset(presets, list(arguments))
-        names = ",".join(filter(None, presets))
-        description += f" --preset {{{names}}} sets the values that the options then change."
+        preset, arguments = _take_option("--preset", arguments)
+        names = list(filter(None, presets))
+        if preset not in presets:
+            raise InputError(f"--preset is {preset!r}; choose one of {', '.join(names)}")
+        description += f" --preset {{{','.join(names)}}} sets the values that the options then change."
         default = presets[preset]
-        variant = _last_value(f"--{command.variant}", arguments) if command.variant else None
+        variant = _take_option(f"--{command.variant}", arguments)[0] if command.variant else None
         if variant is not None:
             default = functools.partial(default, **{str(command.variant): variant})
     return _read(config_class, arguments, prog=f"lungforge {name}", description=description, default=default)
@@ -161,29 +162,17 @@ def _read(
     return config_class(**{field.name: getattr(read, field.name) for field in fields})
 
 
-def _last_value(option: str, arguments: Sequence[str]) -> str | None:
-    """The value that an option is given, the last time where it is given several times."""
-    value = None
-    for argument, following in itertools.pairwise([*arguments, ""]):
-        if argument == option:
-            value = following
-        elif argument.startswith(f"{option}="):
-            value = argument.partition("=")[2]
-    return value
-
-
-def _take_preset(presets: dict[str | None, Any], arguments: list[str]) -> tuple[str | None, list[str]]:
-    for position, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option != "--preset":
+def _take_option(option: str, arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value that an option is given, the last time where there are several; and the other arguments."""
+    for position in reversed(range(len(arguments))):
+        name, equals, value = arguments[position].partition("=")
+        if name != option:
             continue
-        rest = arguments[position + 1 :]
+        rest = list(arguments[position + 1 :])
         if not equals:
             value, rest = (rest[0], rest[1:]) if rest else ("", [])
-        if value not in presets:
-            raise InputError(f"--preset is {value!r}; choose one of {', '.join(filter(None, presets))}")
-        return value, arguments[:position] + rest
-    return None, arguments
+        return value, [*arguments[:position], *rest]
+    return None, list(arguments)
 
 
 def _load(path: str) -> Any:
