@@ -109,10 +109,7 @@ def main() -> int:
     try:
         index = index_rows(Dataset.open(options.source, Kind.SLICES))
         row = example(index)
-        diameters_mm = np.array(
-            [nodule["diameter_mm"] for one in index.read(range(len(index))) for nodule in one.nodules]
-        )
-        edited = [edit(name, row, options.seed, diameters_mm) for name in EDITS]
+        edited = [edit(name, row, options.seed, index.diameters_mm) for name in EDITS]
         write_bytes_atomic(options.out, sheet(row, edited))
     except InputError as error:
         print(error, file=sys.stderr)
