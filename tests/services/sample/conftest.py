@@ -1,8 +1,9 @@
 """Maps to draw from, and a model of random weights that is small and still heeds its map."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,34 @@ from lungforge.gan import checkpoint as gan_checkpoint
 from lungforge.gan.config import GauGANConfig
 from lungforge.gan.generator import Generator
 from lungforge.gan.spectral import folded_state
-from lungforge.sdm.checkpoint import to_document, to_safetensors
+from lungforge.rows import index_rows
+from lungforge.sdm import checkpoint as sdm_checkpoint
 from lungforge.sdm.config import UNetConfig
 from lungforge.sdm.unet import SemanticUNet
-from lungforge.store import DatasetWriter, Kind, table_from_rows
+from lungforge.store import Dataset, DatasetWriter, Kind, rows_from_table, table_from_rows
+from lungforge.weights import to_safetensors
+from services.sample.config import SampleConfig
+from services.sample.plan import make_plan
+from services.sample.work import Drawer, Work, check_model
 
 SIDE = 16
+
+
+def _row(scan: int, index: int, image: np.ndarray, label: np.ndarray, nodules: list[dict]) -> dict[str, Any]:
+    return {
+        "series_uid": f"scan-{scan}",
+        "subset": scan,
+        "slice_index": index,
+        "z_mm": 0.0,
+        "spacing_mm": [0.8, 0.7],
+        "image": image,
+        "label": label,
+        "nodules": nodules,
+    }
+
+
+def _nodule(x: float, y: float) -> dict[str, float]:
+    return {"x": x, "y": y, "diameter_px": 2.0, "diameter_mm": 1.5}
 
 
 def write_slices(uri: str, *, rows_of_parts: tuple[int, ...] = (5, 3, 4), side: int = SIDE) -> str:
@@ -32,18 +55,8 @@ def write_slices(uri: str, *, rows_of_parts: tuple[int, ...] = (5, 3, 4), side: 
             label[4:-4, 4:-4] = 2 + scan % 2
             x = y = 4 + index
             label[y : y + 2, x : x + 2] = 5
-            rows.append(
-                {
-                    "series_uid": f"scan-{scan}",
-                    "subset": scan,
-                    "slice_index": 10 + index,
-                    "z_mm": 0.0,
-                    "spacing_mm": [0.8, 0.7],
-                    "image": np.full((side, side), -500, np.int16),
-                    "label": label,
-                    "nodules": [{"x": x + 0.5, "y": y + 0.5, "diameter_px": 2.0, "diameter_mm": 1.5}],
-                }
-            )
+            image = np.full((side, side), -500, np.int16)
+            rows.append(_row(scan, 10 + index, image, label, [_nodule(x + 0.5, y + 0.5)]))
         parts.append(writer.write_part(f"{scan}", table_from_rows(Kind.SLICES, rows)))
     writer.commit(parts)
     return uri
@@ -65,12 +78,17 @@ def write_model(uri: str, *, classes: int = 6, patch: int | None = None, seed: i
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    writer = DatasetWriter(
-        uri=uri, kind=Kind.MODEL, config={"seed": seed, "classes": classes, "patch": patch}
-    )
+    config = {"seed": seed, "classes": classes, "patch": patch}
+    return _commit_model(uri, config, network.state_dict(), sdm_checkpoint.to_document(shape), patch)
+
+
+def _commit_model(
+    uri: str, config: dict, weights: dict[str, torch.Tensor], document: dict, patch: int | None
+) -> str:
+    writer = DatasetWriter(uri=uri, kind=Kind.MODEL, config=config)
     parts = [
-        writer.write_file("model.safetensors", to_safetensors(network.state_dict())),
-        writer.write_file("config.json", json.dumps(to_document(shape)).encode()),
+        writer.write_file("model.safetensors", to_safetensors(weights)),
+        writer.write_file("config.json", json.dumps(document).encode()),
     ]
     writer.commit(parts, {"patch": patch})
     return uri
@@ -129,20 +147,10 @@ def write_mixed_slices(uri: str, *, slices: int = 4, side: int = SIDE, margin: i
             nodules = []
             if index % 2:
                 label[7:9, 6:8] = 5
-                nodules = [{"x": 6.5, "y": 7.5, "diameter_px": 2.0, "diameter_mm": 1.5}]
+                nodules = [_nodule(6.5, 7.5)]
             grey = np.array([-1024, 1200, -850, -830, -1000, 30])[label]
-            rows.append(
-                {
-                    "series_uid": f"scan-{scan}",
-                    "subset": scan,
-                    "slice_index": index,
-                    "z_mm": 0.0,
-                    "spacing_mm": [0.8, 0.7],
-                    "image": (grey + generator.normal(0, 30, label.shape)).astype(np.int16),
-                    "label": label,
-                    "nodules": nodules,
-                }
-            )
+            image = (grey + generator.normal(0, 30, label.shape)).astype(np.int16)
+            rows.append(_row(scan, index, image, label, nodules))
         parts.append(writer.write_part(f"{scan}", table_from_rows(Kind.SLICES, rows)))
     writer.commit(parts)
     return uri
@@ -169,12 +177,38 @@ def gaugan(tmp_path_factory: pytest.TempPathFactory) -> str:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         weights = folded_state(Generator(shape))
-    writer = DatasetWriter(
-        uri=str(tmp_path_factory.mktemp("sample") / "gaugan"), kind=Kind.MODEL, config={"model": "gaugan"}
-    )
-    parts = [
-        writer.write_file("model.safetensors", gan_checkpoint.to_safetensors(weights)),
-        writer.write_file("config.json", json.dumps(gan_checkpoint.to_document(shape)).encode()),
-    ]
-    writer.commit(parts, {"patch": None})
-    return writer.uri
+    uri = str(tmp_path_factory.mktemp("sample") / "gaugan")
+    return _commit_model(uri, {"model": "gaugan"}, weights, gan_checkpoint.to_document(shape), None)
+
+
+@pytest.fixture
+def make_work() -> Callable[..., Work]:
+    """``make_work(model, slices, out, **changes)``: a run of three steps, ready to be drawn."""
+
+    def make(model: str, slices: str, out: Path, **changes: Any) -> Work:
+        config = SampleConfig(
+            model=model, data=slices, out=str(out), **{"steps": 3, "part_images": 8, **changes}
+        )
+        data, opened = Dataset.open(slices), Dataset.open(model)
+        writer = DatasetWriter(
+            uri=str(out), kind=Kind.SAMPLES, config={}, seed=0, parents=(opened.parent(), data.parent())
+        )
+        index = index_rows(data, config.subsets)
+        patch = check_model(opened, index, inpaint=config.inpaint)
+        return Work(config, opened.parent(), patch, index, writer)
+
+    return make
+
+
+@pytest.fixture
+def draw() -> Callable[[Work], list[dict[str, Any]]]:
+    """``draw(work)``: all rows that a run gives, read back from its dataset."""
+
+    def draw(work: Work) -> list[dict[str, Any]]:
+        plan = make_plan(work.config, work.index)
+        drawer = Drawer(work, torch.device("cpu"))
+        work.writer.commit([drawer.draw(plan.unit(number)) for number in range(len(plan))])
+        dataset = Dataset.open(work.writer.uri)
+        return [row for part in dataset.manifest.parts for row in rows_from_table(dataset.read_part(part))]
+
+    return draw

@@ -1,6 +1,7 @@
 """What an image is drawn from: the edit of its map, chosen by its identity, and the real pixels it keeps."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +11,17 @@ import torch
 
 from lungforge.ct.classes import NODULE
 from lungforge.errors import InputError
-from lungforge.rows import SliceRow, index_rows
-from lungforge.store import Dataset, DatasetWriter, Kind, rows_from_table
-from services.sample.config import SampleConfig
+from lungforge.rows import SliceRow
 from services.sample.plan import make_plan
-from services.sample.work import Drawer, Work, check_model, choose_edit, surroundings, want
+from services.sample.work import Drawer, Work, choose_edit, surroundings, want
+
+#: The fixtures of that name.
+MakeWork = Callable[..., Work]
+Draw = Callable[[Work], list[dict[str, Any]]]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ALL = (("none", 1.0), ("move", 1.0), ("resize", 1.0), ("insert", 2.0), ("remove", 1.0))
-
-
-def _work(model: str, slices: str, out: Path, **changes: Any) -> Work:
-    config = SampleConfig(model=model, data=slices, out=str(out), **{"steps": 2, **changes})
-    data, opened = Dataset.open(slices), Dataset.open(model)
-    writer = DatasetWriter(
-        uri=str(out), kind=Kind.SAMPLES, config={}, seed=0, parents=(opened.parent(), data.parent())
-    )
-    index = index_rows(data, config.subsets)
-    return Work(config, opened.parent(), check_model(opened, index, inpaint=config.inpaint), index, writer)
-
-
-def _draw(work: Work) -> list[dict[str, Any]]:
-    plan = make_plan(work.config, work.index)
-    drawer = Drawer(work, torch.device("cpu"))
-    parts = [drawer.draw(plan.unit(number)) for number in range(len(plan))]
-    work.writer.commit(parts)
-    dataset = Dataset.open(work.writer.uri)
-    return [row for part in parts for row in rows_from_table(dataset.read_part(part))]
 
 
 def _sources(work: Work) -> dict[tuple[str, int], SliceRow]:
@@ -45,9 +29,11 @@ def _sources(work: Work) -> dict[tuple[str, int], SliceRow]:
     return {(row.series_uid, row.slice_index): row for row in rows}
 
 
-def test_every_row_says_what_was_done_to_its_map(gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
-    work = _work(gaugan, mixed_slices, tmp_path, per_map=12, edits=ALL)
-    rows, sources = _draw(work), _sources(work)
+def test_every_row_says_what_was_done_to_its_map(
+    make_work: MakeWork, draw: Draw, gaugan: str, mixed_slices: str, tmp_path: Path
+) -> None:
+    work = make_work(gaugan, mixed_slices, tmp_path, per_map=12, edits=ALL)
+    rows, sources = draw(work), _sources(work)
     distances: list[float] = []
     for row in rows:
         source = sources[row["source_series_uid"], row["source_slice_index"]]
@@ -66,8 +52,10 @@ def test_every_row_says_what_was_done_to_its_map(gaugan: str, mixed_slices: str,
     assert len({row["sample_id"] for row in rows}) == len(rows)
 
 
-def test_edits_follow_their_weights(gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
-    work = _work(gaugan, mixed_slices, tmp_path, edits=(("none", 1.0), ("insert", 3.0), ("remove", 1.0)))
+def test_edits_follow_their_weights(
+    make_work: MakeWork, gaugan: str, mixed_slices: str, tmp_path: Path
+) -> None:
+    work = make_work(gaugan, mixed_slices, tmp_path, edits=(("none", 1.0), ("insert", 3.0), ("remove", 1.0)))
     healthy, ill = work.index.read([0, 1])
     drawn = Counter(choose_edit(work.config, healthy, replicate) for replicate in range(2000))
     assert drawn["insert"] / 2000 == pytest.approx(3 / 4, abs=0.04)
@@ -76,10 +64,12 @@ def test_edits_follow_their_weights(gaugan: str, mixed_slices: str, tmp_path: Pa
     assert drawn["remove"] / 2000 == pytest.approx(1 / 2, abs=0.045)
 
 
-def test_an_edit_depends_on_the_identity_alone(gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
-    work = _work(gaugan, mixed_slices, tmp_path, edits=ALL)
+def test_an_edit_depends_on_the_identity_alone(
+    make_work: MakeWork, gaugan: str, mixed_slices: str, tmp_path: Path
+) -> None:
+    work = make_work(gaugan, mixed_slices, tmp_path, edits=ALL)
     # Diameters to insert come from the nodules of the run's subsets, here of the same size in each.
-    alone = _work(gaugan, mixed_slices, tmp_path, edits=ALL, subsets=(2,), per_map=9, batch=1, workers=3)
+    alone = make_work(gaugan, mixed_slices, tmp_path, edits=ALL, subsets=(2,), per_map=9, batch=1, workers=3)
     row = work.index.read([8])[0]
     for replicate in range(20):
         one, other = want(work, row, replicate), want(alone, row, replicate)
@@ -91,24 +81,30 @@ def test_an_edit_depends_on_the_identity_alone(gaugan: str, mixed_slices: str, t
     assert len(set(labels)) > 10
 
 
-def test_images_whose_edit_has_no_room_are_left_out(gaugan: str, cramped_slices: str, tmp_path: Path) -> None:
-    work = _work(gaugan, cramped_slices, tmp_path, edits=(("none", 1.0), ("insert", 1.0)), per_map=6)
-    rows = _draw(work)
+def test_images_whose_edit_has_no_room_are_left_out(
+    make_work: MakeWork, draw: Draw, gaugan: str, cramped_slices: str, tmp_path: Path
+) -> None:
+    work = make_work(gaugan, cramped_slices, tmp_path, edits=(("none", 1.0), ("insert", 1.0)), per_map=6)
+    rows = draw(work)
     assert {row["edit"] for row in rows} == {"none"}
     assert 36 < len(rows) < 72, "those that were to be inserted into healthy slices are missing"
 
 
-def test_a_part_may_be_empty(gaugan: str, cramped_slices: str, tmp_path: Path) -> None:
-    work = _work(gaugan, cramped_slices, tmp_path, edits=(("insert", 1.0),))
-    assert _draw(work) == []
+def test_a_part_may_be_empty(
+    make_work: MakeWork, draw: Draw, gaugan: str, cramped_slices: str, tmp_path: Path
+) -> None:
+    work = make_work(gaugan, cramped_slices, tmp_path, edits=(("insert", 1.0),))
+    assert draw(work) == []
     with pytest.raises(InputError, match="have no room"):
         Drawer(work, torch.device("cpu")).time_batch(make_plan(work.config, work.index).unit(0))
 
 
-def test_inpainted_images_are_real_outside_the_mask(model: str, mixed_slices: str, tmp_path: Path) -> None:
+def test_inpainted_images_are_real_outside_the_mask(
+    make_work: MakeWork, draw: Draw, model: str, mixed_slices: str, tmp_path: Path
+) -> None:
     edits = tuple(item for item in ALL if item[0] != "none")
-    work = _work(model, mixed_slices, tmp_path, edits=edits, inpaint=True, per_map=2, steps=4)
-    rows, sources = _draw(work), _sources(work)
+    work = make_work(model, mixed_slices, tmp_path, edits=edits, inpaint=True, per_map=2, steps=4)
+    rows, sources = draw(work), _sources(work)
     assert {row["edit"] for row in rows} == {name for name, _ in edits}
     for row in rows:
         source = sources[row["source_series_uid"], row["source_slice_index"]]
@@ -118,14 +114,16 @@ def test_inpainted_images_are_real_outside_the_mask(model: str, mixed_slices: st
         assert np.array_equal(row["image"][~drawn], source.image[~drawn])
         assert (source.image[~drawn] > 400).any()
         assert np.abs(row["image"][drawn].astype(int) - source.image[drawn]).mean() > 20
-    plain = _work(model, mixed_slices, tmp_path / "plain", edits=edits, per_map=2, steps=4)
-    assert {row["sample_id"] for row in rows}.isdisjoint(row["sample_id"] for row in _draw(plain))
+    plain = make_work(model, mixed_slices, tmp_path / "plain", edits=edits, per_map=2, steps=4)
+    assert {row["sample_id"] for row in rows}.isdisjoint(row["sample_id"] for row in draw(plain))
 
 
-def test_inpainted_images_do_not_depend_on_the_batch(model: str, mixed_slices: str, tmp_path: Path) -> None:
+def test_inpainted_images_do_not_depend_on_the_batch(
+    make_work: MakeWork, draw: Draw, model: str, mixed_slices: str, tmp_path: Path
+) -> None:
     changes = {"edits": (("insert", 1.0), ("remove", 1.0)), "inpaint": True, "steps": 4}
-    one = _draw(_work(model, mixed_slices, tmp_path / "1", batch=1, **changes))
-    five = _draw(_work(model, mixed_slices, tmp_path / "5", batch=5, **changes))
+    one = draw(make_work(model, mixed_slices, tmp_path / "1", batch=1, **changes))
+    five = draw(make_work(model, mixed_slices, tmp_path / "5", batch=5, **changes))
     for row, other in zip(one, five, strict=True):
         assert row["sample_id"] == other["sample_id"]
         assert np.abs(row["image"].astype(int) - other["image"]).max() <= 1
@@ -141,12 +139,14 @@ def test_the_surroundings_of_an_edit() -> None:
     assert surroundings(changed, (9.0, 9.0)).sum() == 13  # at least 2 px
 
 
-def test_a_gaugan_draws_in_one_pass(gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
-    rows = _draw(_work(gaugan, mixed_slices, tmp_path, per_map=2))
+def test_a_gaugan_draws_in_one_pass(
+    make_work: MakeWork, draw: Draw, gaugan: str, mixed_slices: str, tmp_path: Path
+) -> None:
+    rows = draw(make_work(gaugan, mixed_slices, tmp_path, per_map=2))
     assert {(row["sampler"], row["steps"], row["guidance"]) for row in rows} == {("gaugan", 1, 1.0)}
     assert not np.array_equal(rows[0]["image"], rows[1]["image"])
 
 
-def test_a_gaugan_cannot_inpaint(gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
+def test_a_gaugan_cannot_inpaint(make_work: MakeWork, gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no diffusion model, which --inpaint needs"):
-        _work(gaugan, mixed_slices, tmp_path, inpaint=True, edits=(("insert", 1.0),))
+        make_work(gaugan, mixed_slices, tmp_path, inpaint=True, edits=(("insert", 1.0),))

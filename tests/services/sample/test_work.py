@@ -1,6 +1,7 @@
 """What a worker draws, without Ray: rows by identity, and models that do not fit."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,41 +11,21 @@ import torch
 
 from lungforge.errors import InputError
 from lungforge.rows import index_rows
-from lungforge.store import Dataset, DatasetWriter, Kind, StoreError, tensor_values
-from services.sample.config import SampleConfig
+from lungforge.store import Dataset, StoreError
 from services.sample.plan import make_plan
-from services.sample.work import Drawer, Work, check_model, sample_id
+from services.sample.work import Drawer, Work, sample_id
+
+#: The fixtures of that name.
+MakeWork = Callable[..., Work]
+Draw = Callable[[Work], list[dict[str, Any]]]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def _work(model: str, slices: str, out: Path, **changes: Any) -> Work:
-    config = SampleConfig(model=model, data=slices, out=str(out), steps=3, part_images=8, **changes)
-    data, opened = Dataset.open(slices), Dataset.open(model)
-    writer = DatasetWriter(
-        uri=str(out), kind=Kind.SAMPLES, config={}, seed=0, parents=(opened.parent(), data.parent())
-    )
-    index = index_rows(data, config.subsets)
-    return Work(config, opened.parent(), check_model(opened, index), index, writer)
-
-
-def _draw(work: Work) -> list[dict[str, Any]]:
-    plan = make_plan(work.config, work.index)
-    drawer = Drawer(work, torch.device("cpu"))
-    parts = [drawer.draw(plan.unit(number)) for number in range(len(plan))]
-    work.writer.commit(parts)
-    dataset = Dataset.open(work.writer.uri)
-    rows = []
-    for part in dataset.manifest.parts:
-        table = dataset.read_part(part)
-        arrays = {name: tensor_values(table.column(name)) for name in ("image", "label")}
-        for index, row in enumerate(table.drop_columns(["image", "label"]).to_pylist()):
-            rows.append(row | {name: values[index] for name, values in arrays.items()})
-    return rows
-
-
-def test_a_row_says_all_about_its_image(model: str, slices: str, tmp_path: Path) -> None:
-    rows = _draw(_work(model, slices, tmp_path, seed=7))
+def test_a_row_says_all_about_its_image(
+    make_work: MakeWork, draw: Draw, model: str, slices: str, tmp_path: Path
+) -> None:
+    rows = draw(make_work(model, slices, tmp_path, seed=7))
     assert len(rows) == 12
     source = index_rows(Dataset.open(slices)).read([6])[0]
     row = rows[6]
@@ -76,10 +57,14 @@ def test_sample_ids_stay_what_they_are() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp"])
-def test_the_batch_changes_rounding_at_most(model: str, slices: str, tmp_path: Path, sampler: str) -> None:
+def test_the_batch_changes_rounding_at_most(
+    make_work: MakeWork, draw: Draw, model: str, slices: str, tmp_path: Path, sampler: str
+) -> None:
     drawn = [
-        _draw(
-            _work(model, slices, tmp_path / str(batch), batch=batch, per_map=2, subsets=(2,), sampler=sampler)
+        draw(
+            make_work(
+                model, slices, tmp_path / str(batch), batch=batch, per_map=2, subsets=(2,), sampler=sampler
+            )
         )
         for batch in (1, 3, 8)
     ]
@@ -89,21 +74,25 @@ def test_the_batch_changes_rounding_at_most(model: str, slices: str, tmp_path: P
             assert np.abs(row["image"].astype(int) - other["image"]).max() <= 1
 
 
-def test_identity_and_map_decide_the_image(model: str, slices: str, tmp_path: Path) -> None:
-    rows = _draw(_work(model, slices, tmp_path / "a", per_map=2))
+def test_identity_and_map_decide_the_image(
+    make_work: MakeWork, draw: Draw, model: str, slices: str, tmp_path: Path
+) -> None:
+    rows = draw(make_work(model, slices, tmp_path / "a", per_map=2))
     assert not np.array_equal(rows[0]["image"], rows[1]["image"])  # replicates
-    other_seed = _draw(_work(model, slices, tmp_path / "b", per_map=2, seed=1))
+    other_seed = draw(make_work(model, slices, tmp_path / "b", per_map=2, seed=1))
     assert not np.array_equal(rows[0]["image"], other_seed[0]["image"])
     # One subset alone gives what it gives among the others.
-    alone = _draw(_work(model, slices, tmp_path / "c", per_map=2, subsets=(2,)))
+    alone = draw(make_work(model, slices, tmp_path / "c", per_map=2, subsets=(2,)))
     whole = {row["sample_id"]: row["image"] for row in rows}
     assert len(alone) == 8
     for row in alone:
         assert np.abs(row["image"].astype(int) - whole[row["sample_id"]]).max() <= 1
 
 
-def test_a_part_that_is_there_is_not_drawn_again(model: str, slices: str, tmp_path: Path) -> None:
-    work = _work(model, slices, tmp_path)
+def test_a_part_that_is_there_is_not_drawn_again(
+    make_work: MakeWork, model: str, slices: str, tmp_path: Path
+) -> None:
+    work = make_work(model, slices, tmp_path)
     plan = make_plan(work.config, work.index)
     part = Drawer(work, torch.device("cpu")).draw(plan.unit(0))
     path = tmp_path / part.path
@@ -113,24 +102,26 @@ def test_a_part_that_is_there_is_not_drawn_again(model: str, slices: str, tmp_pa
 
 
 def test_a_model_of_patches_draws_patches_around_nodules(
-    patch_model: str, other_slices: str, tmp_path: Path
+    make_work: MakeWork, draw: Draw, patch_model: str, other_slices: str, tmp_path: Path
 ) -> None:
-    rows = _draw(_work(patch_model, other_slices, tmp_path / "samples"))
+    rows = draw(make_work(patch_model, other_slices, tmp_path / "samples"))
     assert [row["image"].shape for row in rows] == [(16, 16)] * 3
     assert all((row["label"] == 5).any() and row["nodules"] for row in rows)
 
 
 def test_a_model_of_another_size_or_of_other_classes_is_refused(
-    model: str, other_model: str, slices: str, other_slices: str, tmp_path: Path
+    make_work: MakeWork, model: str, other_model: str, slices: str, other_slices: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=r"draws 16 x 16 px and .* holds 24 x 24; .*preprocess --size 16"):
-        _work(model, other_slices, tmp_path)
+        make_work(model, other_slices, tmp_path)
     with pytest.raises(InputError, match="knows 5 classes and the maps have 6"):
-        _work(other_model, slices, tmp_path)
+        make_work(other_model, slices, tmp_path)
 
 
-def test_altered_weights_are_refused(patch_model: str, other_slices: str, tmp_path: Path) -> None:
-    work = _work(patch_model, other_slices, tmp_path / "samples")
+def test_altered_weights_are_refused(
+    make_work: MakeWork, patch_model: str, other_slices: str, tmp_path: Path
+) -> None:
+    work = make_work(patch_model, other_slices, tmp_path / "samples")
     path = next(Path(patch_model).glob("*/model.safetensors"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -139,8 +130,10 @@ def test_altered_weights_are_refused(patch_model: str, other_slices: str, tmp_pa
         Drawer(work, torch.device("cpu"))
 
 
-def test_a_model_that_was_replaced_is_refused(patch_model: str, other_slices: str, tmp_path: Path) -> None:
-    work = _work(patch_model, other_slices, tmp_path / "samples")
+def test_a_model_that_was_replaced_is_refused(
+    make_work: MakeWork, patch_model: str, other_slices: str, tmp_path: Path
+) -> None:
+    work = make_work(patch_model, other_slices, tmp_path / "samples")
     manifest = Path(patch_model) / "manifest.json"
     document = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**document, "seed": 9}))
