@@ -1,0 +1,63 @@
+"""Intervals of a difference between two ways to train, by a paired bootstrap.
+
+Two things would come out otherwise another time: the scans that are tested on, and the networks that were
+trained (their folds and seeds). Both are drawn anew, with replacement, and for both sides alike: slices of
+one scan stay together, and a network is compared with the one of the same fold and seed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference and where it lies.
+
+    Attributes:
+        difference: Over all scans and networks.
+        low: Lower end of the interval.
+        high: Upper end.
+        draws: Draws of the bootstrap that count; those that leave a measure undefined do not.
+    """
+
+    difference: float
+    low: float
+    high: float
+    draws: int
+
+
+def scan_weights(scans: Sequence[str], draws: int, generator: np.random.Generator) -> np.ndarray:
+    """How often each example counts in each draw of the scans, ``[draws + 1, N]``; the first row is all ones.
+
+    Args:
+        scans: The scan of each example.
+        draws: How many.
+        generator: Draws.
+    """
+    names, members = np.unique(np.asarray(scans), return_inverse=True)
+    counts = generator.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=draws)
+    return np.concatenate([np.ones((1, len(members))), counts[:, members].astype(np.float64)])
+
+
+def paired_interval(
+    values: np.ndarray, baseline: np.ndarray, generator: np.random.Generator, *, level: float = 0.95
+) -> Interval:
+    """The interval of ``values`` less ``baseline``.
+
+    Args:
+        values: ``[C, B + 1]``: of each network (fold and seed) over the draws of :func:`scan_weights`.
+        baseline: The same of the other way to train, its networks of the same folds and seeds.
+        generator: Draws the networks.
+        level: The share of the draws that the interval holds.
+    """
+    assert values.shape == baseline.shape, "the networks of both sides go in pairs"
+    differences = values - baseline
+    networks, draws = len(differences), differences.shape[1] - 1
+    counts = generator.multinomial(networks, np.full(networks, 1.0 / networks), size=draws).T / networks
+    drawn = (differences[:, 1:] * counts).sum(axis=0)
+    drawn = drawn[np.isfinite(drawn)]
+    edge = 100 * (1 - level) / 2
+    low, high = np.percentile(drawn, [edge, 100 - edge]) if len(drawn) else (np.nan, np.nan)
+    return Interval(float(differences[:, 0].mean()), float(low), float(high), len(drawn))

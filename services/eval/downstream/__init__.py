@@ -1,0 +1,1 @@
+"""The downstream tasks: does training with synthetic slices help to classify and to find nodules?"""

@@ -1,0 +1,128 @@
+"""The arms: what is trained on, beside real slices or instead of them. All take the same number of steps."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lungforge.boxes import Box
+from lungforge.errors import InputError
+from lungforge.randomness import numpy_generator
+from services.eval.downstream.examples import Examples
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one arm is trained on.
+
+    Attributes:
+        key: Its name in files.
+        name: Its name for people.
+        real: Whether the real slices are in it.
+        ratio: Pictures that are added, in units of the number of real ones.
+        synthetic: Which set of synthetic slices they are from; None for copies of the real ones.
+        augment: Whether pictures are changed at random before each step.
+    """
+
+    key: str
+    name: str
+    real: bool = True
+    ratio: float = 0.0
+    synthetic: int | None = None
+    augment: bool = False
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a network is trained on.
+
+    Attributes:
+        pictures: HU, int16 ``[N, H, W]``: pictures with nodules.
+        boxes: Of those nodules.
+        crops: HU, int16 ``[M, 32, 32]``.
+        crop_is_nodule: bool ``[M]``.
+    """
+
+    pictures: np.ndarray
+    boxes: tuple[tuple[Box, ...], ...]
+    crops: np.ndarray
+    crop_is_nodule: np.ndarray
+
+
+def all_arms(names: Sequence[str], ratios: Sequence[float]) -> tuple[Arm, ...]:
+    """The control arms, each set of synthetic slices beside the real ones at each ratio, and each set alone.
+
+    Args:
+        names: Of the sets of synthetic slices.
+        ratios: Synthetic pictures per real one.
+    """
+    most = max(ratios)
+    arms = [
+        Arm("real", "real"),
+        Arm("classic", "real, classic augmentation", augment=True),
+        Arm(f"duplicates-{most:g}x", f"real + {most:g} x copies of real", ratio=most),
+    ]
+    for number, name in enumerate(names):
+        arms += [
+            Arm(f"set{number}-{ratio:g}x", f"real + {ratio:g} x {name}", ratio=ratio, synthetic=number)
+            for ratio in ratios
+        ]
+        arms.append(Arm(f"set{number}-only", f"{name} only", real=False, ratio=most, synthetic=number))
+    return tuple(arms)
+
+
+def require_enough(name: str, synthetic: Examples, real: Examples, ratios: Sequence[float]) -> None:
+    """Refuse a set that is too small for an arm; the arm would be another than its name says.
+
+    Raises:
+        InputError: It is.
+    """
+    wanted = math.ceil(max(ratios) * len(real.pictures))
+    if len(synthetic.pictures) < wanted:
+        raise InputError(
+            f"{name} has {len(synthetic.pictures)} slices of the scans that are trained on, and the ratio "
+            f"{max(ratios):g} to {len(real.pictures)} real ones asks for {wanted}; draw more with "
+            "`lungforge sample`, or give smaller --ratios"
+        )
+
+
+def training_scans(scans: Sequence[str], folds: int, fold: int, seed: int) -> frozenset[str]:
+    """The scans that a fold trains on: all but one in ``folds``, as the seed decides; with one fold all."""
+    names = sorted(set(scans))
+    if folds == 1:
+        return frozenset(names)
+    order = numpy_generator(seed, "folds", folds).permutation(len(names))
+    return frozenset(names[number] for place, number in enumerate(order.tolist()) if place % folds != fold)
+
+
+def compose(arm: Arm, real: Examples, added: Examples | None, scans: frozenset[str], seed: int) -> Training:
+    """Put together what a network is trained on.
+
+    Args:
+        arm: The arm.
+        real: The real slices.
+        added: What the arm adds to them, or takes in their place; None when it adds nothing.
+        scans: The scans of the fold.
+        seed: Of the job: which of the added pictures are taken when there are more than enough.
+    """
+    own = _of_scans(real, scans)
+    sides = [(real, own)] if arm.real else []
+    if arm.ratio:
+        assert added is not None, f"the arm {arm.key} adds pictures"
+        available = _of_scans(added, scans)
+        order = numpy_generator(seed, "added", arm.synthetic or 0).permutation(len(available))
+        sides.append((added, np.sort(available[order[: round(arm.ratio * len(own))]])))
+    pictures, boxes, crops, kinds = [], [], [], []
+    for examples, chosen in sides:
+        shown = np.intersect1d(chosen, examples.with_nodules())
+        pictures.append(examples.pictures[shown])
+        boxes += [examples.boxes[number] for number in shown.tolist()]
+        inside = np.isin(examples.crop_pictures, chosen)
+        crops.append(examples.crops[inside])
+        kinds.append(examples.crop_is_nodule[inside])
+    return Training(np.concatenate(pictures), tuple(boxes), np.concatenate(crops), np.concatenate(kinds))
+
+
+def _of_scans(examples: Examples, scans: frozenset[str]) -> np.ndarray:
+    return np.flatnonzero([scan in scans for scan in examples.scans])

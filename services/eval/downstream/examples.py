@@ -1,0 +1,158 @@
+"""What the downstream tasks learn from and are tested on: cut from slices and from samples in one way."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lungforge.boxes import Box, nodule_boxes
+from lungforge.ct.candidates import most_like_a_nodule, window_around
+from lungforge.ct.classes import NODULE
+from lungforge.errors import InputError
+from lungforge.metrics.leakage import scan_of
+from lungforge.patches import cut_patch
+from lungforge.randomness import numpy_generator
+from lungforge.rows import SliceRow
+from lungforge.store import Dataset, Kind, tensor_values
+
+#: Side of a crop for classification, in px, as published.
+CROP_PX: Final = 32
+#: Places that are tried for a patch without a nodule.
+_TRIES: Final = 20
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pictures of one origin, and what is true of them.
+
+    Attributes:
+        pictures: HU, int16 ``[N, H, W]``.
+        boxes: Of each picture's nodules, in its pixels.
+        diameters_mm: Of those nodules.
+        crops: HU, int16 ``[M, 32, 32]``, cut from the pictures.
+        crop_is_nodule: bool ``[M]``.
+        crop_pictures: Which picture each crop is of, int64 ``[M]``.
+        scans: The scan of each picture.
+    """
+
+    pictures: np.ndarray
+    boxes: tuple[tuple[Box, ...], ...]
+    diameters_mm: tuple[tuple[float, ...], ...]
+    crops: np.ndarray
+    crop_is_nodule: np.ndarray
+    crop_pictures: np.ndarray
+    scans: tuple[str, ...]
+
+    def with_nodules(self) -> np.ndarray:
+        """Numbers of the pictures that show a nodule."""
+        return np.flatnonzero([len(own) > 0 for own in self.boxes])
+
+
+def examples_of(rows: Iterable[SliceRow]) -> Examples:
+    """Cut examples from slices, real or synthetic.
+
+    Each nodule gives a crop, and each picture the place in its lungs that is most like a nodule and is none.
+
+    Raises:
+        InputError: There are no slices.
+    """
+    pictures: list[np.ndarray] = []
+    boxes: list[tuple[Box, ...]] = []
+    diameters: list[tuple[float, ...]] = []
+    crops: list[np.ndarray] = []
+    kinds: list[bool] = []
+    scans: list[str] = []
+    owners: list[int] = []
+    for number, row in enumerate(rows):
+        pictures.append(row.image)
+        boxes.append(tuple(nodule_boxes(row.label, row.nodules)))
+        diameters.append(tuple(nodule["diameter_mm"] for nodule in row.nodules))
+        scans.append(scan_of(row.series_uid))
+        places = [(nodule["y"], nodule["x"], True) for nodule in row.nodules]
+        other = most_like_a_nodule(row.image, row.label, row.spacing_mm, CROP_PX)
+        if other is not None:
+            places.append((*other, False))
+        for y, x, is_nodule in places:
+            top, left = window_around(y, x, CROP_PX, row.image.shape)
+            crops.append(row.image[top : top + CROP_PX, left : left + CROP_PX])
+            kinds.append(is_nodule)
+            owners.append(number)
+    if not pictures:
+        raise InputError("there is no slice to cut examples from; choose other subsets")
+    return Examples(
+        pictures=np.stack(pictures),
+        boxes=tuple(boxes),
+        diameters_mm=tuple(diameters),
+        crops=np.stack(crops) if crops else np.zeros((0, CROP_PX, CROP_PX), np.int16),
+        crop_is_nodule=np.asarray(kinds, dtype=bool),
+        crop_pictures=np.asarray(owners, dtype=np.int64),
+        scans=tuple(scans),
+    )
+
+
+def read_rows(dataset: Dataset, subsets: Sequence[int] | None) -> Iterator[SliceRow]:
+    """The rows of a slices or samples dataset, one after another; of a sample, those of its source.
+
+    Args:
+        dataset: Where they are.
+        subsets: Subsets wanted; all when None.
+    """
+    source = "source_" if dataset.manifest.kind is Kind.SAMPLES else ""
+    series, place = f"{source}series_uid", f"{source}slice_index"
+    names = [series, place, "subset", "spacing_mm", "nodules"]
+    for part in dataset.parts:
+        for table in dataset.iter_batches(part, columns=[*names, "image", "label"]):
+            if subsets is not None:
+                table = table.filter(pc.is_in(table.column("subset"), value_set=pa.array(subsets, pa.int8())))
+            images, labels = tensor_values(table.column("image")), tensor_values(table.column("label"))
+            for row, image, label in zip(table.select(names).to_pylist(), images, labels, strict=True):
+                yield SliceRow(
+                    series_uid=row[series],
+                    subset=row["subset"],
+                    slice_index=row[place],
+                    spacing_mm=tuple(row["spacing_mm"]),
+                    image=image.copy(),
+                    label=label.copy(),
+                    nodules=tuple(row["nodules"]),
+                )
+
+
+def as_patches(
+    rows: Iterable[SliceRow], patch: int | None, seed: int, *, copy: int, without_nodules: bool = False
+) -> Iterator[SliceRow]:
+    """Cut a patch from each slice, as sampling does, or leave the slices whole.
+
+    Args:
+        rows: The slices.
+        patch: Side in px; None for whole slices.
+        seed: Of the job.
+        copy: Another number cuts elsewhere.
+        without_nodules: Cut where no nodule is, away from those of the slice; slices without such a place in
+            a few tries are left out. Whole slices that show a nodule are left out.
+    """
+    for row in rows:
+        if patch is None:
+            if not (without_nodules and row.nodules):
+                yield row
+            continue
+        kind = "healthy" if without_nodules else "nodule"
+        generator = numpy_generator(seed, "patch", row.series_uid, row.slice_index, copy, kind)
+        if not without_nodules:
+            yield cut_patch(row, patch, generator)
+            continue
+        found = _healthy_patch(row, patch, generator)
+        if found is not None:
+            yield found
+
+
+def _healthy_patch(row: SliceRow, patch: int, generator: np.random.Generator) -> SliceRow | None:
+    healthy = dataclasses.replace(row, nodules=())
+    for _ in range(_TRIES):
+        found = cut_patch(healthy, patch, generator)
+        if not (found.label == NODULE).any():
+            return found
+    return None

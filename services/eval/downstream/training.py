@@ -1,0 +1,67 @@
+"""What training a classifier and training a detector share: the schedule, the batches, the input."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from lungforge.ct.window import hu_to_unit
+
+#: The share of the steps in which the rate of learning rises.
+_WARM_UP = 0.1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a network is trained: the same for every arm.
+
+    Attributes:
+        steps: Optimiser steps.
+        pictures: In each.
+        rate: The highest rate of learning.
+    """
+
+    steps: int
+    pictures: int
+    rate: float
+
+
+def batches(count: int, schedule: Schedule, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Numbers of the examples of each step: every example once, shuffled, then all again.
+
+    Args:
+        count: How many examples there are, at least 1.
+        schedule: How many steps, and pictures in each.
+        generator: Shuffles.
+    """
+    left = np.zeros(0, dtype=np.int64)
+    for _ in range(schedule.steps):
+        while len(left) < schedule.pictures:
+            left = np.concatenate([left, generator.permutation(count)])
+        yield left[: schedule.pictures]
+        left = left[schedule.pictures :]
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
+    """Set the rate of learning of a step: a linear rise, then half a cosine down to nothing."""
+    warm = max(1, round(_WARM_UP * schedule.steps))
+    if step < warm:
+        share = (step + 1) / warm
+    else:
+        share = 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, schedule.steps - warm)))
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.rate * share
+
+
+def normalised(pictures: np.ndarray, device: torch.device, size: tuple[int, ...]) -> torch.Tensor:
+    """What a network reads of pictures ``[N, H, W]`` in HU: ``[N, 3, *size]`` in [-1, 1].
+
+    The channels are equal; the window is -1000 to 400 HU; another size is made by bilinear interpolation.
+    """
+    unit = torch.from_numpy(hu_to_unit(pictures)).to(device)[:, None]
+    if tuple(unit.shape[2:]) != tuple(size):
+        unit = nn.functional.interpolate(unit, size=size, mode="bilinear", align_corners=False)
+    return unit.expand(-1, 3, -1, -1)
