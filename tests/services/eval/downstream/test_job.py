@@ -1,0 +1,116 @@
+"""The downstream tasks under Ray: refusals, and networks that die."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lungforge.errors import InputError
+from lungforge.store import Dataset, DatasetWriter, Kind
+from services.eval.downstream.job import Downstream, run
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+
+
+def _wanted(**changes: Any) -> Downstream:
+    plain = {
+        "preset": "tiny",
+        "tasks": ("classification", "localisation"),
+        "train_subsets": (0, 1, 2),
+        "test_subsets": (3,),
+        "ratios": (1.0,),
+        "folds": 1,
+        "seeds": 1,
+        "seed": 0,
+        "patch": None,
+    }
+    return Downstream(**(plain | changes))
+
+
+def _run(world: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    slices = Dataset.open(str(world / "slices"))
+    sets = [("drawn", Dataset.open(str(world / "drawn")))]
+    writer = DatasetWriter(uri=str(out), kind=Kind.REPORT, config={}, seed=0)
+    document, parts = run(_wanted(**changes), slices, sets, writer, workers=2, gpus_per_worker=0)
+    assert all((out / part.path).stat().st_size == part.bytes for part in parts)
+    return document
+
+
+@pytest.fixture(scope="module")
+def unbroken(world, tmp_path_factory, ray_local) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("downstream") / "unbroken"
+    return out, _run(world, out)
+
+
+def test_every_arm_is_in_both_tables(unbroken) -> None:
+    _, document = unbroken
+    assert [table["task"] for table in document["tasks"]] == ["classification", "localisation"]
+    for table in document["tasks"]:
+        assert [row["key"] for row in table["arms"]] == [
+            "real",
+            "classic",
+            "duplicates-1x",
+            "set0-1x",
+            "set0-only",
+        ]
+        assert table["networks_per_arm"] == 1
+    assert len(document["verdict"]) == 2
+    pictures = [row["training_pictures"] for row in document["tasks"][1]["arms"]]
+    assert pictures == [[18], [18], [36], [36], [18]]
+
+
+def test_a_network_that_dies_and_a_job_run_again_change_nothing(world, unbroken, tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    first, document = unbroken
+    # As a killed driver leaves it: some of the files, one of them damaged.
+    files = sorted(first.glob("cells-*/*.json"))
+    assert len(files) == 10
+    folder = out / files[0].parent.name
+    folder.mkdir(parents=True)
+    for number, file in enumerate(files[:6]):
+        (folder / file.name).write_bytes(file.read_bytes()[: -5 if number == 0 else None])
+    kept = {file.name: (folder / file.name).stat().st_mtime_ns for file in files[1:6]}
+    killed = threading.Event()
+
+    def kill_one() -> None:
+        while not killed.wait(0.01):
+            for process in _networks():
+                os.kill(process, signal.SIGKILL)
+                killed.set()
+                return
+
+    thread = threading.Thread(target=kill_one, daemon=True)
+    thread.start()
+    again = _run(world, out)
+    assert killed.is_set()
+    assert again == document
+    assert {file.name: (folder / file.name).stat().st_mtime_ns for file in files[1:6]} == kept
+    assert [(folder / file.name).read_bytes() for file in files] == [file.read_bytes() for file in files]
+
+
+def _networks() -> list[int]:
+    """Processes of this machine's Ray that train a network now."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cmdline").read_bytes().startswith(b"ray::run_cell"):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_what_is_trained_on_is_not_tested_on(world, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"3 scans are in --train-subsets and in the test set, first scan-02"
+    ):
+        _run(world, tmp_path / "out", test_subsets=(2, 3))
+
+
+def test_too_few_synthetic_slices_are_refused(world, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"drawn has 18 slices .* ratio 2 to 18 real ones asks for 36"):
+        _run(world, tmp_path / "out", ratios=(0.5, 2.0))
+    assert not (tmp_path / "out").exists()
