@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; those of the process when not given.
 
     Returns:
-        The exit code: 0 done, 1 failure, 2 usage or bad input, 130 interrupted.
+        The exit code: 0 done, 1 failure, 2 usage or bad input, 130 interrupted; a result may have its own.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_FAILURE
         raise
     print_result(result, as_json=as_json)
-    return 0
+    exit_code: int = getattr(result, "exit_code", 0)
+    return exit_code
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> NoReturn:

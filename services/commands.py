@@ -28,6 +28,7 @@ class Command:
         presets: Where its named presets are (name -> function that returns a configuration), if it has any.
             The name None is what holds without a preset.
         variant: The option that a preset depends on beside its name, if any.
+        notes: What else its help says before the options.
     """
 
     summary: str
@@ -35,6 +36,7 @@ class Command:
     run: str
     presets: str | None = None
     variant: str | None = None
+    notes: str = ""
 
 
 #: Items of a list that are printed for a person.
@@ -78,6 +80,14 @@ COMMANDS = {
         "services.eval.config:EvalConfig",
         "services.eval.job:run",
     ),
+    "nightly": Command(
+        "evaluate the newest model of a store, append to its history, and say whether it got worse",
+        "services.nightly.config:NightlyConfig",
+        "services.nightly.job:run",
+        notes="A night is worse, and the exit code 3, when Fréchet distance, KID or near-copies are above "
+        "mean + 3 spreads of the last 14 good nights (4 at least). The same date again does nothing when the "
+        "night is done, and else goes on. Two runs at once keep out of each other's way by a lease.",
+    ),
     "show": Command(
         "say what a dataset is and what it was made from; draw a contact sheet",
         "services.show:ShowConfig",
@@ -116,7 +126,7 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
     command = COMMANDS[name]
     config_class = _load(command.config)
     default = None
-    description = f"{command.summary[0].upper()}{command.summary[1:]}."
+    description = f"{command.summary[0].upper()}{command.summary[1:]}. {command.notes}".rstrip()
     if command.presets:
         presets = _load(command.presets)
         preset, arguments = _take_option("--preset", arguments)
@@ -193,7 +203,7 @@ def overview() -> str:
         "lungforge COMMAND --help tells a command's options. --json prints the result as one JSON line.",
         "Datasets are folders at a path or URI (s3://bucket/folder; the usual AWS_ variables are read).",
         "Jobs run on the Ray cluster that RAY_ADDRESS names, else on this machine.",
-        "Exit codes: 0 done, 1 failure, 2 usage or bad input, 130 interrupted.",
+        "Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 worse (nightly), 130 interrupted.",
     ]
     return "\n".join(lines)
 

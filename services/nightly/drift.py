@@ -1,0 +1,120 @@
+"""Whether a night is worse than those before it.
+
+The same model on the same data gives the same numbers, so the nights of one model say nothing of how far
+models of equal worth differ. A band by their standard deviation alone would have no width, and every new
+model would leave it. So the band is never narrower than what the choice of images does to a number within a
+night.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.nightly.history import Night
+
+#: Good nights that make the band: the last ones, and how many it takes at least.
+NIGHTS, LEAST_NIGHTS = 14, 4
+#: How many spreads above the mean are worse.
+SPREADS = 3.0
+#: The band's spread is at least this share of the mean, so that no rounding is drift.
+LEAST_SHARE = 0.01
+#: The least spread of a count: one near-copy where there was none is outside the band.
+LEAST_COUNT = 0.3
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of a night, of which less is better.
+
+    Attributes:
+        column: Its name in the history.
+        title: What people call it.
+        spread: The column of what the choice of images does to it; None for a count.
+    """
+
+    column: str
+    title: str
+    spread: str | None
+
+
+METRICS = (
+    Metric("frechet", "Fréchet distance", "frechet_spread"),
+    Metric("kernel", "Kernel distance (KID)", "kernel_spread"),
+    Metric("near_copies", "Near-copies", None),
+)
+
+
+@dataclass(frozen=True)
+class Band:
+    """What is usual: mean and spread of the last good nights.
+
+    Attributes:
+        mean: Of the nights.
+        spread: Their standard deviation, or what it is at least.
+        nights: How many they are.
+    """
+
+    mean: float
+    spread: float
+    nights: int
+
+    @property
+    def limit(self) -> float:
+        """Above it, a night is worse."""
+        return self.mean + SPREADS * self.spread
+
+
+def value_of(night: Night, metric: Metric) -> float | None:
+    """The number of a night."""
+    value: float | None = getattr(night, metric.column)
+    return value
+
+
+def band_of(before: Sequence[Night], settings: str, metric: Metric) -> Band | None:
+    """The band that a night is judged by.
+
+    Args:
+        before: The nights before it, by date.
+        settings: Its settings; nights of others are passed over, as are those that failed or were worse.
+        metric: The number.
+
+    Returns:
+        The band, or None where fewer than ``LEAST_NIGHTS`` good nights are there.
+    """
+    good = [
+        (night, value)
+        for night in before
+        if night.status == "done" and night.settings == settings
+        if (value := value_of(night, metric)) is not None
+    ][-NIGHTS:]
+    if len(good) < LEAST_NIGHTS:
+        return None
+    values = [value for _, value in good]
+    mean = statistics.fmean(values)
+    within = LEAST_COUNT
+    if metric.spread is not None:
+        within = statistics.fmean(getattr(night, metric.spread) for night, _ in good)
+    return Band(mean, max(statistics.stdev(values), within, LEAST_SHARE * abs(mean)), len(good))
+
+
+def reasons_of(night: Night, before: Sequence[Night]) -> list[str]:
+    """Why a night is worse, a clause a metric; nothing when it is not, or when too few nights tell."""
+    reasons = []
+    for metric in METRICS:
+        value, band = value_of(night, metric), band_of(before, night.settings, metric)
+        if value is not None and band is not None and value > band.limit:
+            reasons.append(
+                f"{metric.title} {value:.4g} is above {band.limit:.4g}, "
+                f"{band.mean:.4g} + {SPREADS:g} × {band.spread:.2g} of {band.nights} nights"
+            )
+    return reasons + _changes(night, before) if reasons else []
+
+
+def _changes(night: Night, before: Sequence[Night]) -> list[str]:
+    """What is new since the last good night: where to look first."""
+    last = [other for other in before if other.status == "done" and other.settings == night.settings][-1]
+    compared = {"model": "model_sha256", "real slices": "data_sha256", "code": "code_version"}
+    changed = [name for name, column in compared.items() if getattr(night, column) != getattr(last, column)]
+    if not changed:
+        return [f"model, real slices and code are those of {last.date}: look at libraries and hardware"]
+    return [f"changed since {last.date}: {', '.join(changed)}"]

@@ -1,0 +1,118 @@
+"""The history: one row a night, in a Parquet file that is always written whole."""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lungforge.store import StoreError, write_bytes_atomic
+from lungforge.store.uris import read_if_there
+
+Status = Literal["done", "worse", "failed"]
+
+
+@dataclass(frozen=True)
+class Night:
+    """One row of the history.
+
+    Attributes:
+        date: Of the night; no two rows have the same.
+        status: done; worse, where the drift rule says so; failed, without numbers.
+        settings: Digest of what was drawn and how it was measured; only nights that share it are compared.
+        model: URI of the model.
+        model_sha256: Of its manifest.
+        data: URI of the real slices.
+        data_sha256: Of their manifest.
+        code_version: Of LungForge.
+        seconds: How long the run took that wrote the row.
+        reason: Why it is worse or failed, in a line; else empty.
+        images: Synthetic images that were measured.
+        frechet: Mean Fréchet distance of synthetic to real images over random halves at equal numbers; None
+            where the real images are too few for halves.
+        frechet_spread: Its standard deviation over the halves.
+        frechet_real: The same between real and real.
+        kernel: Kernel distance (KID), mean over random subsets.
+        kernel_spread: Its standard deviation over the subsets.
+        near_copies: Synthetic images that are near-copies of real ones.
+    """
+
+    date: date
+    status: Status
+    settings: str
+    model: str
+    model_sha256: str
+    data: str
+    data_sha256: str
+    code_version: str
+    seconds: float
+    reason: str = ""
+    images: int | None = None
+    frechet: float | None = None
+    frechet_spread: float | None = None
+    frechet_real: float | None = None
+    kernel: float | None = None
+    kernel_spread: float | None = None
+    near_copies: int | None = None
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("date", pa.date32(), nullable=False),
+        *(
+            pa.field(name, pa.string(), nullable=False)
+            for name in ("status", "settings", "model", "model_sha256", "data", "data_sha256", "code_version")
+        ),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("images", pa.int64()),
+        *(
+            pa.field(name, pa.float64())
+            for name in ("frechet", "frechet_spread", "frechet_real", "kernel", "kernel_spread")
+        ),
+        pa.field("near_copies", pa.int64()),
+    ]
+)
+
+
+def read_history(uri: str) -> list[Night]:
+    """The nights by date; none when there is no such file yet.
+
+    Raises:
+        StoreError: It is no history.
+    """
+    data = read_if_there(uri)
+    if data is None:
+        return []
+    try:
+        # Not read_table: its scanner's threads may abort a process that ends right afterwards.
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            table = file.read().cast(SCHEMA)
+    except (ValueError, OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(f"{uri}: no history of nights ({reason}); move it away, or take a backup") from error
+    return [Night(**row) for row in table.to_pylist()]
+
+
+def write_history(uri: str, nights: Sequence[Night]) -> None:
+    """Write all nights; a reader sees the old file or the new one."""
+    table = pa.Table.from_pylist([dataclasses.asdict(night) for night in nights], schema=SCHEMA)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    write_bytes_atomic(uri, sink.getvalue())
+
+
+def with_night(nights: Sequence[Night], night: Night) -> list[Night]:
+    """The nights with one more, by date; it takes the place of a failed one of the same date."""
+    assert find(nights, night.date) is None, f"{night.date} is in the history"
+    others = [other for other in nights if other.date != night.date]
+    return sorted([*others, night], key=lambda each: each.date)
+
+
+def find(nights: Sequence[Night], night: date) -> Night | None:
+    """The night of a date, unless it failed and is to be tried again."""
+    return next((row for row in nights if row.date == night and row.status != "failed"), None)

@@ -1,0 +1,259 @@
+"""A night: sampling and evaluation in turn, under a lease, and one row of history at the end."""
+
+import dataclasses
+import json
+import time
+import traceback
+from datetime import date
+from typing import Any
+
+from lungforge import __version__
+from lungforge.config import digest, identity
+from lungforge.errors import InputError
+from lungforge.store import (
+    Dataset,
+    DatasetWriter,
+    Kind,
+    StoreError,
+    join_uri,
+    open_uri,
+    read_bytes,
+    write_bytes_atomic,
+)
+from lungforge.store.lease import Lease, LeaseLostError, held_lease
+from lungforge.store.uris import absolute_uri
+from services.eval import job as evaluation
+from services.eval.config import EvalConfig
+from services.nightly.config import NightlyConfig
+from services.nightly.drift import reasons_of
+from services.nightly.history import Night, find, read_history, with_night, write_history
+from services.nightly.models import newest_model
+from services.nightly.page import render
+from services.nightly.reason import reason_of
+from services.progress import say
+from services.runtime import ray_session
+from services.sample import job as sampling
+from services.sample.config import SampleConfig
+
+_EXIT_CODES = {"done": 0, "failed": 1, "worse": 3}
+
+
+@dataclasses.dataclass(frozen=True)
+class NightlyResult:
+    """What became of a night.
+
+    Attributes:
+        night: Its date.
+        status: done, worse or failed.
+        reason: Why it is worse or failed.
+        model: The model that was evaluated.
+        report: The night's report; None when it failed.
+        history: All nights as a table.
+        index: All nights as a page.
+        frechet: Fréchet distance of synthetic to real slices, mean over random halves at equal numbers.
+        kernel: Kernel distance (KID), mean over random subsets.
+        near_copies: Synthetic slices that are near-copies of real ones.
+        written: Whether this run did it; not when it was done before.
+    """
+
+    night: str
+    status: str
+    reason: str | None
+    model: str
+    report: str | None
+    history: str
+    index: str
+    frechet: float | None
+    kernel: float | None
+    near_copies: int | None
+    written: bool
+
+    @property
+    def exit_code(self) -> int:
+        """What the command leaves with: 0 done, 1 failed, 3 worse."""
+        return _EXIT_CODES[self.status]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tonight:
+    """All that a night's work is made of.
+
+    Attributes:
+        store: URI of the store.
+        date: Of the night.
+        settings: Digest of what is drawn and how it is measured.
+        model: The model.
+        data: The real slices.
+        sample: How it is drawn.
+        evaluate: How it is measured.
+    """
+
+    store: str
+    date: date
+    settings: str
+    model: Dataset
+    data: Dataset
+    sample: SampleConfig
+    evaluate: EvalConfig
+
+    @property
+    def history(self) -> str:
+        """URI of the history."""
+        return join_uri(self.store, "history.parquet")
+
+
+def run(config: NightlyConfig) -> NightlyResult:
+    """Do the night of the configuration; one that is done is returned as it is.
+
+    Raises:
+        InputError: There is no model or no slices, or what is asked for cannot be drawn or evaluated.
+        LeaseHeldError: Another run is under way in this store.
+        LeaseLostError: Another run has taken over from this one, which was away for too long.
+    """
+    store, night = absolute_uri(config.store), config.night()
+    present = find(read_history(join_uri(store, "history.parquet")), night)
+    if present is None:
+        tonight = prepare(config, store, night)
+        with held_lease(join_uri(store, "lease")) as lease:
+            # Another run may have done it between the look and the lease.
+            present = find(read_history(tonight.history), night)
+            if present is None:
+                return _result(store, _commit(tonight, _attempt(tonight, lease, config.workers), lease), True)
+    say(f"the night of {night} is in the history already")
+    return _result(store, present, False)
+
+
+def prepare(config: NightlyConfig, store: str, night: date) -> Tonight:
+    """Find the newest model and the slices, and say what is to be done with them.
+
+    Raises:
+        InputError: One of them is not there, or what is asked for cannot be drawn or evaluated.
+    """
+    model = newest_model(store)
+    data = Dataset.open(config.data or join_uri(store, "slices"), Kind.SLICES)
+    folder = join_uri(store, "nights", night.isoformat())
+    sample = SampleConfig(
+        model=model.uri,
+        data=data.uri,
+        out=join_uri(folder, "samples"),
+        subsets=config.subsets_of_maps,
+        count=config.count,
+        sampler=config.sampler,
+        steps=config.steps,
+        guidance=config.guidance,
+        seed=config.seed,
+        workers=config.workers,
+        batch=config.batch,
+        gpus_per_worker=config.gpus_per_worker,
+    )
+    evaluate = EvalConfig(
+        real=data.uri,
+        synthetic=(sample.out,),
+        out=join_uri(folder, "report"),
+        subsets=config.test_subsets,
+        extractor=config.extractor,
+        weights=config.weights,
+        allow_twins=True,  # they are counted, and judged with the rest
+        seed=config.seed,
+        workers=config.workers,
+        gpus_per_worker=config.gpus_per_worker,
+    )
+    return Tonight(store, night, digest(identity(config)), model, data, sample, evaluate)
+
+
+def _attempt(tonight: Tonight, lease: Lease, workers: int) -> Night:
+    """Draw, measure and judge; the row that comes of it, whatever happens."""
+    started = time.monotonic()
+    say(f"night of {tonight.date}: {tonight.model.uri}")
+    night = Night(
+        date=tonight.date,
+        status="failed",
+        settings=tonight.settings,
+        model=tonight.model.uri,
+        model_sha256=tonight.model.manifest_sha256,
+        data=tonight.data.uri,
+        data_sha256=tonight.data.manifest_sha256,
+        code_version=__version__,
+        seconds=0.0,
+    )
+    try:
+        with ray_session(workers):
+            night = dataclasses.replace(night, status="done", **_measure(tonight, lease))
+    except LeaseLostError:
+        raise
+    except Exception as error:
+        if not isinstance(error, (InputError, OSError)):
+            traceback.print_exception(error)  # a fault of ours; the history holds its last line
+        night = dataclasses.replace(night, reason=reason_of(error))
+    return dataclasses.replace(night, seconds=round(time.monotonic() - started, 1))
+
+
+def _measure(tonight: Tonight, lease: Lease) -> dict[str, Any]:
+    """Draw and evaluate, or go on with either; the numbers of the night."""
+    _make_way(Kind.SAMPLES, tonight.sample, tonight.model, tonight.data)
+    sampling.run(tonight.sample)
+    lease.renew()
+    samples = Dataset.open(tonight.sample.out, Kind.SAMPLES)
+    _make_way(Kind.REPORT, tonight.evaluate, tonight.data, samples)
+    metrics = json.loads(read_bytes(evaluation.run(tonight.evaluate).metrics))
+    (numbers,) = metrics["sets"]
+    # None where the test slices are of one scan, or too few for halves.
+    halves = numbers["frechet"]["at_equal_n"] or {}
+    return {
+        "images": numbers["images"],
+        "frechet": halves.get("synthetic_mean"),
+        "frechet_spread": halves.get("synthetic_spread"),
+        "frechet_real": halves.get("real_mean"),
+        "kernel": numbers["kernel"]["mean"],
+        "kernel_spread": numbers["kernel"]["spread"],
+        "near_copies": numbers["twins"]["near_copies"],
+    }
+
+
+def _make_way(kind: Kind, config: SampleConfig | EvalConfig, *made_from: Dataset) -> None:
+    """Remove what an earlier try of this night left, where it was of another model or other settings.
+
+    A night that failed or was killed is in no history, so that nothing refers to it.
+    """
+    parents = tuple(dataset.parent() for dataset in made_from)
+    writer = DatasetWriter(config.out, kind, identity(config), config.seed, parents)
+    try:
+        writer.find_manifest()
+    except StoreError as error:
+        say(f"another try of this night makes way: {error}")
+        fs, path = open_uri(writer.uri)
+        fs.rm(path, recursive=True)
+
+
+def _commit(tonight: Tonight, night: Night, lease: Lease) -> Night:
+    """Judge the night by those before it, and write the page and then the history: the row is the commit."""
+    nights = read_history(tonight.history)
+    before = [other for other in nights if other.date < night.date]
+    reasons = reasons_of(night, before)
+    if reasons:
+        night = dataclasses.replace(night, status="worse", reason="; ".join(reasons))
+    nights = with_night(nights, night)
+    page = render(nights)
+    lease.renew()
+    write_bytes_atomic(join_uri(tonight.store, "index.html"), page)
+    write_history(tonight.history, nights)
+    return night
+
+
+def _result(store: str, night: Night, written: bool) -> NightlyResult:
+    if night.reason:
+        say(f"the night of {night.date} is {night.status}: {night.reason}")
+    report = join_uri(store, "nights", night.date.isoformat(), "report", "report.html")
+    return NightlyResult(
+        night=night.date.isoformat(),
+        status=night.status,
+        reason=night.reason or None,
+        model=night.model,
+        report=None if night.status == "failed" else report,
+        history=join_uri(store, "history.parquet"),
+        index=join_uri(store, "index.html"),
+        frechet=night.frechet,
+        kernel=night.kernel,
+        near_copies=night.near_copies,
+        written=written,
+    )

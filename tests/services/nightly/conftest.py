@@ -1,0 +1,138 @@
+"""A store with models and slices; a sampler and an evaluation that give the numbers that they are told."""
+
+import contextlib
+import dataclasses
+import json
+import os
+from datetime import date, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from lungforge.config import identity
+from lungforge.store import Dataset, DatasetWriter, Kind, join_uri, open_uri
+from services.nightly import job
+from services.nightly.config import NightlyConfig
+from services.nightly.history import Night
+
+FIRST = date(2026, 3, 1)
+#: What a failed night has not.
+NUMBERS = ("images", "frechet", "frechet_spread", "frechet_real", "kernel", "kernel_spread", "near_copies")
+
+
+def write_dataset(uri: str, kind: Kind, **config: Any) -> str:
+    writer = DatasetWriter(uri=uri, kind=kind, config=config, seed=0)
+    writer.commit([writer.write_file("config.json", json.dumps(config).encode())])
+    return uri
+
+
+@dataclasses.dataclass
+class Bench:
+    """What stands in for the two services: the numbers of the next night, and what was asked for."""
+
+    store: str
+    frechet: float = 10.0
+    frechet_spread: float = 0.1
+    kernel: float = 0.05
+    kernel_spread: float = 0.001
+    near_copies: int = 0
+    halves: bool = True
+    failure: BaseException | None = None
+    during: Any = None
+    samples: list[Any] = dataclasses.field(default_factory=list)
+    evaluations: list[Any] = dataclasses.field(default_factory=list)
+
+    def config(self, day: int, **changes: Any) -> NightlyConfig:
+        """The configuration of a night, numbered from 1."""
+        return NightlyConfig(
+            store=self.store, date=(FIRST + timedelta(day - 1)).isoformat(), **{"count": 8, **changes}
+        )
+
+    def run(self, day: int, **changes: Any) -> job.NightlyResult:
+        return job.run(self.config(day, **changes))
+
+    def sample(self, config: Any) -> None:
+        self.samples.append(config)
+        parents = tuple(Dataset.open(uri).parent() for uri in (config.model, config.data))
+        DatasetWriter(config.out, Kind.SAMPLES, identity(config), config.seed, parents).commit([])
+        if self.during:
+            self.during()
+
+    def evaluate(self, config: Any) -> Any:
+        self.evaluations.append(config)
+        if self.failure:
+            raise self.failure
+        halves = {
+            "synthetic_mean": self.frechet,
+            "synthetic_spread": self.frechet_spread,
+            "real_mean": 3.0,
+        }
+        numbers = {
+            "images": 8,
+            "frechet": {"at_equal_n": halves if self.halves else None},
+            "kernel": {"mean": self.kernel, "spread": self.kernel_spread},
+            "twins": {"near_copies": self.near_copies},
+        }
+        parents = tuple(Dataset.open(uri).parent() for uri in (config.real, *config.synthetic))
+        writer = DatasetWriter(config.out, Kind.REPORT, identity(config), config.seed, parents)
+        part = writer.write_file("metrics.json", json.dumps({"sets": [numbers]}).encode())
+        writer.commit([part])
+        return SimpleNamespace(metrics=join_uri(config.out, part.path))
+
+
+@pytest.fixture
+def bench(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A store with one model, and both services replaced."""
+    write_dataset(f"{store_uri}/models/first", Kind.MODEL, name="first")
+    write_dataset(f"{store_uri}/slices", Kind.SLICES, name="slices")
+    bench = Bench(store_uri)
+    monkeypatch.setattr(job.sampling, "run", bench.sample)
+    monkeypatch.setattr(job.evaluation, "run", bench.evaluate)
+    monkeypatch.setattr(job, "ray_session", lambda workers: contextlib.nullcontext())
+    return bench
+
+
+@pytest.fixture
+def write() -> Any:
+    """``write(uri, **config)``: one more model, newer than those that are there."""
+
+    def write(uri: str, **config: Any) -> None:
+        write_dataset(uri, Kind.MODEL, **config)
+        fs, path = open_uri(f"{uri}/manifest.json")
+        if isinstance(fs, LocalFileSystem):
+            later = Path(path).stat().st_mtime + 10
+            os.utime(path, (later, later))
+
+    return write
+
+
+@pytest.fixture
+def make_night() -> Any:
+    """``make_night(day, frechet, **changes)``: a row of the history, days from 1; a failed one is bare."""
+
+    def make(day: int, frechet: float | None = 10.0, **changes: Any) -> Night:
+        plain = Night(
+            date=FIRST + timedelta(day - 1),
+            status="done",
+            settings="s",
+            model="models/first",
+            model_sha256="a" * 64,
+            data="slices",
+            data_sha256="b" * 64,
+            code_version="0.1.0",
+            seconds=1.0,
+            images=8,
+            frechet=frechet,
+            frechet_spread=0.1,
+            frechet_real=3.0,
+            kernel=0.05,
+            kernel_spread=0.001,
+            near_copies=0,
+        )
+        night = dataclasses.replace(plain, **changes)
+        return night if night.status != "failed" else dataclasses.replace(night, **dict.fromkeys(NUMBERS))
+
+    return make

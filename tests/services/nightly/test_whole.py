@@ -1,0 +1,152 @@
+"""A night from the command line to the page: a small model, a real S3 server, and a kill in the middle."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from lungforge.sdm import checkpoint
+from lungforge.sdm.config import UNetConfig
+from lungforge.sdm.unet import SemanticUNet
+from lungforge.store import (
+    Dataset,
+    DatasetWriter,
+    Kind,
+    open_uri,
+    read_bytes,
+    table_from_rows,
+    write_bytes_atomic,
+)
+from lungforge.weights import to_safetensors
+from services.nightly.history import read_history
+
+SIDE = 32
+
+
+def write_slices(uri: str) -> Dataset:
+    """Four scans of two slices; the subset of a scan is its number."""
+    writer = DatasetWriter(uri=uri, kind=Kind.SLICES, config={})
+    label = np.zeros((SIDE, SIDE), np.uint8)
+    label[3:-3, 3:-3], label[8:-8, 6:14], label[8:-8, 18:26], label[14:17, 8:11] = 1, 3, 2, 5
+    levels = np.array([-1000, 30, -830, -830, -1000, 20])
+    parts = []
+    for scan in range(4):
+        rows = []
+        for index in range(2):
+            noise = np.random.default_rng([scan, index]).normal(size=label.shape)
+            image = levels[label] + 120 * ndimage.gaussian_filter(noise, 1.0) * (label > 0)
+            rows.append(
+                {
+                    "series_uid": f"scan-{scan}",
+                    "subset": scan,
+                    "slice_index": index,
+                    "z_mm": 0.0,
+                    "spacing_mm": [0.8, 0.8],
+                    "image": np.clip(image, -1000, 400).astype(np.int16),
+                    "label": label,
+                    "nodules": [{"x": 9.0, "y": 15.0, "diameter_px": 3.0, "diameter_mm": 2.4}],
+                }
+            )
+        parts.append(writer.write_part(f"{scan}", table_from_rows(Kind.SLICES, rows)))
+    writer.commit(parts)
+    return Dataset.open(uri)
+
+
+def write_model(uri: str, slices: Dataset) -> None:
+    """A model of random weights that says it was trained on subsets 0 and 1."""
+    shape = UNetConfig(
+        image_size=SIDE,
+        classes=6,
+        base_channels=32,
+        channel_multipliers=(1,),
+        residual_blocks=1,
+        attention_sizes=(),
+        head_channels=32,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = SemanticUNet(shape).state_dict()
+    writer = DatasetWriter(
+        uri=uri, kind=Kind.MODEL, config={"subsets": [0, 1]}, seed=0, parents=(slices.parent(),)
+    )
+    parts = [
+        writer.write_file("model.safetensors", to_safetensors(weights)),
+        writer.write_file("config.json", json.dumps(checkpoint.to_document(shape)).encode()),
+    ]
+    writer.commit(parts, {"patch": None})
+
+
+def start(store: str, folder: Path) -> subprocess.Popen:
+    """The command as a user would type it, with a Ray of its own."""
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+    }
+    options = ["--date", "2026-03-01", "--count", "4", "--steps", "2", "--json"]
+    subsets = ["--subsets-of-maps", "0", "1", "--test-subsets", "2", "3"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "services", "nightly", "--store", store, *options, *subsets],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.s3
+def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, tmp_path: Path) -> None:
+    write_model(f"{s3_uri}/models/small", write_slices(f"{s3_uri}/slices"))
+    fs, path = open_uri(s3_uri)
+    samples = f"{path}/nights/2026-03-01/samples/manifest.json"
+
+    job = start(s3_uri, tmp_path)
+    waiting = threading.Event()
+    while not fs.exists(samples) and job.poll() is None:
+        waiting.wait(0.05)
+    os.killpg(job.pid, signal.SIGKILL)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == -signal.SIGKILL, errors
+    drawn = fs.modified(samples)
+    assert read_history(f"{s3_uri}/history.parquet") == []
+
+    # The dead one's lease keeps others out until it expires.
+    _, errors = (held := start(s3_uri, tmp_path)).communicate(timeout=120)
+    assert held.returncode == 1
+    assert "held by another run" in errors
+    (file,) = fs.ls(f"{path}/lease", detail=False)
+    document = json.loads(read_bytes(f"s3://{file}")) | {"expires": "2026-03-01T00:00:00+00:00"}
+    write_bytes_atomic(f"s3://{file}", json.dumps(document).encode())
+
+    printed, errors = (done := start(s3_uri, tmp_path)).communicate(timeout=300)
+    assert done.returncode == 0, errors
+    assert fs.modified(samples) == drawn
+    result = json.loads(printed)
+    (night,) = read_history(f"{s3_uri}/history.parquet")
+    assert (night.status, night.images, night.model) == ("done", 4, f"{s3_uri}/models/small")
+    assert result["frechet"] == night.frechet
+    assert night.frechet is not None
+    assert night.frechet > 0
+    report = Dataset.open(f"{s3_uri}/nights/2026-03-01/report", Kind.REPORT)
+    (numbers,) = json.loads(report.read_file("metrics.json"))["sets"]
+    assert numbers["frechet"]["at_equal_n"]["synthetic_mean"] == night.frechet
+    assert numbers["kernel"]["mean"] == night.kernel
+    assert read_bytes(result["report"]).startswith(b"<!doctype html>")
+    assert b"nights/2026-03-01/report/report.html" in read_bytes(result["index"])
+
+    printed, errors = (again := start(s3_uri, tmp_path)).communicate(timeout=120)
+    assert again.returncode == 0, errors
+    assert json.loads(printed) == result | {"written": False}
