@@ -10,7 +10,12 @@ from lungforge.rows import SliceRow
 
 
 def cut_patch(row: SliceRow, size: int, generator: np.random.Generator) -> SliceRow:
-    """Cut a square from a slice.
+    """Cut a square from a slice, at a place of :func:`patch_corner`; as :func:`patch_at`."""
+    return patch_at(row, size, patch_corner(row, size, generator))
+
+
+def patch_corner(row: SliceRow, size: int, generator: np.random.Generator) -> tuple[int, int]:
+    """Choose where to cut a square from a slice.
 
     Where there are nodules, one of them is anywhere in the patch, its centre as far from the edge as its
     radius where that fits; where there are none, the patch is around a random pixel of the patient.
@@ -21,7 +26,7 @@ def cut_patch(row: SliceRow, size: int, generator: np.random.Generator) -> Slice
         generator: Decides which nodule and where.
 
     Returns:
-        The same slice, cut: ``nodules`` are those whose centre is in the patch, in its pixels.
+        Row and column of the patch's first pixel.
 
     Raises:
         InputError: The slice is smaller than the patch.
@@ -39,6 +44,21 @@ def cut_patch(row: SliceRow, size: int, generator: np.random.Generator) -> Slice
         centre = patient[generator.integers(len(patient))] if len(patient) else np.array([height, width]) / 2
         corner = centre - size / 2
     top, left = np.clip(np.rint(corner).astype(int), 0, [height - size, width - size]).tolist()
+    return top, left
+
+
+def patch_at(row: SliceRow, size: int, corner: tuple[int, int]) -> SliceRow:
+    """Cut a square from a slice.
+
+    Args:
+        row: The slice.
+        size: Side of the patch, in px.
+        corner: Row and column of its first pixel.
+
+    Returns:
+        The same slice, cut: ``nodules`` are those whose centre is in the patch, in its pixels.
+    """
+    top, left = corner
     moved = [{**nodule, "x": nodule["x"] - left, "y": nodule["y"] - top} for nodule in row.nodules]
     inside = (-0.5, size - 0.5)
     return dataclasses.replace(

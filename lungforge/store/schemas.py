@@ -70,6 +70,8 @@ _COLUMNS: dict[Kind, dict[str, Any]] = {
         "sample_id": pa.string(),
         "source_series_uid": pa.string(),
         "source_slice_index": pa.int32(),
+        "source_top": pa.int32(),  # where the first pixel lies in the source slice: 0 and 0 unless a patch
+        "source_left": pa.int32(),
         "subset": pa.int8(),
         "replicate": pa.int32(),
         "seed": pa.int64(),

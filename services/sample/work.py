@@ -13,7 +13,7 @@ from lungforge.config import digest
 from lungforge.ct import classes
 from lungforge.ct.edits import EditedMap, EditName, edit_map, edits_for
 from lungforge.errors import InputError
-from lungforge.patches import cut_patch
+from lungforge.patches import patch_at, patch_corner
 from lungforge.randomness import numpy_generator
 from lungforge.rows import RowIndex, SliceRow
 from lungforge.sdm.config import UNetConfig
@@ -55,12 +55,14 @@ class Wanted:
         identity: What decides its noise, and so tells it from all others of a model.
         row: The slice that its map comes from, or the patch of it.
         replicate: Which of the slice's images it is.
+        corner: Row and column of the patch's first pixel in the slice; 0 and 0 of a whole slice.
         edited: Its map.
     """
 
     identity: tuple[int | str, ...]
     row: SliceRow
     replicate: int
+    corner: tuple[int, int]
     edited: EditedMap
 
 
@@ -181,6 +183,8 @@ class Drawer:
             "sample_id": sample_id(wanted.identity),
             "source_series_uid": row.series_uid,
             "source_slice_index": row.slice_index,
+            "source_top": wanted.corner[0],
+            "source_left": wanted.corner[1],
             "subset": row.subset,
             "replicate": wanted.replicate,
             "seed": work.config.seed,
@@ -202,8 +206,10 @@ def want(work: Work, row: SliceRow, replicate: int) -> Wanted | None:
     config = work.config
     edit = choose_edit(config, row, replicate)
     identity = sample_identity(config, row, replicate, edit)
+    corner = (0, 0)
     if work.patch is not None:
-        row = cut_patch(row, work.patch, numpy_generator(*identity, "patch"))
+        corner = patch_corner(row, work.patch, numpy_generator(*identity, "patch"))
+        row = patch_at(row, work.patch, corner)
     edited = edit_map(
         edit,
         row.label,
@@ -212,7 +218,7 @@ def want(work: Work, row: SliceRow, replicate: int) -> Wanted | None:
         generator=numpy_generator(*identity, "edit"),
         diameters_mm=work.index.diameters_mm,
     )
-    return None if edited is None else Wanted(identity, row, replicate, edited)
+    return None if edited is None else Wanted(identity, row, replicate, corner, edited)
 
 
 def choose_edit(config: SampleConfig, row: SliceRow, replicate: int) -> EditName:

@@ -33,6 +33,8 @@ SAMPLE = {
     "sample_id": "abc-0",
     "source_series_uid": "1.2.840",
     "source_slice_index": 17,
+    "source_top": 0,
+    "source_left": 0,
     "subset": 3,
     "replicate": 0,
     "seed": 2**62,

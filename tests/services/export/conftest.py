@@ -54,6 +54,8 @@ class Build:
             "sample_id": sample_id,
             "source_series_uid": row["series_uid"],
             "source_slice_index": row["slice_index"],
+            "source_top": 0,
+            "source_left": 0,
             "replicate": 0,
             "seed": 0,
             "edit": edit,

@@ -34,6 +34,8 @@ def test_a_row_says_all_about_its_image(
         "sample_id": sample_id((7, "scan-1", 11, 0, "none")),
         "source_series_uid": "scan-1",
         "source_slice_index": 11,
+        "source_top": 0,
+        "source_left": 0,
         "subset": 1,
         "replicate": 0,
         "seed": 7,
@@ -107,6 +109,13 @@ def test_a_model_of_patches_draws_patches_around_nodules(
     rows = draw(make_work(patch_model, other_slices, tmp_path / "samples"))
     assert [row["image"].shape for row in rows] == [(16, 16)] * 3
     assert all((row["label"] == 5).any() and row["nodules"] for row in rows)
+    # Where a patch was cut is in its row, so that the place in the real slice can be found again.
+    sources = {row.slice_index: row for row in index_rows(Dataset.open(other_slices)).read(range(3))}
+    for row in rows:
+        top, left = row["source_top"], row["source_left"]
+        there = sources[row["source_slice_index"]].label[top : top + 16, left : left + 16]
+        assert (there == row["label"]).all()
+    assert any(row["source_top"] or row["source_left"] for row in rows)
 
 
 def test_a_model_of_another_size_or_of_other_classes_is_refused(
