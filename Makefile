@@ -42,6 +42,7 @@ bench: $(INSTALLED) ## the benchmarks, one after another (tens of minutes)
 	$(BIN)/python -m benchmarks.sdm
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.sampling_scale
+	$(BIN)/python -m benchmarks.fid
 
 lock: ## resolve requirements.lock afresh from pyproject.toml
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

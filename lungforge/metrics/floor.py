@@ -57,6 +57,7 @@ def compare_with_floor(
     generator: np.random.Generator,
     *,
     repeats: int = 10,
+    fewest: int = 2,
 ) -> FloorComparison | None:
     """Distances at equal numbers of images, over random halves of the real ones.
 
@@ -64,18 +65,19 @@ def compare_with_floor(
         real: Features ``[N, D]`` of the real images.
         groups: The scan of each of them.
         synthetic: Features ``[M, D]``.
-        distance: Of two sets of features.
+        distance: Of two sets of features, real ones first; or another measure of two sets.
         generator: Draws the halves and the subsets.
         repeats: How many halves.
+        fewest: Images that the distance needs on each side, at least.
 
     Returns:
         The comparison, or None when the real images are of one scan or too few.
     """
-    if len(set(groups)) < 2 or len(synthetic) < 2:
+    if len(set(groups)) < 2 or len(synthetic) < fewest:
         return None
     splits = [halves_by_group(groups, generator) for _ in range(repeats)]
     images = min(len(synthetic), *(len(half) for split in splits for half in split))
-    if images < 2:
+    if images < fewest:
         return None
 
     def draw(count: int) -> np.ndarray:

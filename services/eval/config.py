@@ -30,6 +30,10 @@ class EvalConfig:
     weights: str | None = dataclasses.field(default=None, metadata=EXECUTION)
     """File or URI of the weights for inception-v3; looked up in torch's cache when not given."""
 
+    features: str | None = dataclasses.field(default=None, metadata=EXECUTION)
+    """Folder or URI where the features of each part are kept, so that none is embedded twice; kept nowhere
+    when not given. No influence on the result."""
+
     allow_leakage: bool = False
     """Go on, with a warning in the report, although test scans were seen in training or drawn from."""
 
@@ -55,6 +59,8 @@ class EvalConfig:
             raise InputError("--subsets is empty; name at least one, or leave it out to compare with all")
         if self.weights is not None and self.extractor != "inception-v3":
             raise InputError(f"--weights is for --extractor inception-v3; {self.extractor} brings its own")
+        if self.features == "":
+            raise InputError("--features is empty; name a folder or URI, or leave it out")
         if self.seed < 0:
             raise InputError(f"--seed is {self.seed}; give 0 or more")
         if self.workers < 1:

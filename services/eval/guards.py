@@ -7,7 +7,7 @@ from lungforge.metrics.leakage import Leak, find_leak, scan_of
 from lungforge.rows import index_rows
 from lungforge.store import Dataset, tensor_values
 from services.eval.lineage import Origin
-from services.eval.parts import Match
+from services.eval.records import Match
 
 #: Scans that an error names.
 _NAMED_SCANS = 5

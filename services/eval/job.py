@@ -6,17 +6,12 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-import ray
-
 from lungforge.config import identity
-from lungforge.metrics.features import load_extractor
-from lungforge.metrics.leakage import scan_of
+from lungforge.metrics.features import Description, load_extractor
 from lungforge.store import (
     Dataset,
     DatasetWriter,
     Kind,
-    Part,
     join_uri,
     read_bytes,
     write_bytes_atomic,
@@ -26,25 +21,19 @@ from services.eval import measure
 from services.eval.config import EvalConfig
 from services.eval.guards import check_leak, check_sizes, check_twins
 from services.eval.lineage import Origin, trace
-from services.eval.parts import (
-    Measured,
-    Network,
-    RealPart,
-    RealPool,
-    SyntheticPart,
-    in_order,
-    join,
-    read_real_part,
-    read_synthetic_part,
-)
+from services.eval.memorised import memorisation_document
+from services.eval.reading import RealSlices, network_of, read_real, read_synthetic
+from services.eval.records import SyntheticPart, join
 from services.eval.report import SetPictures, render
-from services.progress import progress, say
+from services.eval.verdict import verdict_of, warnings_of
+from services.progress import say
 from services.runtime import ray_session
 
-#: Rows of a set's grid of pictures.
-GRID_ROWS = 8
-#: Pairs of a synthetic and a real slice that are shown as the most alike.
-_WORST_PAIRS = 4
+#: Pairs of a synthetic and a real slice that are shown as the most alike, and slices that are shown as the
+#: least like their maps.
+_WORST_SHOWN = 4
+#: Why what needs whole slices has no numbers.
+_PATCHES = "the images are patches cut out of slices, and it is measured on whole slices only"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,39 +80,43 @@ def run(config: EvalConfig) -> EvalResult:
     warnings = check_leak(origins, real, config.subsets, allow=config.allow_leakage)
     weights = None if config.weights is None else read_bytes(config.weights)
     description = load_extractor(config.extractor, weights=weights).description
+    network = network_of(config, description)
+    names = _names(samples)
     with ray_session(config.workers):
-        compared, pool = _read_real(config, real, origins)
-        named_sets = list(zip(_names(samples), samples, strict=True))
-        found = {name: _read_synthetic(config, name, dataset, pool) for name, dataset in named_sets}
-    matches = {name: [match for part in parts for match in part.matches] for name, parts in found.items()}
+        slices = read_real(config, network, real, origins)
+        found = [
+            read_synthetic(config, network, name, origin, slices.pool)
+            for name, origin in zip(names, origins, strict=True)
+        ]
+    matches = {
+        name: [match for part in parts for match in part.matches]
+        for name, parts in zip(names, found, strict=True)
+    }
     warnings += check_twins(matches, allow=config.allow_twins)
 
     say("evaluate: distances, floors and the report")
     sets = []
-    for (name, dataset), origin in zip(named_sets, origins, strict=True):
-        parts = found[name]
-        synthetic = join([part.measured for part in parts])
-        numbers = measure.measure_set(name, compared, synthetic, description, matches[name], config.seed)
-        numbers |= {"uri": dataset.uri, "made_by": parts[0].origin, "lineage": _lineage(origin)}
+    for name, origin, parts in zip(names, origins, found, strict=True):
+        numbers = _numbers(config, description, name, origin, slices, parts)
         sets.append(numbers)
-        warnings += measure.warnings_of(numbers) + _without_source(name, parts)
+        warnings += warnings_of(numbers) + _without_source(name, parts)
     document = {
-        "verdict": measure.verdict_of(sets),
+        "verdict": verdict_of(sets),
         "warnings": warnings,
         "real": {
             "uri": real.uri,
             "manifest_sha256": real.manifest_sha256,
             "subsets": None if config.subsets is None else list(config.subsets),
-            "images": len(compared.features),
-            "scans": len({scan_of(series) for series in compared.scans}),
-            "pool": len(pool.keys),
+            "images": len(slices.compared.features),
+            "scans": len(set(slices.compared.scans)),
+            "pool": len(slices.pool.keys),
         },
         "extractor": dataclasses.asdict(description),
         "sets": sets,
         "config": identity(config),
         "command": _command(config),
     }
-    pictures = [_pictures(found[name]) for name, _ in named_sets]
+    pictures = [_pictures(parts) for parts in found]
     files = {
         "report.html": render(document, pictures),
         "metrics.json": (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode(),
@@ -150,61 +143,30 @@ def _result(out: str, *, written: bool) -> EvalResult:
     )
 
 
-def _read_real(config: EvalConfig, real: Dataset, origins: Sequence[Origin]) -> tuple[Measured, RealPool]:
-    """The slices that are compared with, and all that a synthetic one might have been copied from."""
-    seen = [
-        dataset for origin in origins for dataset in (*origin.sources, *(used for used, _ in origin.training))
-    ]
-    datasets = {dataset.manifest_sha256: dataset for dataset in (real, *seen)}.values()
-    network = Network(config.extractor, config.weights)
-    work = [
-        (dataset, part, dataset.manifest_sha256 == real.manifest_sha256, config.subsets, network)
-        for dataset in datasets
-        for part in dataset.parts
-        if part.rows
-    ]
-    task = read_real_part.options(num_returns=2, num_gpus=config.gpus_per_worker)
-    parts: list[RealPart] = []
-    pictures = []
-    with progress("real slices", len(work), unit="parts") as advance:
-        for summary, grey in in_order(task, work, config.workers):
-            parts.append(ray.get(summary))
-            pictures.append(grey)
-            advance()
-    places = [(number, row) for number, part in enumerate(parts) for row in range(len(part.keys))]
-    pool = RealPool(
-        keys=tuple(key for part in parts for key in part.keys),
-        thumbnails=np.concatenate([part.thumbnails for part in parts]),
-        places=np.asarray(places, dtype=np.int64),
-        pictures=tuple(pictures),
-    )
-    return join([part.measured for part in parts if part.measured is not None]), pool
-
-
-def _read_synthetic(config: EvalConfig, name: str, dataset: Dataset, pool: RealPool) -> list[SyntheticPart]:
-    parts = [part for part in dataset.parts if part.rows]
-    network = Network(config.extractor, config.weights)
-    shared = ray.put(pool)
-    rows = _grid_rows(parts)
-    work = ((dataset, part, shared, rows[part.path], network) for part in parts)
-    task = read_synthetic_part.options(num_gpus=config.gpus_per_worker)
-    done = []
-    with progress(name, len(parts), unit="parts") as advance:
-        for reference in in_order(task, work, config.workers):
-            done.append(ray.get(reference))
-            advance()
-    return done
-
-
-def _grid_rows(parts: Sequence[Part]) -> dict[str, tuple[int, ...]]:
-    """For each part the rows whose pictures are shown, spread evenly over the dataset."""
-    total = sum(part.rows for part in parts)
-    wanted = {number * total // GRID_ROWS for number in range(GRID_ROWS)}
-    chosen, first = {}, 0
-    for part in parts:
-        chosen[part.path] = tuple(sorted(row - first for row in wanted if first <= row < first + part.rows))
-        first += part.rows
-    return chosen
+def _numbers(
+    config: EvalConfig,
+    description: Description,
+    name: str,
+    origin: Origin,
+    slices: RealSlices,
+    parts: Sequence[SyntheticPart],
+) -> dict[str, Any]:
+    """All that the document says on one set."""
+    synthetic = join([part.measured for part in parts])
+    matches = [match for part in parts for match in part.matches]
+    numbers = measure.measure_set(name, slices.compared, synthetic, description, matches, config.seed)
+    if origin.on_patches:
+        numbers["map_agreement"] = {"why_not": _PATCHES}
+        numbers["memorisation"] = {"why_not": _PATCHES}
+    else:
+        numbers["map_agreement"] = {
+            "why_not": None,
+            "structures": measure.agreement_table(slices.compared, synthetic),
+        }
+        numbers["memorisation"] = memorisation_document(
+            *slices.training(origin), synthetic, slices.compared, name, config.seed
+        )
+    return numbers | {"uri": origin.samples.uri, "made_by": parts[0].origin, "lineage": _lineage(origin)}
 
 
 def _without_source(name: str, parts: Iterable[SyntheticPart]) -> list[str]:
@@ -225,8 +187,11 @@ def _names(samples: Sequence[Dataset]) -> list[str]:
 def _pictures(parts: Sequence[SyntheticPart]) -> SetPictures:
     worst = [pair for part in parts for pair in part.worst]
     worst.sort(key=lambda pair: -pair[0].resemblance.correlation)
+    misfits = sorted((misfit for part in parts for misfit in part.misfits), key=lambda misfit: misfit.lowest)
     return SetPictures(
-        grid=tuple(picture for part in parts for picture in part.grid), worst=tuple(worst[:_WORST_PAIRS])
+        grid=tuple(picture for part in parts for picture in part.grid),
+        worst=tuple(worst[:_WORST_SHOWN]),
+        misfits=tuple(misfits[:_WORST_SHOWN]),
     )
 
 

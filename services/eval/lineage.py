@@ -29,6 +29,11 @@ class Origin:
         everything = [self.samples, *self.sources, *self.models, *(dataset for dataset, _ in self.training)]
         return tuple({dataset.manifest_sha256: dataset for dataset in everything}.values())
 
+    @property
+    def on_patches(self) -> bool:
+        """Whether the slices are patches, cut out of whole ones."""
+        return any(model.manifest.details.get("patch") is not None for model in self.models)
+
 
 def trace(samples: Dataset) -> Origin:
     """Follow the lineage of a samples dataset up to the scans."""

@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from lungforge.ct import classes
 from lungforge.pictures import map_picture, png_bytes
-from services.eval.measure import plus_minus
-from services.eval.parts import Match, Picture
+from services.eval.numbers import plus_minus
+from services.eval.records import Match, Misfit, Picture
 
 #: Smaller pictures are enlarged without smoothing, so that a reader sees their pixels.
 _SMALL_PX = 128
@@ -29,10 +29,12 @@ class SetPictures:
     Attributes:
         grid: Maps with their real and synthetic slices.
         worst: The synthetic slices most like a real one.
+        misfits: The synthetic slices least like their maps.
     """
 
     grid: tuple[Picture, ...]
     worst: tuple[tuple[Match, Picture], ...]
+    misfits: tuple[Misfit, ...]
 
 
 def render(document: dict[str, Any], pictures: Sequence[SetPictures]) -> bytes:
@@ -51,6 +53,7 @@ def render(document: dict[str, Any], pictures: Sequence[SetPictures]) -> bytes:
     }
     environment.filters |= {
         "number": _number,
+        "places": lambda value, digits: f"{value:.{digits}f}",
         "short": lambda uid: uid if len(uid) <= _LONG_UID else f"…{uid[-_UID_END:]}",
         "thousands": lambda value: f"{value:,}",
         "json": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),

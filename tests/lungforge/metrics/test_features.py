@@ -6,6 +6,7 @@ import pytest
 import torch
 from pytorch_fid import inception
 
+from benchmarks.fid import random_weights
 from lungforge.errors import InputError
 from lungforge.metrics import features
 from lungforge.metrics.features import load_extractor
@@ -57,26 +58,39 @@ def test_inception_refuses_another_file():
         load_extractor("inception-v3", weights=b"not these")
 
 
-def test_inception_gives_the_features_of_pytorch_fid(monkeypatch):
-    torch.manual_seed(0)
-    monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: state)
-    # Random weights: the network of pytorch-fid, drawn once and given to both.
-    monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
-    state = {}
-    state = {name: value.clone() for name, value in inception.fid_inception_v3().state_dict().items()}
-    monkeypatch.undo()
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    weights = buffer.getvalue()
-    extractor = load_extractor(
+@pytest.fixture(scope="module")
+def random_inception():
+    weights = random_weights()
+    return load_extractor(
         "inception-v3", weights=weights, weights_sha256=hashlib.sha256(weights).hexdigest()
-    )
-    assert extractor.description.distance_name == "Fréchet distance (InceptionV3, other weights)"
+    ), weights
 
+
+def test_inception_gives_the_features_of_pytorch_fid(random_inception, monkeypatch):
+    extractor, weights = random_inception
+    assert extractor.description.distance_name == "Fréchet distance (InceptionV3, other weights)"
+    state = torch.load(io.BytesIO(weights), weights_only=True)
     monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: state)
     network = inception.InceptionV3().eval()
     images = slices(2)
     grey = torch.from_numpy(features.hu_to_uint8(images)).float()[:, None].expand(-1, 3, -1, -1) / 255
     with torch.inference_mode():
         expected = network(grey)[0].flatten(1).numpy()
-    np.testing.assert_allclose(extractor.embed(images), expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(expected).max() > 0.1  # a network that a signal passes through
+    np.testing.assert_allclose(extractor.embed(images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lite0", "inception"])
+def test_a_grey_picture_is_one_of_three_equal_channels_and_colours_are_not_mixed_up(
+    name, request, random_inception
+):
+    extractor = request.getfixturevalue("lite0") if name == "lite0" else random_inception[0]
+    rgb = np.random.default_rng(1).integers(0, 256, size=(2, 40, 30, 3), dtype=np.uint8)
+    grey = rgb[..., 0]
+    found = extractor.embed_pictures(grey)
+    equal = extractor.embed_pictures(np.repeat(grey[..., None], 3, axis=3))
+    np.testing.assert_allclose(found, equal, rtol=1e-4, atol=1e-4)
+    coloured, swapped = extractor.embed_pictures(rgb), extractor.embed_pictures(rgb[..., ::-1].copy())
+    scale = np.abs(coloured).mean()
+    assert np.abs(coloured - found).mean() > 0.01 * scale
+    assert np.abs(coloured - swapped).mean() > 0.01 * scale

@@ -47,3 +47,16 @@ def test_slices_of_the_real_distribution_reach_the_floor_and_others_do_not():
     assert compare(far).synthetic_mean > compare(far).real_mean + 5 * compare(far).real_spread
     assert compare(near[:25]).images == 25
     assert compare(near[:25]).real_mean > compare(near).real_mean  # fewer images, higher floor
+
+
+def test_a_measure_that_needs_more_images_than_a_half_has_gets_no_floor():
+    real = np.random.default_rng(0).normal(size=(12, 4))
+    groups = [f"scan {index // 2}" for index in range(12)]
+
+    def compare(fewest):
+        return compare_with_floor(
+            real, groups, real, frechet_distance_of_features, np.random.default_rng(1), fewest=fewest
+        )
+
+    assert compare(6).images == 6
+    assert compare(7) is None

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lungforge.metrics import kernel
 from lungforge.metrics.kernel import kernel_distance, kernel_distance_over_subsets
@@ -26,6 +28,32 @@ def test_equals_the_written_out_double_sum(monkeypatch, block_rows):
     y = (generator.normal(size=(31, 12)) * 1.3 + 0.2).astype(np.float32)
     expected = written_out(x.astype(np.float64), y.astype(np.float64))
     assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    counts=st.tuples(st.integers(2, 9), st.integers(2, 9)),
+    dimensions=st.integers(1, 40),
+    offset=st.sampled_from([0.0, 3.0]),
+    seed=st.integers(0, 2**32),
+)
+def test_equals_the_double_sum_whatever_the_sizes(counts, dimensions, offset, seed):
+    generator = np.random.default_rng(seed)
+    x, y = (
+        (generator.normal(size=(count, dimensions)) + offset).astype(np.float32).astype(np.float64)
+        for count in counts
+    )
+    # The three terms are of the size of the kernel's values, and nearly cancel.
+    scale = max((float(a @ a) / dimensions + 1) ** 3 for a in (*x, *y))
+    assert kernel_distance(x, y) == pytest.approx(written_out(x, y), rel=1e-9, abs=1e-12 * scale)
+    assert kernel_distance(x, y) == pytest.approx(kernel_distance(y, x), rel=1e-9, abs=1e-12 * scale)
+
+
+def test_known_distance_of_numbers():
+    # Kernel (xy + 1)^3: within {0, 1} 1, within {1, 2} 27; between them 1, 1, 8, 27.
+    assert kernel_distance(np.array([[0.0], [1]]), np.array([[1.0], [2]])) == pytest.approx(
+        1 + 27 - 2 * 37 / 4
+    )
 
 
 def test_is_without_bias_for_equal_distributions():

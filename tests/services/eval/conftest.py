@@ -51,7 +51,7 @@ def write_slices(uri, *, scans=12, per_scan=2):
                 "subset": scan % 4,
                 "slice_index": index,
                 "z_mm": float(index),
-                "spacing_mm": [0.8, 0.8],
+                "spacing_mm": [5.0, 5.0],
                 "image": draw_slice(draw_map(scan), 1000 * scan + index),
                 "label": draw_map(scan),
                 "nodules": nodules(),
@@ -63,11 +63,11 @@ def write_slices(uri, *, scans=12, per_scan=2):
     return Dataset.open(uri, Kind.SLICES)
 
 
-def write_model(uri, slices, subsets=(0, 1, 2)):
+def write_model(uri, slices, subsets=(0, 1, 2), patch=None):
     writer = DatasetWriter(
         uri=uri, kind=Kind.MODEL, config={"subsets": list(subsets)}, seed=0, parents=(slices.parent(),)
     )
-    writer.commit([writer.write_file("config.json", b"{}")])
+    writer.commit([writer.write_file("config.json", b"{}")], {"patch": patch})
     return Dataset.open(uri, Kind.MODEL)
 
 
@@ -82,6 +82,8 @@ def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2)):
             "sample_id": f"{row['series_uid']}_{row['slice_index']:04}_r0",
             "source_series_uid": row["series_uid"],
             "source_slice_index": row["slice_index"],
+            "source_top": 0,
+            "source_left": 0,
             "subset": row["subset"],
             "replicate": 0,
             "seed": number,
@@ -91,7 +93,7 @@ def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2)):
             "steps": 50,
             "guidance": 1.5,
             "model_sha256": model.manifest_sha256,
-            "spacing_mm": [0.8, 0.8],
+            "spacing_mm": [5.0, 5.0],
             "image": make(row, number),
             "label": row["label"],
             "nodules": nodules(),
@@ -109,6 +111,12 @@ def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2)):
 
 def drawn(row, number):
     return draw_slice(row["label"], 900_000 + number)
+
+
+def remembered(row, number):
+    """What a generator draws that has learnt its training slices by heart."""
+    noise = np.random.default_rng(number).normal(scale=5.0, size=row["image"].shape)
+    return np.clip(np.rint(row["image"] + noise), -1000, 400).astype(np.int16)
 
 
 def _rows(dataset, part):
@@ -136,4 +144,10 @@ def world(tmp_path_factory):
 @pytest.fixture
 def build():
     """The functions above, for tests that need a world of their own."""
-    return {"slices": write_slices, "model": write_model, "samples": write_samples, "drawn": drawn}
+    return {
+        "slices": write_slices,
+        "model": write_model,
+        "samples": write_samples,
+        "drawn": drawn,
+        "remembered": remembered,
+    }

@@ -11,6 +11,7 @@ from services.eval.config import EvalConfig
         ({"synthetic": ("b", "b")}, "names a dataset twice"),
         ({"subsets": ()}, "--subsets is empty"),
         ({"weights": "x.pth"}, "for --extractor inception-v3"),
+        ({"features": ""}, "--features is empty"),
         ({"seed": -1}, "--seed is -1"),
         ({"workers": 0}, "--workers is 0"),
         ({"gpus_per_worker": 2}, "--gpus-per-worker is 2"),

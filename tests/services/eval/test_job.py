@@ -70,6 +70,30 @@ def test_fidelity_is_read_from_the_maps(document):
     assert document["sets"][0]["nodule_contrast_hu"]["real"]["nodules"] == 6
 
 
+def test_precision_and_recall_come_with_their_counts_and_k(document):
+    shares = document["sets"][0]["precision_recall"]
+    assert (shares["neighbour"], shares["real_images"], shares["synthetic_images"]) == (3, 6, 18)
+    for measure in ("precision", "recall"):
+        assert 0 <= shares[measure]["value"] <= 1
+        assert shares[measure]["at_equal_n"] is None  # two images a side have no third nearest
+
+
+def test_body_and_lungs_are_found_again_where_the_map_has_them(document):
+    body, lungs = document["sets"][0]["map_agreement"]["structures"]
+    for side, images in (("real", 6), ("synthetic", 18)):
+        assert body[side]["images"] == lungs[side]["images"] == images
+        assert body[side]["5_percent"] > 0.95
+        assert lungs[side]["5_percent"] > 0.85
+
+
+def test_memorisation_compares_with_the_slices_that_the_generator_saw(document):
+    memory = document["sets"][0]["memorisation"]
+    assert memory["training_images"] == 18  # subsets 0 to 2, not the six slices to compare with
+    assert (memory["synthetic"]["images"], memory["held_out"]["images"]) == (18, 6)
+    assert memory["interval_95_percent"][0] <= memory["ratio"] <= memory["interval_95_percent"][1]
+    assert any("nearest training slice" in sentence for sentence in document["verdict"])
+
+
 def test_drawn_slices_trip_no_gate_and_were_compared_with_their_source(document):
     twins = document["sets"][0]["twins"]
     assert (twins["checked"], twins["near_copies"]) == (18, 0)
@@ -83,7 +107,7 @@ def test_the_report_is_one_file_that_needs_no_network(result):
     assert "url(" not in text
     assert "@import" not in text
     assert "<script" not in text
-    assert len(page.images) == 8 * 3 + 4 * 2
+    assert len(page.images) == 8 * 3 + 4 * 3 + 4 * 2
     assert all(image["alt"] for image in page.images)
     assert page.headings[0] == 1
     assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
@@ -122,6 +146,44 @@ def test_halved_and_enlarged_real_slices_are_refused_all_of_them(ray_local, conf
     assert len(shown.verdict) == 1
     assert shown.verdict[0].startswith("18 of 18 slices of “copies” are near-copies")
     assert any("Twin gate switched off" in warning for warning in shown.warnings)
+
+
+def test_training_slices_learnt_by_heart_have_a_ratio_far_below_1(ray_local, config, world, tmp_path, build):
+    slices, model = Dataset.open(str(world / "slices")), Dataset.open(str(world / "model"))
+    samples = build["samples"](str(tmp_path / "samples"), slices, model, build["remembered"])
+    shown = job.run(
+        dataclasses.replace(config, synthetic=(samples.uri,), out=str(tmp_path / "report"), allow_twins=True)
+    )
+    memory = json.loads(Path(shown.metrics).read_text())["sets"][0]["memorisation"]
+    assert memory["nearest_is_own_source"] == 18
+    assert memory["interval_95_percent"][1] < 0.8
+    assert memory["closer_than_5_percent"] == 1.0
+
+
+def test_of_patches_is_not_measured_what_needs_whole_slices(ray_local, config, world, tmp_path, build):
+    slices = Dataset.open(str(world / "slices"))
+    model = build["model"](str(tmp_path / "model"), slices, patch=64)
+    samples = build["samples"](str(tmp_path / "patches"), slices, model, build["drawn"])
+    shown = job.run(dataclasses.replace(config, synthetic=(samples.uri,), out=str(tmp_path / "report")))
+    numbers = json.loads(Path(shown.metrics).read_text())["sets"][0]
+    for measure in ("map_agreement", "memorisation"):
+        assert list(numbers[measure]) == ["why_not"]
+        assert "patches" in numbers[measure]["why_not"]
+    assert numbers["frechet"]["value"] > 0
+    assert "not measured: the images are patches" in Path(shown.report).read_text()
+
+
+def test_with_cached_features_the_report_is_the_same_to_the_last_byte(result, config, tmp_path):
+    cache = tmp_path / "features"
+    for turn in ("first", "second"):
+        again = job.run(dataclasses.replace(config, out=str(tmp_path / turn), features=str(cache)))
+        assert Path(again.metrics).read_bytes() == Path(result.metrics).read_bytes()
+        assert Path(again.report).read_bytes() == Path(result.report).read_bytes()
+        files = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+        if turn == "first":
+            written = files
+    assert len(written) == 12 + 3  # a file for each part of real and of synthetic slices
+    assert files == written
 
 
 def test_leakage_is_refused_before_any_work(config, monkeypatch, tmp_path):
