@@ -32,6 +32,8 @@ THUMBNAIL_SIDE: Final = 32
 _MIN_PIXELS: Final = 64
 #: A real slice with a smaller standard deviation of its texture, in grey levels, has nothing to be copied.
 _MIN_TEXTURE_LEVELS: Final = 0.5
+#: How far from a patch the slice is looked at, in px.
+_MARGIN: Final = 16
 _HALVINGS: Final = ("first of two", "second of two", "box", "bilinear", "bicubic", "lanczos")
 _ENLARGEMENTS: Final = ("nearest", "bilinear", "bicubic", "lanczos")
 _KERNELS: Final = {
@@ -65,18 +67,38 @@ class Resemblance:
         )
 
 
-def resemblance(synthetic: np.ndarray, label: np.ndarray, real: np.ndarray) -> Resemblance:
+@dataclass(frozen=True)
+class Place:
+    """Where in a slice a patch lies.
+
+    Attributes:
+        whole: The slice, ``[H, W]`` uint8 grey.
+        corner: Row and column of the patch's first pixel.
+    """
+
+    whole: np.ndarray
+    corner: tuple[int, int]
+
+
+def resemblance(
+    synthetic: np.ndarray, label: np.ndarray, real: np.ndarray, place: Place | None = None
+) -> Resemblance:
     """Compare a synthetic slice with a real one, as it is and after every way of halving and enlarging it.
 
     Args:
         synthetic: ``[H, W]`` uint8 grey.
         label: ``[H, W]`` uint8, the map of the synthetic slice.
         real: ``[H', W']`` uint8 grey; brought to ``[H, W]`` first.
+        place: Where ``real`` lies, if it is a patch ``[H, W]``: the slice may have been halved before it was
+            cut, and its pixels then go by other pairs, and beyond the patch's edges.
 
     Returns:
         The resemblance of the view that comes closest.
     """
     names, views = _views(_fit(real, synthetic.shape))
+    if place is not None:
+        more, of_slice = _views_before_the_cut(place, synthetic.shape)
+        names, views = names + more, np.concatenate([views, of_slice])
     body = label != classes.BACKGROUND
     if body.sum() < _MIN_PIXELS:
         body = np.ones_like(body)
@@ -140,6 +162,17 @@ def _views(real: np.ndarray) -> tuple[list[str], np.ndarray]:
             names.append(f"halved ({halving}), enlarged ({enlargement})")
             pictures.append(halve_and_enlarge(real, halving, enlargement))
     return names, np.stack(pictures)
+
+
+def _views_before_the_cut(place: Place, shape: tuple[int, ...]) -> tuple[list[str], np.ndarray]:
+    """The patch cut from the slice after each halving and enlarging, but the slice as it is."""
+    # No kernel reaches further than the margin; even edges keep the pairs that are halved to one pixel.
+    start = [max(0, first - _MARGIN) // 2 * 2 for first in place.corner]
+    ends = [(first + side + _MARGIN) // 2 * 2 for first, side in zip(place.corner, shape, strict=True)]
+    names, views = _views(place.whole[start[0] : ends[0], start[1] : ends[1]])
+    top, left = (first - begin for first, begin in zip(place.corner, start, strict=True))
+    patches = views[1:, top : top + shape[0], left : left + shape[1]]
+    return [f"slice {name}" for name in names[1:]], patches
 
 
 def _correlations(

@@ -16,6 +16,7 @@ from lungforge.config import digest
 from lungforge.metrics.features import Description, Extractor, load_extractor
 from lungforge.store import Part, join_uri, read_bytes, write_bytes_atomic
 from lungforge.store.uris import read_if_there
+from services.eval.cutting import Cut
 
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 
@@ -35,7 +36,9 @@ class Network:
     cache: str | None = None
 
 
-def features_of(network: Network, part: Part, rows: np.ndarray, grey: np.ndarray) -> np.ndarray:
+def features_of(
+    network: Network, part: Part, rows: np.ndarray, grey: np.ndarray, cut: Cut | None = None
+) -> np.ndarray:
     """Features ``[R, D]`` float32 of some slices of a part.
 
     Args:
@@ -43,6 +46,7 @@ def features_of(network: Network, part: Part, rows: np.ndarray, grey: np.ndarray
         part: The part.
         rows: Which of its rows, ascending, int64 ``[R]``.
         grey: Their grey values ``[R, H, W]`` uint8.
+        cut: How they were cut, if they are patches of the part's slices.
 
     Raises:
         StoreError: The cache may not be read or written.
@@ -51,7 +55,7 @@ def features_of(network: Network, part: Part, rows: np.ndarray, grey: np.ndarray
         return np.empty((0, network.description.dimensions), dtype=np.float32)
     if network.cache is None:
         return _extractor(network).embed_pictures(grey)
-    name = _name(network.description, part, rows)
+    name = _name(network.description, part, rows, cut)
     place = join_uri(network.cache, f"{name}.npy")
     content = read_if_there(place)
     features = None if content is None else _decode(content, name)
@@ -75,12 +79,13 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _name(description: Description, part: Part, rows: np.ndarray) -> str:
+def _name(description: Description, part: Part, rows: np.ndarray, cut: Cut | None) -> str:
     """The digest of all that decides the features, down to their rounding."""
     return digest(
         {
             "part": part.sha256,
             "rows": rows.tolist(),
+            "cut": None if cut is None else dataclasses.asdict(cut),
             "extractor": dataclasses.asdict(description),
             "torch": torch.__version__,
             "device": _device(),

@@ -15,19 +15,34 @@ _NAMED_SCANS = 5
 _NAMED_TWINS = 3
 
 
-def check_sizes(real: Dataset, samples: Sequence[Dataset], subsets: Sequence[int] | None) -> None:
-    """Refuse pictures of different size: the resize alone would tell synthetic from real."""
+def check_sizes(real: Dataset, origins: Sequence[Origin], subsets: Sequence[int] | None) -> int | None:
+    """Refuse pictures of different size: the resize alone would tell synthetic from real.
+
+    Returns:
+        The side of the patches, in px, where the synthetic slices are patches of such slices as the real ones
+        are; None where they are whole.
+    """
     height, width = index_rows(real, subsets).size
-    for dataset in samples:
+    patches: set[int | None] = set()
+    for origin in origins:
+        dataset = origin.samples
         if not dataset.rows:
             raise InputError(f"{dataset.uri} holds no slices; draw some with `lungforge sample`")
         batch = next(dataset.iter_batches(dataset.parts[0], columns=["image"], batch_rows=1))
         size = tensor_values(batch.column("image")).shape[1:]
-        if size != (height, width):
+        if origin.on_patches and size[0] < min(height, width):
+            patches.add(int(size[0]))
+        elif size == (height, width):
+            patches.add(None)
+        else:
             raise InputError(
                 f"{dataset.uri} holds images of {size[0]} x {size[1]} px, {real.uri} of {height} x {width}; "
                 f"compare with real slices of the same size (`lungforge preprocess --size {size[0]}`)"
             )
+    if len(patches) > 1:
+        sizes = ", ".join("whole slices" if size is None else f"patches of {size} px" for size in patches)
+        raise InputError(f"the synthetic slices are of several kinds ({sizes}); evaluate each kind by itself")
+    return patches.pop()
 
 
 def check_leak(

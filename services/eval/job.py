@@ -19,6 +19,7 @@ from lungforge.store import (
 from lungforge.store.uris import read_if_there
 from services.eval import measure
 from services.eval.config import EvalConfig
+from services.eval.cutting import Cut
 from services.eval.guards import check_leak, check_sizes, check_twins
 from services.eval.lineage import Origin, trace
 from services.eval.memorised import memorisation_document
@@ -75,15 +76,16 @@ def run(config: EvalConfig) -> EvalResult:
     )
     if writer.find_manifest() is not None:
         return _result(config.out, written=False)
-    check_sizes(real, samples, config.subsets)
     origins = [trace(dataset) for dataset in samples]
+    patch = check_sizes(real, origins, config.subsets)
+    cut = None if patch is None else Cut(patch, config.seed)
     warnings = check_leak(origins, real, config.subsets, allow=config.allow_leakage)
     weights = None if config.weights is None else read_bytes(config.weights)
     description = load_extractor(config.extractor, weights=weights).description
     network = network_of(config, description)
     names = _names(samples)
     with ray_session(config.workers):
-        slices = read_real(config, network, real, origins)
+        slices = read_real(config, network, real, origins, cut)
         found = [
             read_synthetic(config, network, name, origin, slices.pool)
             for name, origin in zip(names, origins, strict=True)

@@ -12,6 +12,7 @@ from lungforge.ct.window import hu_to_uint8
 from lungforge.metrics import twins
 from lungforge.metrics.segmentation import FoundAgain, find_again
 from lungforge.store import Dataset, Part, tensor_values
+from services.eval.cutting import Cut, cut_out
 from services.eval.features import Network, features_of
 from services.eval.records import (
     Fidelity,
@@ -30,7 +31,7 @@ NEIGHBOURS = 3
 #: Of each part, the synthetic slices most like a real one whose pictures are kept, and those least like
 #: their map.
 _WORST_KEPT = 4
-_NAMES = ("sample_id", "source_series_uid", "source_slice_index")
+_NAMES = ("sample_id", "source_series_uid", "source_slice_index", "source_top", "source_left")
 _MADE_BY = ("sampler", "steps", "guidance", "edit")
 
 
@@ -42,6 +43,7 @@ def read_real_part(
     embedded: Sequence[int] | None,
     network: Network,
     segmented: bool,
+    cut: Cut | None,
 ) -> tuple[RealPart, np.ndarray]:
     """Read a part of real slices.
 
@@ -52,33 +54,39 @@ def read_real_part(
         embedded: The subsets whose features are wanted, those first ones among them; None for all.
         network: The extractor.
         segmented: Whether to look for body and lungs in the slices that are compared with.
+        cut: How patches are cut from the slices; None for whole slices.
 
     Returns:
-        What the driver keeps, and the grey pictures ``[N, H, W]``, which stay in the object store.
+        What the driver keeps, and the grey pictures ``[N, H, W]`` of the whole slices, which stay in the
+        object store.
     """
     keys: list[Key] = []
-    greys, subsets = [], []
+    greys, subsets, corners = [], [], []
     fidelity = Fidelity.empty()
     for table in dataset.iter_batches(part):
         image, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
+        corner = np.zeros((len(image), 2), np.int64) if cut is None else cut.corners(table, image, label)
+        corners.append(corner)
         keys += zip(
             table.column("series_uid").to_pylist(), table.column("slice_index").to_pylist(), strict=True
         )
         greys.append(hu_to_uint8(image))
+        image, label = cut_out(image, corner, cut), cut_out(label, corner, cut)
         subsets.append(table.column("subset").to_numpy())
         wanted = np.flatnonzero(_among(subsets[-1], compared))
         if len(wanted):
             chosen = table.take(pa.array(wanted))
             found = _find_again(chosen, image[wanted], label[wanted]) if segmented else []
             fidelity += Fidelity.of(image[wanted], label[wanted], found)
-    grey, subset = np.concatenate(greys), np.concatenate(subsets)
+    whole, subset, corner = np.concatenate(greys), np.concatenate(subsets), np.concatenate(corners)
+    grey = cut_out(whole, corner, cut)
     rows = np.flatnonzero(_among(subset, embedded))
-    features = features_of(network, part, rows, grey[rows])
+    features = features_of(network, part, rows, grey[rows], cut)
     mine = _among(subset[rows], compared)
     measured = None
     if mine.any():
         measured = Measured(features[mine], tuple(keys[row] for row in rows[mine]), fidelity)
-    return RealPart(tuple(keys), subset, twins.thumbnails(grey), rows, features, measured), grey
+    return RealPart(tuple(keys), subset, corner, twins.thumbnails(grey), rows, features, measured), whole
 
 
 @ray.remote
@@ -128,13 +136,14 @@ def read_synthetic_part(
             keys.append(source)
             own = pool.numbers.get(source)
             without_source += own is None
+            corner = row["source_top"], row["source_left"]
             if len(matches) in grid_rows:
-                real = None if own is None else pool.picture(own).copy()
+                real = None if own is None else pool.picture(own, corner).copy()
                 grid.append(
                     Picture(row["sample_id"], source, label[number].copy(), real, grey[number].copy())
                 )
             match, real = _closest(
-                row["sample_id"], grey[number], label[number], own, neighbours[number], pool
+                row["sample_id"], grey[number], label[number], own, corner, neighbours[number], pool
             )
             matches.append(match)
             key = (match.series_uid, match.slice_index)
@@ -191,13 +200,24 @@ def _closest(
     grey: np.ndarray,
     label: np.ndarray,
     own: int | None,
+    corner: tuple[int, int],
     neighbours: np.ndarray,
     pool: RealPool,
 ) -> tuple[Match, np.ndarray]:
-    """The real slice most like a synthetic one, of its own source and its neighbours; and its picture."""
+    """The real slice most like a synthetic one, of its own source and its neighbours; and its picture.
+
+    Of its own source the patch is taken that the synthetic one was drawn for, at ``corner``.
+    """
     candidates = dict.fromkeys(([] if own is None else [own]) + neighbours.tolist())
-    pictures = {number: pool.picture(number) for number in candidates}
-    found = {number: twins.resemblance(grey, label, picture) for number, picture in pictures.items()}
+    corners = {number: corner if number == own else None for number in candidates}
+    pictures = {number: pool.picture(number, corners[number]) for number in candidates}
+    places = {
+        number: None if pool.cut is None else pool.place(number, corners[number]) for number in candidates
+    }
+    found = {
+        number: twins.resemblance(grey, label, picture, places[number])
+        for number, picture in pictures.items()
+    }
     best = max(found, key=lambda number: (found[number].is_near_copy, found[number].correlation))
     series_uid, slice_index = pool.keys[best]
     return Match(sample_id, series_uid, slice_index, best == own, found[best]), pictures[best].copy()

@@ -9,6 +9,7 @@ import ray
 from lungforge.metrics.features import Description
 from lungforge.store import Dataset, Part
 from services.eval.config import EvalConfig
+from services.eval.cutting import Cut
 from services.eval.features import Network
 from services.eval.lineage import Origin
 from services.eval.parts import in_order, read_real_part, read_synthetic_part
@@ -55,7 +56,9 @@ def network_of(config: EvalConfig, description: Description) -> Network:
     return Network(description, config.weights, config.features)
 
 
-def read_real(config: EvalConfig, network: Network, real: Dataset, origins: Sequence[Origin]) -> RealSlices:
+def read_real(
+    config: EvalConfig, network: Network, real: Dataset, origins: Sequence[Origin], cut: Cut | None
+) -> RealSlices:
     """Read the slices that are compared with, and all that the generators and the maps came from."""
     seen = [
         dataset for origin in origins for dataset in (*origin.sources, *(used for used, _ in origin.training))
@@ -69,7 +72,7 @@ def read_real(config: EvalConfig, network: Network, real: Dataset, origins: Sequ
         embedded = _union([compared, *_trained_on(dataset, whole)])
         for part in dataset.parts:
             if part.rows:
-                work.append((dataset, part, compared, embedded, network, bool(whole)))
+                work.append((dataset, part, compared, embedded, network, bool(whole), cut))
     task = read_real_part.options(num_returns=2, num_gpus=config.gpus_per_worker)
     parts: list[RealPart] = []
     pictures = []
@@ -83,6 +86,8 @@ def read_real(config: EvalConfig, network: Network, real: Dataset, origins: Sequ
         keys=tuple(key for part in parts for key in part.keys),
         thumbnails=np.concatenate([part.thumbnails for part in parts]),
         places=np.asarray(places, dtype=np.int64),
+        corners=np.concatenate([part.corners for part in parts]),
+        cut=cut,
         pictures=tuple(pictures),
     )
     return RealSlices(

@@ -12,6 +12,7 @@ from lungforge.metrics import twins
 from lungforge.metrics.fidelity import ClassHistogram, nodule_contrasts
 from lungforge.metrics.leakage import scan_of
 from lungforge.metrics.segmentation import STRUCTURES, FoundAgain
+from services.eval.cutting import Cut
 
 #: Series and index of a slice.
 Key = tuple[str, int]
@@ -86,6 +87,7 @@ class RealPart:
     Attributes:
         keys: Of each.
         subsets: Of each, int8 ``[N]``.
+        corners: Where the patch that stands for each was cut, int64 ``[N, 2]``; zeros for whole slices.
         thumbnails: ``[N, S]`` uint8.
         rows: Those that were embedded, int64 ``[R]``.
         features: Of these, ``[R, D]`` float32.
@@ -94,6 +96,7 @@ class RealPart:
 
     keys: tuple[Key, ...]
     subsets: np.ndarray
+    corners: np.ndarray
     thumbnails: np.ndarray
     rows: np.ndarray
     features: np.ndarray
@@ -191,12 +194,16 @@ class RealPool:
         keys: Of each.
         thumbnails: ``[M, S]`` uint8.
         places: For each, the number of its part and its row there, ``[M, 2]``.
-        pictures: For each part, the reference to its grey pictures ``[N, H, W]`` uint8.
+        corners: Where the patch that stands for each was cut, ``[M, 2]``; zeros for whole slices.
+        cut: How patches are cut; None for whole slices.
+        pictures: For each part, the reference to the grey pictures ``[N, H, W]`` uint8 of its whole slices.
     """
 
     keys: tuple[Key, ...]
     thumbnails: np.ndarray
     places: np.ndarray
+    corners: np.ndarray
+    cut: Cut | None
     pictures: tuple[Any, ...]
 
     @functools.cached_property
@@ -204,10 +211,24 @@ class RealPool:
         """The place of each key in the pool."""
         return {key: number for number, key in enumerate(self.keys)}
 
-    def picture(self, number: int) -> np.ndarray:
-        """One grey picture ``[H, W]``, a view into Ray's object store."""
+    def picture(self, number: int, corner: tuple[int, int] | None = None) -> np.ndarray:
+        """One grey picture, a view into Ray's object store: the slice, or a patch of it.
+
+        Args:
+            number: Of the slice.
+            corner: Of the patch; None for the one that stands for the slice.
+        """
+        place = self.place(number, corner)
+        if self.cut is None:
+            return place.whole
+        top, left = place.corner
+        return place.whole[top : top + self.cut.size, left : left + self.cut.size]
+
+    def place(self, number: int, corner: tuple[int, int] | None = None) -> twins.Place:
+        """Where that picture lies in its slice."""
         part, row = self.places[number].tolist()
-        return ray.get(self.pictures[part])[row]
+        top, left = self.corners[number].tolist() if corner is None else corner
+        return twins.Place(ray.get(self.pictures[part])[row], (top, left))
 
 
 def join(measured: Sequence[Measured]) -> Measured:

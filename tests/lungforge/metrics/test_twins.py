@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from lungforge.ct import classes
 from lungforge.ct.window import hu_to_uint8
-from lungforge.metrics.twins import halve_and_enlarge, nearest, resemblance, thumbnails
+from lungforge.metrics.twins import Place, halve_and_enlarge, nearest, resemblance, thumbnails
 
 KERNELS = {
     "nearest": Image.Resampling.NEAREST,
@@ -53,6 +53,20 @@ def test_a_real_slice_halved_and_enlarged_is_a_near_copy(size, halving, enlargem
     found = resemblance(by_pillow(real, halving, enlargement), label, real)
     assert found.is_near_copy
     assert found.error_levels < 2
+
+
+@pytest.mark.parametrize("corner", [(40, 30), (41, 30), (33, 57), (0, 0), (96, 96)])
+@pytest.mark.parametrize("halving", ["nearest", "box", "bicubic", "lanczos"])
+def test_a_patch_of_a_halved_slice_is_a_near_copy_wherever_it_was_cut(corner, halving):
+    label = thorax_map(128)
+    real = drawn(label, 0)
+    cut = np.s_[corner[0] : corner[0] + 32, corner[1] : corner[1] + 32]
+    copy = by_pillow(real, halving, "bicubic")[cut]
+    found = resemblance(copy, label[cut], real[cut], Place(real, corner))
+    assert found.is_near_copy or (label[cut] == 0).all()
+    # Another texture from the same map is none, though there are twice as many views to be like.
+    other = resemblance(drawn(label, 1)[cut], label[cut], real[cut], Place(real, corner))
+    assert not other.is_near_copy
 
 
 def test_every_other_pixel_is_a_near_copy_whichever_is_kept():

@@ -71,19 +71,23 @@ def write_model(uri, slices, subsets=(0, 1, 2), patch=None):
     return Dataset.open(uri, Kind.MODEL)
 
 
-def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2)):
-    """A sample a slice of the subsets: ``make(row, number)`` gives its HU."""
+def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2), patch=None):
+    """A sample a slice of the subsets: ``make(row, number)`` gives its HU; ``patch`` px of it, if given."""
     writer = DatasetWriter(
         uri=uri, kind=Kind.SAMPLES, config={"uri": uri}, seed=0, parents=(model.parent(), slices.parent())
     )
     rows = [row for part in slices.parts for row in _rows(slices, part) if row["subset"] in subsets]
+    corner = (0, 0) if patch is None else (24, 28)
+    top, left = corner
+    cut = np.s_[top : top + (patch or SIDE), left : left + (patch or SIDE)]
+    moved = [{**nodule, "x": nodule["x"] - left, "y": nodule["y"] - top} for nodule in nodules()]
     samples = [
         {
             "sample_id": f"{row['series_uid']}_{row['slice_index']:04}_r0",
             "source_series_uid": row["series_uid"],
             "source_slice_index": row["slice_index"],
-            "source_top": 0,
-            "source_left": 0,
+            "source_top": top,
+            "source_left": left,
             "subset": row["subset"],
             "replicate": 0,
             "seed": number,
@@ -94,9 +98,9 @@ def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2)):
             "guidance": 1.5,
             "model_sha256": model.manifest_sha256,
             "spacing_mm": [5.0, 5.0],
-            "image": make(row, number),
-            "label": row["label"],
-            "nodules": nodules(),
+            "image": make(row, number)[cut].copy(),
+            "label": row["label"][cut].copy(),
+            "nodules": moved,
         }
         for number, row in enumerate(rows)
     ]
@@ -111,6 +115,11 @@ def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2)):
 
 def drawn(row, number):
     return draw_slice(row["label"], 900_000 + number)
+
+
+def copied(row, number):
+    """The real slice, halved and enlarged."""
+    return halve_and_enlarge(row["image"])
 
 
 def remembered(row, number):
@@ -137,7 +146,7 @@ def world(tmp_path_factory):
     slices = write_slices(str(root / "slices"))
     model = write_model(str(root / "model"), slices)
     write_samples(str(root / "drawn"), slices, model, drawn)
-    write_samples(str(root / "copies"), slices, model, lambda row, number: halve_and_enlarge(row["image"]))
+    write_samples(str(root / "copies"), slices, model, copied)
     return root
 
 
@@ -149,5 +158,6 @@ def build():
         "model": write_model,
         "samples": write_samples,
         "drawn": drawn,
+        "copied": copied,
         "remembered": remembered,
     }

@@ -86,4 +86,4 @@ def test_pictures_of_another_size_are_refused(world, tmp_path):
     }
     writer.commit([writer.write_part("a", table_from_rows(Kind.SLICES, [row]))])
     with pytest.raises(InputError, match=r"64 x 64 px.*128 x 128.*--size 64"):
-        check_sizes(Dataset.open(str(tmp_path / "large")), [Dataset.open(str(world / "drawn"))], None)
+        check_sizes(Dataset.open(str(tmp_path / "large")), [trace(Dataset.open(str(world / "drawn")))], None)

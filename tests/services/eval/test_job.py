@@ -173,6 +173,48 @@ def test_of_patches_is_not_measured_what_needs_whole_slices(ray_local, config, w
     assert "not measured: the images are patches" in Path(shown.report).read_text()
 
 
+def test_patches_are_held_against_patches_of_real_slices(ray_local, config, world, tmp_path, build):
+    slices = Dataset.open(str(world / "slices"))
+    model = build["model"](str(tmp_path / "model"), slices, patch=32)
+    drawn = build["samples"](str(tmp_path / "patches"), slices, model, build["drawn"], patch=32)
+    cache = str(tmp_path / "features")
+    shown = job.run(
+        dataclasses.replace(config, synthetic=(drawn.uri,), out=str(tmp_path / "report"), features=cache)
+    )
+    (numbers,) = json.loads(Path(shown.metrics).read_text())["sets"]
+    assert shown.near_copies == 0
+    assert numbers["twins"]["checked"] == 18
+    assert (numbers["frechet"]["real_images"], numbers["frechet"]["synthetic_images"]) == (6, 18)
+    # A patch of another cut is another picture; the cache must not give the whole slices' features.
+    other = dataclasses.replace(
+        config, synthetic=(drawn.uri,), out=str(tmp_path / "other"), seed=1, features=cache
+    )
+    cached = json.loads(Path(job.run(other).metrics).read_text())["sets"][0]
+    plain = dataclasses.replace(other, out=str(tmp_path / "plain"), features=None)
+    assert json.loads(Path(job.run(plain).metrics).read_text())["sets"][0] == cached
+    assert cached["frechet"]["value"] != numbers["frechet"]["value"]
+
+
+def test_a_patch_that_is_the_real_one_of_its_place_is_a_near_copy(ray_local, config, world, tmp_path, build):
+    # The patch lies elsewhere than the one that stands for the slice: only its own place gives it away.
+    slices = Dataset.open(str(world / "slices"))
+    model = build["model"](str(tmp_path / "model"), slices, patch=32)
+    copies = build["samples"](str(tmp_path / "copies"), slices, model, build["copied"], patch=32)
+    with pytest.raises(InputError, match=r"18 of 18"):
+        job.run(dataclasses.replace(config, synthetic=(copies.uri,), out=str(tmp_path / "report")))
+
+
+def test_patches_and_whole_slices_are_not_compared(config, world, tmp_path, build):
+    slices = Dataset.open(str(world / "slices"))
+    model = build["model"](str(tmp_path / "model"), slices, patch=32)
+    patches = build["samples"](str(tmp_path / "patches"), slices, model, build["drawn"], patch=32)
+    both = dataclasses.replace(
+        config, synthetic=(patches.uri, str(world / "drawn")), out=str(tmp_path / "no")
+    )
+    with pytest.raises(InputError, match=r"of several kinds \(.*\); evaluate each kind by itself"):
+        job.run(both)
+
+
 def test_with_cached_features_the_report_is_the_same_to_the_last_byte(result, config, tmp_path):
     cache = tmp_path / "features"
     for turn in ("first", "second"):
