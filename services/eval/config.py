@@ -40,14 +40,36 @@ class EvalConfig:
     allow_twins: bool = False
     """Go on, with a warning in the report, although synthetic slices are near-copies of real ones."""
 
+    downstream: Literal["none", "tiny", "cpu", "published"] = "none"
+    """Train networks with and without the synthetic slices, too, and test them on the real ones: how large
+    the networks are, and for how long. cpu takes a minute or two a network on a core."""
+
+    tasks: tuple[Literal["classification", "localisation"], ...] = ("classification", "localisation")
+    """What the networks learn: to tell nodules from what is none, and to find them."""
+
+    train_subsets: tuple[int, ...] | None = None
+    """Subsets of the real slices that the networks are trained on; needed for --downstream."""
+
+    ratios: tuple[float, ...] = (1.0,)
+    """Synthetic slices per real one, an arm each."""
+
+    folds: int = 1
+    """Into how many the scans that are trained on are divided; each network leaves one out. 1: none."""
+
+    seeds: int = 3
+    """Networks of each arm and fold."""
+
     seed: int = 0
-    """Decides the random halves and subsets."""
+    """Decides the random halves and subsets, the patches, and the networks' weights and batches."""
 
     workers: int = dataclasses.field(default=2, metadata=EXECUTION)
-    """Parts that are worked on at a time; no influence on the result."""
+    """Parts, and networks, that are worked on at a time; no influence on the result."""
 
     gpus_per_worker: int = dataclasses.field(default=0, metadata=EXECUTION)
-    """GPUs of each worker: 0 or 1."""
+    """GPUs of each worker that measures: 0 or 1."""
+
+    gpus_per_network: float = dataclasses.field(default=0.0, metadata=EXECUTION)
+    """Share of a GPU for each network that is trained, such as 0.25; 0 trains on the CPU, with one core."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be evaluated."""
@@ -61,6 +83,7 @@ class EvalConfig:
             raise InputError(f"--weights is for --extractor inception-v3; {self.extractor} brings its own")
         if self.features == "":
             raise InputError("--features is empty; name a folder or URI, or leave it out")
+        self._require_trainable()
         if self.seed < 0:
             raise InputError(f"--seed is {self.seed}; give 0 or more")
         if self.workers < 1:
@@ -69,3 +92,21 @@ class EvalConfig:
             raise InputError(
                 f"--gpus-per-worker is {self.gpus_per_worker}; a worker has 0 or 1 (raise --workers)"
             )
+
+    def _require_trainable(self) -> None:
+        if self.downstream != "none" and not self.train_subsets:
+            raise InputError(
+                "--downstream needs --train-subsets: the subsets of real slices that networks are trained on"
+            )
+        if self.downstream == "none" and self.train_subsets is not None:
+            raise InputError(
+                "--train-subsets is for --downstream, which is none; give tiny, cpu or published"
+            )
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
+            raise InputError("--tasks names none, or one twice; give classification, localisation or both")
+        if not self.ratios or len(set(self.ratios)) < len(self.ratios) or not min(self.ratios) > 0:
+            raise InputError(f"--ratios is {self.ratios}; give different numbers above 0, such as 0.5 1 2")
+        if self.folds < 1 or self.seeds < 1:
+            raise InputError(f"--folds is {self.folds} and --seeds {self.seeds}; give at least 1 of each")
+        if self.gpus_per_network < 0:
+            raise InputError(f"--gpus-per-network is {self.gpus_per_network}; give a share from 0")

@@ -12,6 +12,7 @@ from lungforge.store import (
     Dataset,
     DatasetWriter,
     Kind,
+    Part,
     join_uri,
     read_bytes,
     write_bytes_atomic,
@@ -20,6 +21,7 @@ from lungforge.store.uris import read_if_there
 from services.eval import measure
 from services.eval.config import EvalConfig
 from services.eval.cutting import Cut
+from services.eval.downstream import job as downstream
 from services.eval.guards import check_leak, check_sizes, check_twins
 from services.eval.lineage import Origin, trace
 from services.eval.memorised import memorisation_document
@@ -90,11 +92,14 @@ def run(config: EvalConfig) -> EvalResult:
             read_synthetic(config, network, name, origin, slices.pool)
             for name, origin in zip(names, origins, strict=True)
         ]
-    matches = {
-        name: [match for part in parts for match in part.matches]
-        for name, parts in zip(names, found, strict=True)
-    }
-    warnings += check_twins(matches, allow=config.allow_twins)
+        matches = {
+            name: [match for part in parts for match in part.matches]
+            for name, parts in zip(names, found, strict=True)
+        }
+        warnings += check_twins(matches, allow=config.allow_twins)
+        trained, networks = _train_and_test(
+            config, real, list(zip(names, samples, strict=True)), patch, writer
+        )
 
     say("evaluate: distances, floors and the report")
     sets = []
@@ -103,7 +108,7 @@ def run(config: EvalConfig) -> EvalResult:
         sets.append(numbers)
         warnings += warnings_of(numbers) + _without_source(name, parts)
     document = {
-        "verdict": verdict_of(sets),
+        "verdict": verdict_of(sets) + ([] if trained is None else trained["verdict"]),
         "warnings": warnings,
         "real": {
             "uri": real.uri,
@@ -115,6 +120,7 @@ def run(config: EvalConfig) -> EvalResult:
         },
         "extractor": dataclasses.asdict(description),
         "sets": sets,
+        "downstream": trained,
         "config": identity(config),
         "command": _command(config),
     }
@@ -123,8 +129,35 @@ def run(config: EvalConfig) -> EvalResult:
         "report.html": render(document, pictures),
         "metrics.json": (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode(),
     }
-    writer.commit([writer.write_file(name, content) for name, content in files.items()])
+    writer.commit([*networks, *(writer.write_file(name, content) for name, content in files.items())])
     return _result(config.out, written=True)
+
+
+def _train_and_test(
+    config: EvalConfig,
+    real: Dataset,
+    sets: Sequence[tuple[str, Dataset]],
+    patch: int | None,
+    writer: DatasetWriter,
+) -> tuple[dict[str, Any] | None, list[Part]]:
+    """The downstream tasks, if they are wanted: their part of the document, and what each network found."""
+    if config.downstream == "none":
+        return None, []
+    assert config.train_subsets is not None, "the configuration asks for them"
+    wanted = downstream.Downstream(
+        preset=config.downstream,
+        tasks=config.tasks,
+        train_subsets=config.train_subsets,
+        test_subsets=config.subsets,
+        ratios=config.ratios,
+        folds=config.folds,
+        seeds=config.seeds,
+        seed=config.seed,
+        patch=patch,
+    )
+    return downstream.run(
+        wanted, real, sets, writer, workers=config.workers, gpus_per_worker=config.gpus_per_network
+    )
 
 
 def _result(out: str, *, written: bool) -> EvalResult:
@@ -225,5 +258,9 @@ def _command(config: EvalConfig) -> str:
     if config.subsets is not None:
         words += ["--subsets", *map(str, config.subsets)]
     words += ["--extractor", config.extractor, "--seed", str(config.seed)]
+    if config.train_subsets is not None:
+        words += ["--downstream", config.downstream, "--tasks", *config.tasks]
+        words += ["--train-subsets", *map(str, config.train_subsets), "--ratios", *map(str, config.ratios)]
+        words += ["--folds", str(config.folds), "--seeds", str(config.seeds)]
     words += ["--allow-leakage"] * config.allow_leakage + ["--allow-twins"] * config.allow_twins
     return shlex.join(words)
