@@ -1,0 +1,291 @@
+"""What leakage does to a study: ``python -m benchmarks.leakage --data URI --train 0 1 2 --test 3``.
+
+Real slices, halved and enlarged again, are passed off as synthetic and added to the real ones:
+
+- honest: networks learn from some scans and are tested on others; the copies are of what they learn from;
+- leaking: folds are drawn over rows, and the copies are of all rows, so that each test row has its copy in
+  training, and other rows of its scan beside it;
+- leaking, nodules only: as before, but only nodules have copies, so that blur alone tells a crop's class.
+
+Networks and measures are those of ``lungforge evaluate --downstream``. Its guards refuse such slices: that is
+shown first.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from PIL import Image
+
+from lungforge.errors import InputError
+from lungforge.metrics import detection
+from lungforge.metrics.bootstrap import paired_interval, scan_weights
+from lungforge.metrics.classification import classification
+from lungforge.patches import patch_at, patch_corner
+from lungforge.randomness import numpy_generator
+from lungforge.rows import SliceRow
+from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
+from services.eval import job as evaluation
+from services.eval.config import EvalConfig
+from services.eval.downstream.arms import Arm
+from services.eval.downstream.cells import Cell, Outcome, Task, train_and_test
+from services.eval.downstream.examples import Examples, examples_of, read_rows
+from services.progress import progress, say
+from services.runtime import private_ray, ray_session
+
+REAL, COPIES = Arm("real", "real"), Arm("copies", "real + copies", ratio=1.0, synthetic=0)
+DRAWS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One way to divide the rows: what is learnt from, what is added, what is tested on."""
+
+    scheme: str
+    fold: int
+    real: Examples
+    added: Examples
+    test: Examples
+
+
+def cut(dataset: Dataset, subsets: Sequence[int] | None, patch: int | None) -> Iterator[tuple[SliceRow, Any]]:
+    """The slices, or a patch of each, and where it was cut."""
+    for row in read_rows(dataset, subsets):
+        corner = (0, 0)
+        if patch is not None:
+            corner = patch_corner(row, patch, numpy_generator(0, "leakage", row.series_uid, row.slice_index))
+            row = patch_at(row, patch, corner)
+        yield row, corner
+
+
+def halved_and_enlarged(row: SliceRow) -> SliceRow:
+    """The slice at half its size, brought back to its size, bicubic both ways."""
+    height, width = row.image.shape
+    picture = Image.fromarray(row.image.astype(np.float32))
+    small = picture.resize((width // 2, height // 2), Image.Resampling.BICUBIC)
+    image = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+    return dataclasses.replace(row, image=np.rint(image).clip(-1024, 3071).astype(np.int16))
+
+
+def trials(
+    dataset: Dataset, train: Sequence[int], test: Sequence[int], patch: int | None, folds: int
+) -> list[Trial]:
+    """All ways to divide."""
+    learnt, tested = ([row for row, _ in cut(dataset, subsets, patch)] for subsets in (train, test))
+    honest = Trial(
+        "honest",
+        0,
+        examples_of(learnt),
+        examples_of(map(halved_and_enlarged, learnt)),
+        examples_of(tested),
+    )
+    everything = learnt + tested
+    copies = _without_scans(examples_of(map(halved_and_enlarged, everything)))
+    found = [honest]
+    order = numpy_generator(0, "leakage", "rows").permutation(len(everything))
+    for fold in range(folds):
+        own = [everything[number] for place, number in enumerate(order) if place % folds != fold]
+        others = [everything[number] for place, number in enumerate(order) if place % folds == fold]
+        real, kept = _without_scans(examples_of(own)), examples_of(others)
+        found.append(Trial("leaking", fold, real, copies, kept))
+        found.append(Trial("leaking, nodules only", fold, real, _nodules_only(copies), kept))
+    return found
+
+
+def _without_scans(examples: Examples) -> Examples:
+    """Rows taken for independent of one another: that is the mistake."""
+    return dataclasses.replace(examples, scans=("rows",) * len(examples.scans))
+
+
+def _nodules_only(examples: Examples) -> Examples:
+    kept = examples.crop_is_nodule
+    return dataclasses.replace(
+        examples,
+        crops=examples.crops[kept],
+        crop_is_nodule=examples.crop_is_nodule[kept],
+        crop_pictures=examples.crop_pictures[kept],
+    )
+
+
+@ray.remote
+def outcome_of(cell: Cell, trial: Trial) -> Outcome:
+    """Train and test a network of a trial."""
+    torch.set_num_threads(1)
+    added = trial.added if cell.arm.ratio else None
+    return train_and_test(cell, trial.real, added, trial.test, torch.device("cpu"))
+
+
+def measures(task: Task, outcome: Outcome, test: Examples, generator: np.random.Generator) -> dict[str, Any]:
+    """Each measure over all scans, and over draws of them, ``[DRAWS + 1]``."""
+    if task == "classification":
+        scans = [test.scans[number] for number in test.crop_pictures.tolist()]
+        weights = scan_weights(scans, DRAWS, generator)
+        found = classification(test.crop_is_nodule, outcome.scores, weights)
+        return {"accuracy": found.accuracy, "balanced accuracy": found.balanced_accuracy}
+    truths = [np.asarray(own, dtype=np.float64).reshape(-1, 4) for own in test.boxes]
+    weights = scan_weights(test.scans, DRAWS, generator)
+    return {
+        "AP50": detection.average_precision(detection.match(outcome.found, truths, 0.5), weights),
+    }
+
+
+def compare(task: Task, scheme: str, pairs: Sequence[tuple[Trial, Outcome, Outcome]]) -> list[dict[str, Any]]:
+    """A row a measure: with and without the copies, and the difference with its interval."""
+    real: list[dict[str, np.ndarray]] = []
+    copies: list[dict[str, np.ndarray]] = []
+    for number, (trial, without, with_copies) in enumerate(pairs):
+        for values, outcome in ((real, without), (copies, with_copies)):
+            # The same draws of scans on both sides.
+            generator = numpy_generator(0, "leakage", task, scheme, number)
+            values.append(measures(task, outcome, trial.test, generator))
+    rows = []
+    for name in real[0]:
+        one, other = (np.stack([each[name] for each in values]) for values in (real, copies))
+        interval = paired_interval(other, one, numpy_generator(0, "leakage", "networks"))
+        rows.append(
+            {
+                "scheme": scheme,
+                "measure": name,
+                "networks": len(pairs),
+                "real": float(one[:, 0].mean()),
+                "with_copies": float(other[:, 0].mean()),
+                **dataclasses.asdict(interval),
+            }
+        )
+    return rows
+
+
+def refusal(dataset: Dataset, train: Sequence[int], test: Sequence[int], patch: int | None) -> str:
+    """What ``lungforge evaluate`` says to the copies, passed off as samples of a model."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = DatasetWriter(
+            str(folder / "model"), Kind.MODEL, {"subsets": list(train)}, 0, (dataset.parent(),)
+        )
+        model.commit([model.write_file("config.json", b"{}")], {"patch": patch})
+        made = Dataset.open(model.uri)
+        writer = DatasetWriter(str(folder / "copies"), Kind.SAMPLES, {}, 0, (made.parent(), dataset.parent()))
+        rows = [
+            _sample(halved_and_enlarged(row), corner, number, made.manifest_sha256)
+            for number, (row, corner) in enumerate(cut(dataset, train, patch))
+        ]
+        writer.commit([writer.write_part("0", table_from_rows(Kind.SAMPLES, rows))])
+        config = EvalConfig(
+            real=dataset.uri, synthetic=(writer.uri,), out=str(folder / "report"), subsets=tuple(test)
+        )
+        try:
+            evaluation.run(config)
+        except InputError as error:
+            return str(error).replace(f"{folder}/", "")
+    raise AssertionError("the guards let copies of real slices through")
+
+
+def _sample(row: SliceRow, corner: tuple[int, int], number: int, model_sha256: str) -> dict[str, Any]:
+    return {
+        "sample_id": f"copy-{number:05}",
+        "source_series_uid": row.series_uid,
+        "source_slice_index": row.slice_index,
+        "source_top": corner[0],
+        "source_left": corner[1],
+        "subset": row.subset,
+        "replicate": 0,
+        "seed": 0,
+        "edit": "none",
+        "inpainted": False,
+        "sampler": "halved and enlarged",
+        "steps": 1,
+        "guidance": 1.0,
+        "model_sha256": model_sha256,
+        "spacing_mm": list(row.spacing_mm),
+        "image": row.image,
+        "label": row.label,
+        "nodules": list(row.nodules),
+    }
+
+
+def main() -> int:
+    """Show the refusal, measure, and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.leakage", description=__doc__)
+    parser.add_argument("--data", required=True, help="slices, as `lungforge preprocess` made them")
+    parser.add_argument("--train", type=int, nargs="+", required=True, help="subsets to learn from")
+    parser.add_argument("--test", type=int, nargs="+", required=True, help="subsets to test on")
+    parser.add_argument("--patch", type=int, help="cut patches of this many px; whole slices when not given")
+    parser.add_argument("--preset", default="cpu", choices=["tiny", "cpu", "published"], help="networks")
+    parser.add_argument("--folds", type=int, default=3, help="over rows (default: 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="networks of each fold (default: 3)")
+    parser.add_argument("--workers", type=int, default=2, help="networks at a time (default: 2)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    try:
+        dataset = Dataset.open(arguments.data, Kind.SLICES)
+        with private_ray(), ray_session(arguments.workers):
+            refused = refusal(dataset, arguments.train, arguments.test, arguments.patch)
+            say(f"refused: {refused}")
+            rows = _measured(dataset, arguments)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if arguments.json:
+        print(json.dumps({"refused": refused, "rows": rows}))
+        return 0
+    print(f"With the guards on: {refused}\n")
+    print("| rows | measure | real | with copies | difference | 95 % interval | networks |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['scheme']} | {row['measure']} | {row['real']:.3f} | {row['with_copies']:.3f} | "
+            f"{row['difference']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} | {row['networks']} |"
+        )
+    return 0
+
+
+def _measured(dataset: Dataset, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    divided = trials(dataset, arguments.train, arguments.test, arguments.patch, arguments.folds)
+    wanted: list[tuple[Task, Trial, int]] = [
+        (task, trial, seed)
+        for task in ("classification", "localisation")
+        for trial in divided
+        # What has copies of nodules only is the same to a detector, which learns from nodules alone.
+        if task == "classification" or trial.scheme != "leaking, nodules only"
+        for seed in range(arguments.seeds)
+    ]
+    shared = {id(trial): ray.put(trial) for trial in divided}
+    running: dict[Any, tuple[int, str]] = {}
+    outcomes: dict[tuple[int, str], Outcome] = {}
+    queue = [(number, arm) for number in range(len(wanted)) for arm in (REAL, COPIES)]
+    with progress("networks", len(queue), unit="networks") as advance:
+        while queue or running:
+            while queue and len(running) < arguments.workers:
+                number, arm = queue.pop(0)
+                task, trial, seed = wanted[number]
+                arm = dataclasses.replace(
+                    arm, ratio=arm.ratio * len(trial.added.pictures) / len(trial.real.pictures)
+                )
+                cell = Cell(task, arguments.preset, arm, 1, 0, seed, trial.fold)
+                running[outcome_of.remote(cell, shared[id(trial)])] = (number, arm.key)
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            outcomes[running.pop(done)] = ray.get(done)
+            advance()
+    rows = []
+    for task in ("classification", "localisation"):
+        for scheme in ("honest", "leaking", "leaking, nodules only"):
+            pairs = [
+                (trial, outcomes[number, "real"], outcomes[number, "copies"])
+                for number, (own_task, trial, _) in enumerate(wanted)
+                if (own_task, trial.scheme) == (task, scheme)
+            ]
+            if pairs:
+                rows += compare(task, scheme, pairs)
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
