@@ -58,6 +58,9 @@ class NightlyConfig:
     batch: int = dataclasses.field(default=8, metadata=EXECUTION)
     """Images that a worker draws at a time."""
 
+    pushgateway: str | None = dataclasses.field(default=None, metadata=EXECUTION)
+    """URL of a Prometheus Pushgateway that is told of the night, for alerts; none when not given."""
+
     gpus_per_worker: int = dataclasses.field(default=0, metadata=EXECUTION)
     """GPUs of each worker: 0 or 1."""
 

@@ -29,6 +29,7 @@ from services.nightly.drift import reasons_of
 from services.nightly.history import Night, find, read_history, with_night, write_history
 from services.nightly.models import newest_model
 from services.nightly.page import render
+from services.nightly.push import push_night
 from services.nightly.reason import reason_of
 from services.progress import say
 from services.runtime import ray_session
@@ -118,7 +119,10 @@ def run(config: NightlyConfig) -> NightlyResult:
             # Another run may have done it between the look and the lease.
             present = find(read_history(tonight.history), night)
             if present is None:
-                return _result(store, _commit(tonight, _attempt(tonight, lease, config.workers), lease), True)
+                done = _commit(tonight, _attempt(tonight, lease, config.workers), lease)
+                if config.pushgateway is not None:
+                    push_night(config.pushgateway, done)
+                return _result(store, done, True)
     say(f"the night of {night} is in the history already")
     return _result(store, present, False)
 

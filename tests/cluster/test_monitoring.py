@@ -1,0 +1,165 @@
+"""Alerts and the dashboard: they are what Prometheus reads, and ask for metrics that somebody counts."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.sample.job import _Worker
+from services.train.adversarial import AdversarialLearner
+from services.train.diffusion import DiffusionLearner
+from services.train.rates import Rates
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "cluster" / "monitoring"
+ALERTS = ("alerts.yml", "nightly-alerts.yml")
+PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool (apt-get install prometheus)")
+
+
+def _promtool(*words: str, cwd: Path = MONITORING) -> str:
+    done = subprocess.run(
+        [str(PROMTOOL), *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _rules() -> list[dict[str, Any]]:
+    files = [yaml.safe_load((MONITORING / name).read_text()) for name in ALERTS]
+    return [rule for file in files for group in file["groups"] for rule in group["rules"]]
+
+
+def _dashboard() -> dict[str, Any]:
+    return json.loads((MONITORING / "grafana" / "lungforge.json").read_text())
+
+
+def _queries() -> list[str]:
+    return [target["expr"] for panel in _dashboard()["panels"] for target in panel["targets"]]
+
+
+def _ours() -> set[str]:
+    """The metrics of this project as Ray exports them: ray_ before all, _total after counters."""
+    text = "\n".join(path.read_text() for path in (ROOT / "services").glob("*/*.py"))
+    counters = {f"ray_{name}_total" for name in re.findall(r'\bCounter\(\s*"(lungforge_\w+)"', text)}
+    steps = {*DiffusionLearner.METRICS, *AdversarialLearner.METRICS, *Rates(1).values()}
+    assert 'Gauge(f"lungforge_train_{name}"' in text
+    assert 'Gauge(f"lungforge_sample_parts_{name}"' in text
+    gauges = {f"ray_lungforge_train_{name}" for name in steps}
+    return counters | gauges | {"ray_lungforge_sample_parts_planned", "ray_lungforge_sample_parts_left"}
+
+
+@needs_promtool
+def test_prometheus_reads_the_configuration_and_the_alerts() -> None:
+    assert "SUCCESS: 2 rule files found" in _promtool("check", "config", "prometheus.yml")
+    for name in ALERTS:
+        _promtool("check", "rules", name)
+
+
+@needs_promtool
+def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
+    _promtool("test", "rules", "alerts_test.yml")
+
+
+def test_every_alert_is_tested_both_ways() -> None:
+    cases = yaml.safe_load((MONITORING / "alerts_test.yml").read_text())["tests"]
+    seen = {
+        (case["alertname"], bool(case["exp_alerts"])) for test in cases for case in test["alert_rule_test"]
+    }
+    assert seen == {(rule["alert"], fires) for rule in _rules() for fires in (True, False)}
+
+
+def test_every_alert_is_in_the_page() -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    assert set(re.findall(r"`(LungForge\w+)`", page)) == {rule["alert"] for rule in _rules()}
+
+
+def test_alerts_and_panels_ask_for_metrics_that_are_counted() -> None:
+    asked = set(re.findall(r"\bray_lungforge_\w+", " ".join([*_queries(), *(r["expr"] for r in _rules())])))
+    assert len(asked) >= 10
+    assert asked <= _ours()
+
+
+def test_stalls_are_told_by_the_actors_that_work() -> None:
+    from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
+
+    for alert, actor in (("LungForgeTrainingStalled", RayTrainWorker), ("LungForgeSamplingStalled", _Worker)):
+        (rule,) = (rule for rule in _rules() if rule["alert"] == alert)
+        (pattern,) = re.findall(r'Name=~"([^"]+)"', rule["expr"])
+        assert re.fullmatch(pattern, actor.__name__), alert
+
+
+def test_the_file_that_is_scraped_is_the_one_that_ray_writes() -> None:
+    from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
+
+    (job,) = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
+    ((path,),) = (source["files"] for source in job["file_sd_configs"])
+    assert path == f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"
+
+
+@needs_promtool
+def test_every_query_of_the_dashboard_is_promql(tmp_path: Path) -> None:
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$session", "session_1")}
+        for number, query in enumerate(_queries())
+    ]
+    document = {"groups": [{"name": "panels", "rules": rules}]}
+    (tmp_path / "panels.yml").write_text(yaml.safe_dump(document))
+    assert f"SUCCESS: {len(rules)} rules found" in _promtool("check", "rules", "panels.yml", cwd=tmp_path)
+
+
+def test_the_dashboard_is_whole() -> None:
+    dashboard = _dashboard()
+    names = {variable["name"] for variable in dashboard["templating"]["list"]}
+    assert names == {"source", "session"}
+    places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places) == len({panel["id"] for panel in dashboard["panels"]})
+    for panel in dashboard["panels"]:
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${source}"}
+        assert all('SessionName=~"$session"' in target["expr"] for target in panel["targets"])
+
+
+def test_the_component_scrapes_all_nodes_and_lets_prometheus_in(
+    overlay: Any, tmp_path: Path, build: Callable[[Path], tuple[dict[str, Any], ...]]
+) -> None:
+    at = os.path.relpath(ROOT / "cluster", tmp_path.resolve())
+    document = {
+        "namespace": "lungforge",
+        "resources": [f"{at}/kuberay/overlays/{overlay.name}/cluster"],
+        "components": [f"{at}/monitoring"],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(document))
+    added = [item for item in build(tmp_path) if item not in overlay.cluster]
+    monitor, policy, shown = (
+        next(item for item in added if item["kind"] == kind)
+        for kind in ("PodMonitor", "NetworkPolicy", "ConfigMap")
+    )
+    assert len(added) == 3
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    # KubeRay labels its pods with ray.io/...; the rest of the selector must be ours.
+    chosen = dict(monitor["spec"]["selector"]["matchLabels"])
+    assert chosen.pop("ray.io/is-ray-node") == "yes"
+    for pod in overlay.ray_pods():
+        assert chosen.items() <= pod["metadata"]["labels"].items()
+        ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+        assert policy["spec"]["ingress"][0]["ports"] == [{"protocol": "TCP", "port": ports[endpoint["port"]]}]
+    assert json.loads(shown["data"]["lungforge.json"]) == _dashboard()
+    assert shown["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_the_page_makes_a_prometheus_rule_of_the_alerts() -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    (command,) = re.findall(r"\{ printf (?:.+\n)+?.+; \} \|", page)
+    done = subprocess.run(
+        ["bash", "-euc", command.removesuffix("|")], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    rule = yaml.safe_load(done.stdout)
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((MONITORING / "alerts.yml").read_text())
