@@ -1,17 +1,20 @@
 """How sampling scales, and what the service costs: ``python -m benchmarks.sampling_scale [--json]``.
 
 The diffusion model of the cpu preset, of random weights, draws from maps of phantoms at 64 px by
-DPM-Solver++, with one thread a worker. Three ways take turns: a bare loop over the same sampler in one
-process, the service with one worker, and the service with two. Each is timed from the first batch to the last
-part, so that starting Ray and loading PyTorch, which every run does once, do not count.
+DPM-Solver++, with one thread a worker. Four ways take turns: a bare loop over the same sampler in one
+process, two such loops in two processes, which is what the machine can do, and the service with one worker and
+with two. Each is timed from the first batch to the last part, so that starting Ray and loading PyTorch, which
+every run does once, do not count.
 """
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +74,12 @@ def bare_loop(images: int, steps: int) -> float:
     return images / (time.perf_counter() - started)
 
 
+def two_bare_loops(images: int, steps: int) -> float:
+    """Images per second of two such loops side by side, in processes of their own."""
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        return sum(pool.map(bare_loop, [images // 2] * 2, [steps] * 2))
+
+
 def service(slices: str, model: str, out: Path, images: int, steps: int, workers: int) -> float:
     """Images per second of the service, from its first part to its last, over all workers."""
     config = SampleConfig(
@@ -101,13 +110,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each way (default: 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    rates: dict[str, list[float]] = {"bare": [], "one": [], "two": []}
+    rates: dict[str, list[float]] = {"bare": [], "two bare": [], "one": [], "two": []}
     with tempfile.TemporaryDirectory() as name, private_ray(), ray_session(2):
         folder = Path(name)
         slices, model = write_inputs(folder)
         size = (arguments.images, arguments.steps)
         for turn in range(arguments.rounds):
             rates["bare"].append(bare_loop(*size))
+            rates["two bare"].append(two_bare_loops(*size))
             for way, workers in (("one", 1), ("two", 2)):
                 rates[way].append(service(slices, model, folder / f"{way}-{turn}", *size, workers))
             say(f"round {turn + 1}: " + ", ".join(f"{way} {values[-1]:.3f}" for way, values in rates.items()))
@@ -117,6 +127,7 @@ def main() -> int:
         },
         "service_over_bare": _ratio(rates["one"], rates["bare"]),
         "two_over_one": _ratio(rates["two"], rates["one"]),
+        "two_bare_over_bare": _ratio(rates["two bare"], rates["bare"]),
         "images": arguments.images,
         "steps": arguments.steps,
         "batch": BATCH,
@@ -126,7 +137,7 @@ def main() -> int:
     else:
         for way, values in rates.items():
             print(f"{way}: {statistics.median(values):.3f} images a second ({_spread(values)})")
-        for what in ("service_over_bare", "two_over_one"):
+        for what in ("service_over_bare", "two_over_one", "two_bare_over_bare"):
             print(f"{what}: {result[what]['median']:.3f} ({_spread(result[what]['all'])})")
     return 0
 
