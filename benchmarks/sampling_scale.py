@@ -2,9 +2,9 @@
 
 The diffusion model of the cpu preset, of random weights, draws from maps of phantoms at 64 px by
 DPM-Solver++, with one thread a worker. Four ways take turns: a bare loop over the same sampler in one
-process, two such loops in two processes, which is what the machine can do, and the service with one worker and
-with two. Each is timed from the first batch to the last part, so that starting Ray and loading PyTorch, which
-every run does once, do not count.
+process, two such loops in two processes, which is what the machine can do, and the service with one worker
+and with two. Each is timed from the first batch to the last part, so that starting Ray and loading PyTorch,
+which every run does once, do not count.
 """
 
 import argparse
