@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import json
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
 import jinja2
@@ -13,6 +12,9 @@ from markupsafe import Markup
 
 from lungforge.ct import classes
 from lungforge.pictures import map_picture, png_bytes
+from services.eval.downstream import figures
+from services.eval.downstream.table import name_of
+from services.eval.lineage_graph import lineage_graph, subsets_words
 from services.eval.numbers import plus_minus
 from services.eval.records import Match, Misfit, Picture
 
@@ -44,25 +46,32 @@ def render(document: dict[str, Any], pictures: Sequence[SetPictures]) -> bytes:
         document: What ``metrics.json`` holds.
         pictures: For each of ``document["sets"]``.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("services.eval", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
     environment.globals |= {
         "grey_image": _grey_image,
         "map_image": _map_image,
         "plus_minus": plus_minus,
         "legend": list(zip(classes.NAMES, classes.COLOURS, strict=True)),
+        "lineage_graph": lineage_graph,
+        "view": figures,
+        "names": [numbers["name"] for numbers in document["sets"]],
     }
     environment.filters |= {
         "number": _number,
         "places": lambda value, digits: f"{value:.{digits}f}",
         "short": lambda uid: uid if len(uid) <= _LONG_UID else f"…{uid[-_UID_END:]}",
         "thousands": lambda value: f"{value:,}",
+        "measure": name_of,
+        "subsets": subsets_words,
         "json": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),
     }
-    template = environment.from_string(
-        resources.files("services.eval").joinpath("report.html").read_text("utf-8")
-    )
     sets = list(zip(document["sets"], pictures, strict=True))
-    return template.render(document=document, sets=sets).encode()
+    return environment.get_template("report.html").render(document=document, sets=sets).encode()
 
 
 def _number(value: float | None, digits: int = 4) -> str:

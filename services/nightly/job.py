@@ -157,6 +157,8 @@ def prepare(config: NightlyConfig, store: str, night: date) -> Tonight:
         subsets=config.test_subsets,
         extractor=config.extractor,
         weights=config.weights,
+        # The real slices are the same every night.
+        features=join_uri(store, "features"),
         allow_twins=True,  # they are counted, and judged with the rest
         seed=config.seed,
         workers=config.workers,

@@ -1,5 +1,6 @@
 """The report as people open it: in Chromium, light and dark, on a desk and on a phone, without a network."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -30,7 +31,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def report(browser, ray_local, world):
-    """A report with everything in it: drawn slices, and near-copies that were let through."""
+    """A report with everything in it: drawn slices, near-copies that were let through, downstream tasks."""
     return job.run(
         EvalConfig(
             real=str(world / "slices"),
@@ -38,6 +39,9 @@ def report(browser, ray_local, world):
             out=str(world / "browser-report"),
             subsets=(3,),
             allow_twins=True,
+            downstream="tiny",
+            train_subsets=(0, 1, 2),
+            seeds=1,
         )
     ).report
 
@@ -72,6 +76,13 @@ def test_nothing_is_complained_of_and_every_picture_is_drawn(page):
     )
     assert len(drawn) > 4
     assert min(drawn) > 1
+    # In each of three pictures of ROC curves the real slices and their group: controls, and two sets.
+    curves = page.eval_on_selector_all(
+        ".curves figure:has(.chance) polyline",
+        "curves => curves.map(curve => curve.getBoundingClientRect().width)",
+    )
+    assert len(curves) == 3 * 3
+    assert min(curves) > 200
 
 
 def test_axe_finds_no_violation(page):
@@ -82,6 +93,57 @@ def test_axe_finds_no_violation(page):
 
 def test_nothing_but_wide_tables_and_listings_is_scrolled_sideways(page):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_what_is_scrolled_can_be_reached_by_keyboard(page):
+    unreachable = page.evaluate(
+        """() => [...document.querySelectorAll("body *")].filter(element =>
+            element.scrollWidth > element.clientWidth + 1
+            && ["auto", "scroll"].includes(getComputedStyle(element).overflowX)
+            && element.tabIndex < 0).map(element => element.outerHTML.slice(0, 80))"""
+    )
+    assert unreachable == []
+
+
+def test_text_in_pictures_is_not_too_small_to_read(page):
+    heights = page.eval_on_selector_all(
+        "svg text", "texts => texts.map(text => text.getBoundingClientRect().height)"
+    )
+    assert len(heights) > 50
+    assert min(heights) > 11
+
+
+def test_differences_are_drawn_where_their_numbers_are(page, report):
+    document = json.loads(Path(report).with_name("metrics.json").read_text())
+    plots = page.eval_on_selector_all(
+        ".forest",
+        """plots => plots.map(plot => {
+            const middle = element => {
+                const box = element.getBoundingClientRect();
+                return box.left + box.width / 2;
+            };
+            const ticks = [...plot.querySelectorAll(".axis text:not(.side)")];
+            return {
+                ticks: ticks.map(tick => [tick.textContent, middle(tick)]),
+                rows: [...plot.querySelectorAll("li")].map(row => [
+                    row.querySelector(".name").textContent,
+                    middle(row.querySelector(".zero")),
+                    row.querySelector(".point") && middle(row.querySelector(".point"))])
+            };
+        })""",
+    )
+    for plot, table in zip(plots, document["downstream"]["tasks"], strict=True):
+        ends = [(float(text.replace("\N{MINUS SIGN}", "-")), x) for text, x in plot["ticks"]]
+        (low, left), (high, right) = ends[0], ends[-1]
+        differences = {arm["name"]: arm["difference_to_real"][table["headline"]] for arm in table["arms"][1:]}
+        assert [name for name, _, _ in plot["rows"]] == list(differences)
+        for name, zero, point in plot["rows"]:
+            assert zero == pytest.approx(left + (right - left) * -low / (high - low), abs=1.5)
+            if differences[name]["low"] is None:
+                assert point is None
+                continue
+            share = (differences[name]["difference"] - low) / (high - low)
+            assert point == pytest.approx(left + (right - left) * share, abs=1.5)
 
 
 def test_the_ground_follows_the_scheme(page, scheme):

@@ -147,6 +147,9 @@ def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, tmp_path: Pat
     assert read_bytes(result["report"]).startswith(b"<!doctype html>")
     assert b"nights/2026-03-01/report/report.html" in read_bytes(result["index"])
 
+    # The features of the real slices are there for the next night.
+    assert fs.ls(f"{path}/features")
+
     printed, errors = (again := start(s3_uri, tmp_path)).communicate(timeout=120)
     assert again.returncode == 0, errors
     assert json.loads(printed) == result | {"written": False}
