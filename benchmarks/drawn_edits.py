@@ -74,10 +74,10 @@ def drawn(painter: Painter, row: SliceRow, edits: Sequence[EditedMap], inpaint: 
     if not inpaint:
         return list(painter.draw(labels, identities))
     assert isinstance(painter, DiffusionPainter), "only diffusion models draw parts"
-    # Nothing is drawn where nothing was edited: the first column is the real slice.
-    masks = [
-        surroundings(each.changed, row.spacing_mm) if each.changed.any() else each.changed for each in edits
-    ]
+    # All that differs from the slice's own map is drawn: where a nodule is put in, and where one was taken
+    # out before. Where nothing was edited, nothing is drawn.
+    changes = [each.label != row.label for each in edits]
+    masks = [surroundings(changed, row.spacing_mm) if changed.any() else changed for changed in changes]
     real = np.broadcast_to(row.image, labels.shape)
     return list(painter.inpaint(labels, identities, real.copy(), np.stack(masks)))
 
@@ -138,7 +138,7 @@ def main() -> int:
     parser.add_argument("--subsets", type=int, nargs="+", help="of the slices; all when not given")
     parser.add_argument("--out", required=True, help="the PNG file")
     parser.add_argument(
-        "--images", type=int, default=64, help="slices whose seams are measured (default: 64)"
+        "--images", type=int, default=64, help="slices whose seams are measured (default: 64); 0: none"
     )
     arguments = parser.parse_args()
     try:
@@ -153,7 +153,7 @@ def main() -> int:
                 rows.append((f"{name}, inpainted", drawn(painter, row, edits, True)))
         write_bytes_atomic(arguments.out, sheet(row, edits, rows))
         for name, painter, _ in models:
-            if isinstance(painter, DiffusionPainter):
+            if isinstance(painter, DiffusionPainter) and arguments.images:
                 _print_seams(name, seams(painter, index, patch, arguments.images))
     except InputError as error:
         print(error, file=sys.stderr)

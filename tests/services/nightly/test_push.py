@@ -17,7 +17,7 @@ def gateway() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
     received: list[tuple[str, str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"])).decode()
             received.append((self.command, self.path, content))
             self.send_response(200)

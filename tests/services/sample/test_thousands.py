@@ -1,6 +1,5 @@
 """Two thousand images: the same with one, two and four workers, and the batch changes rounding only."""
 
-
 import numpy as np
 import pytest
 
