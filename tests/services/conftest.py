@@ -4,7 +4,7 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +26,17 @@ def ray_local() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.WARNING)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def own_ray(tmp_path: Path) -> Callable[[], dict[str, str]]:
+    """``own_ray()``: the environment, as it is now, for a process that starts a Ray of its own."""
+
+    def environment() -> dict[str, str]:
+        token = tmp_path / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        others = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        return others | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+    return environment

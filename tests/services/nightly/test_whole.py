@@ -2,12 +2,11 @@
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -28,6 +27,9 @@ from lungforge.store import (
 )
 from lungforge.weights import to_safetensors
 from services.nightly.history import read_history
+
+#: Gives the environment for a process that starts a Ray of its own.
+OwnRay = Callable[[], dict[str, str]]
 
 SIDE = 32
 
@@ -85,20 +87,13 @@ def write_model(uri: str, slices: Dataset) -> None:
     writer.commit(parts, {"patch": None})
 
 
-def start(store: str, folder: Path) -> subprocess.Popen:
+def start(store: str, own_ray: OwnRay) -> subprocess.Popen:
     """The command as a user would type it, with a Ray of its own."""
-    token = folder / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-    }
     options = ["--date", "2026-03-01", "--count", "4", "--steps", "2", "--json"]
     subsets = ["--subsets-of-maps", "0", "1", "--test-subsets", "2", "3"]
     return subprocess.Popen(
         [sys.executable, "-m", "services", "nightly", "--store", store, *options, *subsets],
-        env=environment,
+        env=own_ray(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -108,12 +103,12 @@ def start(store: str, folder: Path) -> subprocess.Popen:
 
 @pytest.mark.ray
 @pytest.mark.s3
-def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, tmp_path: Path) -> None:
+def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, own_ray: OwnRay) -> None:
     write_model(f"{s3_uri}/models/small", write_slices(f"{s3_uri}/slices"))
     fs, path = open_uri(s3_uri)
     samples = f"{path}/nights/2026-03-01/samples/manifest.json"
 
-    job = start(s3_uri, tmp_path)
+    job = start(s3_uri, own_ray)
     waiting = threading.Event()
     while not fs.exists(samples) and job.poll() is None:
         waiting.wait(0.05)
@@ -124,14 +119,14 @@ def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, tmp_path: Pat
     assert read_history(f"{s3_uri}/history.parquet") == []
 
     # The dead one's lease keeps others out until it expires.
-    _, errors = (held := start(s3_uri, tmp_path)).communicate(timeout=120)
+    _, errors = (held := start(s3_uri, own_ray)).communicate(timeout=120)
     assert held.returncode == 1
     assert "held by another run" in errors
     (file,) = fs.ls(f"{path}/lease", detail=False)
     document = json.loads(read_bytes(f"s3://{file}")) | {"expires": "2026-03-01T00:00:00+00:00"}
     write_bytes_atomic(f"s3://{file}", json.dumps(document).encode())
 
-    printed, errors = (done := start(s3_uri, tmp_path)).communicate(timeout=300)
+    printed, errors = (done := start(s3_uri, own_ray)).communicate(timeout=300)
     assert done.returncode == 0, errors
     assert fs.modified(samples) == drawn
     result = json.loads(printed)
@@ -150,6 +145,6 @@ def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, tmp_path: Pat
     # The features of the real slices are there for the next night.
     assert fs.ls(f"{path}/features")
 
-    printed, errors = (again := start(s3_uri, tmp_path)).communicate(timeout=120)
+    printed, errors = (again := start(s3_uri, own_ray)).communicate(timeout=120)
     assert again.returncode == 0, errors
     assert json.loads(printed) == result | {"written": False}

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -18,6 +17,9 @@ from lungforge.errors import InputError
 from lungforge.store import Dataset, Kind, StoreError, open_uri
 from services.sample.config import SampleConfig
 from services.sample.job import SampleResult, run
+
+#: Gives the environment for a process that starts a Ray of its own.
+OwnRay = Callable[[], dict[str, str]]
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
@@ -117,19 +119,12 @@ def test_half_a_run_is_gone_on_with(model: str, slices: str, tmp_path: Path, unb
     Dataset.open(str(out)).verify()
 
 
-def _start(model: str, slices: str, out: Path | str, folder: Path, *more: str) -> subprocess.Popen:
+def _start(model: str, slices: str, out: Path | str, own_ray: OwnRay, *more: str) -> subprocess.Popen:
     """The job of ``_config`` as a user would start it, with a Ray of its own."""
-    token = folder / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-    }
     options = [f"--model={model}", f"--data={slices}", f"--out={out}", "--per-map=8", "--steps=20"]
     return subprocess.Popen(
         [sys.executable, "-m", "services", "sample", *options, "--part-images=8", "--batch=5", *more],
-        env=environment,
+        env=own_ray(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -157,10 +152,10 @@ def _parts(path: Path) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_job_that_is_ended_goes_on(
-    model: str, slices: str, tmp_path: Path, unbroken: Path, number: signal.Signals
+    model: str, slices: str, tmp_path: Path, unbroken: Path, number: signal.Signals, own_ray: OwnRay
 ) -> None:
     out = tmp_path / "samples"
-    job = _start(model, slices, out, tmp_path)
+    job = _start(model, slices, out, own_ray)
 
     def end() -> None:
         os.killpg(job.pid, number) if number == signal.SIGKILL else os.kill(job.pid, number)
@@ -181,9 +176,9 @@ def test_a_job_that_is_ended_goes_on(
 
 @pytest.mark.s3
 def test_four_workers_outlast_a_store_that_is_away(
-    model: str, slices: str, tmp_path: Path, s3_server: Any, s3_uri: str, unbroken: Path
+    model: str, slices: str, s3_server: Any, s3_uri: str, unbroken: Path, own_ray: OwnRay
 ) -> None:
-    job = _start(model, slices, s3_uri, tmp_path, "--workers=4")
+    job = _start(model, slices, s3_uri, own_ray, "--workers=4")
     fs, path = open_uri(s3_uri)
 
     def away_for_ten_seconds() -> None:

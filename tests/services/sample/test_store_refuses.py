@@ -1,8 +1,6 @@
 """A store that answers writes with 503 for a while, or with 403: patience, or a clear error."""
 
 import http.client
-import os
-import secrets
 import subprocess
 import sys
 import threading
@@ -16,6 +14,9 @@ import pytest
 from lungforge.store import Dataset, Kind, StoreError
 from services.sample.config import SampleConfig
 from services.sample.job import run
+
+#: Gives the environment for a process that starts a Ray of its own.
+OwnRay = Callable[[], dict[str, str]]
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.usefixtures("ray_local")]
 
@@ -101,20 +102,12 @@ def start_proxy(s3_server: Any) -> Iterator[Callable[..., str]]:
         proxy.server_close()
 
 
-def _sample(model: str, slices: str, out: str, endpoint: str, folder: Path) -> subprocess.CompletedProcess:
+def _sample(model: str, slices: str, out: str, endpoint: str, own_ray: OwnRay) -> subprocess.CompletedProcess:
     """``lungforge sample`` against a store at an address."""
-    token = folder / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "AWS_ENDPOINT_URL": endpoint,
-    }
     arguments = [f"--model={model}", f"--data={slices}", f"--out={out}", *OPTIONS]
     return subprocess.run(
         [sys.executable, "-m", "services", "sample", *arguments],
-        env=environment,
+        env=own_ray() | {"AWS_ENDPOINT_URL": endpoint},
         capture_output=True,
         text=True,
         timeout=300,
@@ -129,7 +122,13 @@ def _parts(out: str) -> list[tuple[str, int, str]]:
 
 
 def test_slow_down_is_waited_out(
-    model: str, slices: str, s3_uri: str, s3_server: Any, tmp_path: Path, start_proxy: Callable[..., str]
+    model: str,
+    slices: str,
+    s3_uri: str,
+    s3_server: Any,
+    tmp_path: Path,
+    start_proxy: Callable[..., str],
+    own_ray: OwnRay,
 ) -> None:
     refused = []
 
@@ -140,7 +139,7 @@ def test_slow_down_is_waited_out(
             return 503, "SlowDown"
         return None
 
-    done = _sample(model, slices, s3_uri, start_proxy(fault), tmp_path)
+    done = _sample(model, slices, s3_uri, start_proxy(fault), own_ray)
     assert done.returncode == 0, done.stderr
     assert len(refused) == 8
     run(_config(model, slices, str(tmp_path / "plain")))
@@ -148,7 +147,7 @@ def test_slow_down_is_waited_out(
 
 
 def test_a_refusal_stops_the_run_by_name_and_what_is_written_stays(
-    model: str, slices: str, s3_uri: str, s3_server: Any, tmp_path: Path, start_proxy: Callable[..., str]
+    model: str, slices: str, s3_uri: str, s3_server: Any, start_proxy: Callable[..., str], own_ray: OwnRay
 ) -> None:
     seen: set[str] = set()
 
@@ -158,7 +157,7 @@ def test_a_refusal_stops_the_run_by_name_and_what_is_written_stays(
         seen.add(path)
         return None if len(seen) <= 2 else (403, "AccessDenied")
 
-    done = _sample(model, slices, s3_uri, start_proxy(fault), tmp_path)
+    done = _sample(model, slices, s3_uri, start_proxy(fault), own_ray)
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert "access denied" in last
@@ -167,6 +166,6 @@ def test_a_refusal_stops_the_run_by_name_and_what_is_written_stays(
     assert s3_server.secret_key not in done.stdout + done.stderr
     with pytest.raises(StoreError, match=r"no manifest.json"):
         Dataset.open(s3_uri)
-    again = _sample(model, slices, s3_uri, s3_server.endpoint, tmp_path)
+    again = _sample(model, slices, s3_uri, s3_server.endpoint, own_ray)
     assert again.returncode == 0, again.stderr
     assert sum(rows for _, rows, _ in _parts(s3_uri)) == 16

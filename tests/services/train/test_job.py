@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -24,6 +23,9 @@ from services.train import loop
 from services.train.config import ModelName, TrainConfig
 from services.train.job import TrainResult, run
 from services.train.presets import tiny
+
+#: Gives the environment for a process that starts a Ray of its own.
+OwnRay = Callable[[], dict[str, str]]
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local", "one_thread")]
 
@@ -129,22 +131,15 @@ def test_two_workers_one_of_them_killed_agree_with_one(
     assert not (out / "ray-train").exists()
 
 
-def _start(slices: str, out: Path | str, model: ModelName, folder: Path, *more: str) -> subprocess.Popen:
+def _start(slices: str, out: Path | str, model: ModelName, own_ray: OwnRay, *more: str) -> subprocess.Popen:
     """The job of ``_config`` as a user would start it, with a Ray of its own."""
-    token = folder / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
     options = [f"--data={slices}", f"--out={out}", f"--model={model}", "--preset=tiny"]
     for name, value in {**SMALL[model], "batch": 4, "steps": 40, "checkpoint_every": 4}.items():
         values = value if isinstance(value, tuple) else (value,)
         options += [f"--{name.replace('_', '-')}", *map(str, values)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-    }
     return subprocess.Popen(
         [sys.executable, "-m", "services", "train", *options, *more],
-        env=environment,
+        env=own_ray(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -153,10 +148,10 @@ def _start(slices: str, out: Path | str, model: ModelName, folder: Path, *more: 
 
 
 def test_the_whole_job_killed_and_run_again_equals_unbroken(
-    slices: str, tmp_path: Path, model: ModelName, unbroken: Path
+    slices: str, tmp_path: Path, model: ModelName, unbroken: Path, own_ray: OwnRay
 ) -> None:
     out = tmp_path / "model"
-    job = _start(slices, out, model, tmp_path)
+    job = _start(slices, out, model, own_ray)
     killer = _kill_when(out, "checkpoints/*/step-00000012", lambda: [job.pid, *_descendants(job.pid)])
     _, errors = job.communicate(timeout=120)
     killer.join(timeout=10)
@@ -168,10 +163,10 @@ def test_the_whole_job_killed_and_run_again_equals_unbroken(
 
 
 def test_terminated_it_saves_its_step_and_goes_on_from_there(
-    slices: str, tmp_path: Path, model: ModelName, unbroken: Path
+    slices: str, tmp_path: Path, model: ModelName, unbroken: Path, own_ray: OwnRay
 ) -> None:
     out = tmp_path / "model"
-    job = _start(slices, out, model, tmp_path)
+    job = _start(slices, out, model, own_ray)
     terminator = _kill_when(
         out, "checkpoints/*/step-00000008/checkpoint.json", lambda: [job.pid], signal.SIGTERM
     )
@@ -189,9 +184,9 @@ def test_terminated_it_saves_its_step_and_goes_on_from_there(
 
 @pytest.mark.s3
 def test_a_model_on_s3_is_the_same(
-    slices: str, tmp_path: Path, s3_uri: str, model: ModelName, unbroken: Path
+    slices: str, s3_uri: str, model: ModelName, unbroken: Path, own_ray: OwnRay
 ) -> None:
-    job = _start(slices, s3_uri, model, tmp_path, "--preview-every", "20")
+    job = _start(slices, s3_uri, model, own_ray, "--preview-every", "20")
     _, errors = job.communicate(timeout=120)
     assert job.returncode == 0, errors
     manifest, local = (Dataset.open(uri).manifest for uri in (s3_uri, str(unbroken)))
