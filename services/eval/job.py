@@ -190,14 +190,13 @@ def _numbers(
     synthetic = join([part.measured for part in parts])
     matches = [match for part in parts for match in part.matches]
     numbers = measure.measure_set(name, slices.compared, synthetic, description, matches, config.seed)
-    if origin.on_patches:
-        numbers["map_agreement"] = {"why_not": _PATCHES}
-        numbers["memorisation"] = {"why_not": _PATCHES}
-    else:
+    numbers["map_agreement"] = numbers["memorisation"] = {"why_not": _PATCHES}
+    if not origin.on_patches:
         numbers["map_agreement"] = {
             "why_not": None,
             "structures": measure.agreement_table(slices.compared, synthetic),
         }
+    if not origin.on_patches or slices.pool.cut is not None:
         numbers["memorisation"] = memorisation_document(
             *slices.training(origin), synthetic, slices.compared, name, config.seed
         )

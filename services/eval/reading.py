@@ -64,12 +64,13 @@ def read_real(
         dataset for origin in origins for dataset in (*origin.sources, *(used for used, _ in origin.training))
     ]
     datasets = {dataset.manifest_sha256: dataset for dataset in (real, *seen)}.values()
-    # A part of a whole slice tells nothing about whole ones, nor is it like one.
+    # Body and lungs are looked for in whole slices only. Patches are held against patches, if anything.
     whole = [origin for origin in origins if not origin.on_patches]
+    alike = whole if cut is None else origins
     work = []
     for dataset in datasets:
         compared = config.subsets if dataset.manifest_sha256 == real.manifest_sha256 else ()
-        embedded = _union([compared, *_trained_on(dataset, whole)])
+        embedded = _union([compared, *_trained_on(dataset, alike)])
         for part in dataset.parts:
             if part.rows:
                 work.append((dataset, part, compared, embedded, network, bool(whole), cut))

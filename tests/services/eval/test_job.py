@@ -185,6 +185,8 @@ def test_patches_are_held_against_patches_of_real_slices(ray_local, config, worl
     assert shown.near_copies == 0
     assert numbers["twins"]["checked"] == 18
     assert (numbers["frechet"]["real_images"], numbers["frechet"]["synthetic_images"]) == (6, 18)
+    assert numbers["map_agreement"]["why_not"].startswith("the images are patches")
+    assert numbers["memorisation"]["training_images"] == 18
     # A patch of another cut is another picture; the cache must not give the whole slices' features.
     other = dataclasses.replace(
         config, synthetic=(drawn.uri,), out=str(tmp_path / "other"), seed=1, features=cache
