@@ -95,7 +95,7 @@ def service(slices: Dataset, network: Network, workers: int) -> float:
     """Images per second of the service over all workers."""
     from services.eval.parts import in_order, read_real_part  # late: see private_ray
 
-    work = [(slices, part, None, None, network, False) for part in slices.parts]
+    work = [(slices, part, None, None, network, False, None) for part in slices.parts]
     assert len(work) > workers, "more images, so that there is something to time after the workers' start"
     ended = []
     for _ in in_order(read_real_part.options(num_returns=2), work, workers):

@@ -43,25 +43,27 @@ def tables(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_task(task: dict[str, Any]) -> Iterator[str]:
-    test = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in task["test"].items())
+    test = ", ".join(
+        f"{value} {name.replace('_', ' ')}" for name, value in task["test"].items() if isinstance(value, int)
+    )
     yield f"{task['task'].capitalize()}: {task['networks_per_arm']} networks an arm; test set: {test}."
     yield ""
-    measures = list(task["arms"][0]["values"])
+    headline = task["headline"]
+    measures = sorted(task["arms"][0]["values"], key=lambda name: (name != headline, name.endswith("mm")))
     yield f"| arm | trained on | {' | '.join(map(name_of, measures))} | difference to real, 95 % interval |"
     yield "|---|---|" + "---|" * (len(measures) + 1)
     for arm in task["arms"]:
-        values = [
-            f"{_number(value['mean'])} ± {_number(value['spread'])}" for value in arm["values"].values()
-        ]
+        found = [arm["values"][name] for name in measures]
+        values = [f"{_number(value['mean'])} ± {_number(value['spread'])}" for value in found]
         pictures = ", ".join(map(str, arm["training_pictures"]))
         difference = "–"
         if arm["difference_to_real"]:
-            found = arm["difference_to_real"][task["headline"]]
-            low, high = (_number(found[edge], signed=True) for edge in ("low", "high"))
-            difference = f"{_number(found['difference'], signed=True)} ({low} to {high})"
+            interval = arm["difference_to_real"][headline]
+            low, high = (_number(interval[edge], signed=True) for edge in ("low", "high"))
+            difference = f"{_number(interval['difference'], signed=True)} ({low} to {high})"
         yield f"| {arm['name']} | {pictures} | {' | '.join(values)} | {difference} |"
     yield ""
-    yield f"The difference is of {name_of(task['headline'])}."
+    yield f"The difference is of {name_of(headline)}."
 
 
 def _number(value: float | None, places: int = 3, *, signed: bool = False) -> str:
