@@ -108,7 +108,7 @@ def run(config: EvalConfig) -> EvalResult:
         sets.append(numbers)
         warnings += warnings_of(numbers) + _without_source(name, parts)
     document = {
-        "verdict": verdict_of(sets) + ([] if trained is None else trained["verdict"]),
+        "verdict": verdict_of(sets, [] if trained is None else trained["verdict"]),
         "warnings": warnings,
         "real": {
             "uri": real.uri,

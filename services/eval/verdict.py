@@ -28,14 +28,20 @@ def warnings_of(numbers: dict[str, Any]) -> list[str]:
     return warnings
 
 
-def verdict_of(sets: Sequence[dict[str, Any]]) -> list[str]:
-    """The findings on all sets in sentences, the gravest first."""
+def verdict_of(sets: Sequence[dict[str, Any]], downstream: Sequence[str] = ()) -> list[str]:
+    """The findings on all sets in sentences, the gravest first.
+
+    Args:
+        sets: The numbers of each set.
+        downstream: What the downstream tasks found, in sentences: it comes first but for near-copies.
+    """
     copied = [numbers for numbers in sets if numbers["twins"]["near_copies"]]
     sentences = [
         f"{numbers['twins']['near_copies']} of {numbers['twins']['checked']} slices of “{numbers['name']}” "
         "are near-copies of real ones: no number on them means anything."
         for numbers in copied
     ]
+    sentences += downstream
     for numbers in sets:
         if numbers in copied:
             continue

@@ -26,6 +26,14 @@ def test_verdict_begins_with_near_copies_and_gives_no_number_on_them():
     assert not any("two" in sentence for sentence in sentences[1:])
 
 
+def test_what_it_does_for_the_tasks_comes_first_but_for_near_copies():
+    sets = [numbers(synthetic=25.0), numbers(synthetic=3.0, near_copies=4, name="two")]
+    sentences = verdict_of(sets, ["It helps.", "It harms."])
+    assert sentences[1:3] == ["It helps.", "It harms."]
+    assert "near-copies" in sentences[0]
+    assert [sentences[0], *sentences[3:]] == verdict_of(sets)
+
+
 def test_verdict_without_a_floor_judges_nothing():
     alone = numbers(synthetic=1.0)
     alone["frechet"]["at_equal_n"] = None
