@@ -26,7 +26,7 @@ def read(ray_local, world, description):
         config = EvalConfig(real=str(world / "slices"), synthetic=(samples.uri,), out="none", subsets=subsets)
         origin = trace(samples)
         network = network_of(config, description)
-        return read_real(config, network, Dataset.open(config.real), [origin]), origin
+        return read_real(config, network, Dataset.open(config.real), [origin], None), origin
 
     return read
 
