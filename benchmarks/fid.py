@@ -10,10 +10,8 @@ the part with which each worker has done its first, and pytorch-fid less what it
 import argparse
 import hashlib
 import io
-import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,12 +23,12 @@ import torch
 import torchvision
 from PIL import Image
 
+from benchmarks.rounds import show, tell
 from lungforge.ct.window import hu_to_uint8
 from lungforge.metrics.features import INCEPTION_FILE, INCEPTION_V3, load_extractor
 from lungforge.randomness import numpy_generator, torch_generator
 from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
 from services.eval.features import Network
-from services.progress import say
 from services.runtime import private_ray, ray_session
 
 SIDE = 256
@@ -142,34 +140,14 @@ def main() -> int:
             rates["pytorch-fid"].append(pytorch_fid(folder, arguments.images))
             rates["one"].append(service(slices, network, 1))
             rates["two"].append(service(slices, network, 2))
-            say(f"round {turn + 1}: " + ", ".join(f"{way} {values[-1]:.2f}" for way, values in rates.items()))
-    result = {
-        "images_per_second": {
-            way: {"median": statistics.median(values), "all": values} for way, values in rates.items()
-        },
-        "one_over_pytorch_fid": _ratio(rates["one"], rates["pytorch-fid"]),
-        "two_over_one": _ratio(rates["two"], rates["one"]),
-        "images": arguments.images,
-        "side": SIDE,
+            tell(turn, rates, 2)
+    ratios = {
+        "one_over_pytorch_fid": ("one", "pytorch-fid"),
+        "two_over_one": ("two", "one"),
     }
-    if arguments.json:
-        print(json.dumps(result))
-    else:
-        for way, values in rates.items():
-            print(f"{way}: {statistics.median(values):.2f} images a second ({_spread(values)})")
-        for what in ("one_over_pytorch_fid", "two_over_one"):
-            print(f"{what}: {result[what]['median']:.2f} ({_spread(result[what]['all'])})")
+    more = {"images": arguments.images, "side": SIDE}
+    show(rates, ratios, more, places=2, as_json=arguments.json)
     return 0
-
-
-def _ratio(some: list[float], others: list[float]) -> dict:
-    """Round by round, so that a machine that slows down slows both."""
-    ratios = [one / other for one, other in zip(some, others, strict=True)]
-    return {"median": statistics.median(ratios), "all": ratios}
-
-
-def _spread(values: list[float]) -> str:
-    return f"{min(values):.2f} to {max(values):.2f}, n = {len(values)}"
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from services.eval.config import EvalConfig
 from services.eval.downstream.arms import Arm
 from services.eval.downstream.cells import Cell, Outcome, Task, train_and_test
 from services.eval.downstream.examples import Examples, examples_of, read_rows
+from services.eval.parts import as_done
 from services.progress import progress, say
 from services.runtime import private_ray, ray_session
 
@@ -258,21 +259,20 @@ def _measured(dataset: Dataset, arguments: argparse.Namespace) -> list[dict[str,
         for seed in range(arguments.seeds)
     ]
     shared = {id(trial): ray.put(trial) for trial in divided}
-    running: dict[Any, tuple[int, str]] = {}
-    outcomes: dict[tuple[int, str], Outcome] = {}
     queue = [(number, arm) for number in range(len(wanted)) for arm in (REAL, COPIES)]
+
+    def start(item: tuple[int, Arm]) -> Any:
+        number, arm = item
+        task, trial, seed = wanted[number]
+        ratio = arm.ratio * len(trial.added.pictures) / len(trial.real.pictures)
+        arm = dataclasses.replace(arm, ratio=ratio)
+        cell = Cell(task, arguments.preset, arm, 1, 0, seed, trial.fold)
+        return outcome_of.remote(cell, shared[id(trial)])
+
+    outcomes: dict[tuple[int, str], Outcome] = {}
     with progress("networks", len(queue), unit="networks") as advance:
-        while queue or running:
-            while queue and len(running) < arguments.workers:
-                number, arm = queue.pop(0)
-                task, trial, seed = wanted[number]
-                arm = dataclasses.replace(
-                    arm, ratio=arm.ratio * len(trial.added.pictures) / len(trial.real.pictures)
-                )
-                cell = Cell(task, arguments.preset, arm, 1, 0, seed, trial.fold)
-                running[outcome_of.remote(cell, shared[id(trial)])] = (number, arm.key)
-            (done,), _ = ray.wait(list(running), num_returns=1)
-            outcomes[running.pop(done)] = ray.get(done)
+        for (number, arm), outcome in as_done(start, queue, arguments.workers):
+            outcomes[number, arm.key] = outcome
             advance()
     rows = []
     for task in ("classification", "localisation"):

@@ -10,7 +10,6 @@ which every run does once, do not count.
 import argparse
 import json
 import multiprocessing
-import statistics
 import sys
 import tempfile
 import time
@@ -20,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.rounds import show, tell
 from benchmarks.sdm import phantom_maps, randomised
 from lungforge.sdm.checkpoint import to_document
 from lungforge.sdm.config import cpu
 from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.synthesis import DiffusionPainter
 from lungforge.weights import to_safetensors
-from services.progress import say
 from services.runtime import private_ray, ray_session
 from services.sample import job
 from services.sample.config import SampleConfig
@@ -120,36 +119,15 @@ def main() -> int:
             rates["two bare"].append(two_bare_loops(*size))
             for way, workers in (("one", 1), ("two", 2)):
                 rates[way].append(service(slices, model, folder / f"{way}-{turn}", *size, workers))
-            say(f"round {turn + 1}: " + ", ".join(f"{way} {values[-1]:.3f}" for way, values in rates.items()))
-    result = {
-        "images_per_second": {
-            way: {"median": statistics.median(values), "all": values} for way, values in rates.items()
-        },
-        "service_over_bare": _ratio(rates["one"], rates["bare"]),
-        "two_over_one": _ratio(rates["two"], rates["one"]),
-        "two_bare_over_bare": _ratio(rates["two bare"], rates["bare"]),
-        "images": arguments.images,
-        "steps": arguments.steps,
-        "batch": BATCH,
+            tell(turn, rates, 3)
+    ratios = {
+        "service_over_bare": ("one", "bare"),
+        "two_over_one": ("two", "one"),
+        "two_bare_over_bare": ("two bare", "bare"),
     }
-    if arguments.json:
-        print(json.dumps(result))
-    else:
-        for way, values in rates.items():
-            print(f"{way}: {statistics.median(values):.3f} images a second ({_spread(values)})")
-        for what in ("service_over_bare", "two_over_one", "two_bare_over_bare"):
-            print(f"{what}: {result[what]['median']:.3f} ({_spread(result[what]['all'])})")
+    more = {"images": arguments.images, "steps": arguments.steps, "batch": BATCH}
+    show(rates, ratios, more, places=3, as_json=arguments.json)
     return 0
-
-
-def _ratio(some: list[float], others: list[float]) -> dict:
-    """Round by round, so that a machine that slows down slows both."""
-    ratios = [one / other for one, other in zip(some, others, strict=True)]
-    return {"median": statistics.median(ratios), "all": ratios}
-
-
-def _spread(values: list[float]) -> str:
-    return f"{min(values):.3f} to {max(values):.3f}, n = {len(values)}"
 
 
 if __name__ == "__main__":

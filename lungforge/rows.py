@@ -101,7 +101,7 @@ class RowIndex:
         for part, group in np.unique(places, axis=0):
             here = wanted[(places == (part, group)).all(axis=1)]
             table = self.dataset.read_group(self.parts[part], int(group)).take(pa.array(self.row[here]))
-            found.update(zip(here.tolist(), _rows_of(table), strict=True))
+            found.update(zip(here.tolist(), rows_of(table), strict=True))
         return [found[number] for number in wanted.tolist()]
 
 
@@ -191,7 +191,8 @@ def _scan_part(dataset: Dataset, part: Part) -> _PartScan:
     )
 
 
-def _rows_of(table: pa.Table) -> list[SliceRow]:
+def rows_of(table: pa.Table) -> list[SliceRow]:
+    """The rows of a table with the columns of slices; others are passed over."""
     images, labels = tensor_values(table.column("image")), tensor_values(table.column("label"))
     small = table.select(["series_uid", "subset", "slice_index", "spacing_mm", "nodules"]).to_pylist()
     return [

@@ -41,16 +41,13 @@ def scan_weights(scans: Sequence[str], draws: int, generator: np.random.Generato
     return np.concatenate([np.ones((1, len(members))), counts[:, members].astype(np.float64)])
 
 
-def paired_interval(
-    values: np.ndarray, baseline: np.ndarray, generator: np.random.Generator, *, level: float = 0.95
-) -> Interval:
-    """The interval of ``values`` less ``baseline``.
+def paired_interval(values: np.ndarray, baseline: np.ndarray, generator: np.random.Generator) -> Interval:
+    """The 95 % interval of ``values`` less ``baseline``.
 
     Args:
         values: ``[C, B + 1]``: of each network (fold and seed) over the draws of :func:`scan_weights`.
         baseline: The same of the other way to train, its networks of the same folds and seeds.
         generator: Draws the networks.
-        level: The share of the draws that the interval holds.
     """
     assert values.shape == baseline.shape, "the networks of both sides go in pairs"
     differences = values - baseline
@@ -58,6 +55,5 @@ def paired_interval(
     counts = generator.multinomial(networks, np.full(networks, 1.0 / networks), size=draws).T / networks
     drawn = (differences[:, 1:] * counts).sum(axis=0)
     drawn = drawn[np.isfinite(drawn)]
-    edge = 100 * (1 - level) / 2
-    low, high = np.percentile(drawn, [edge, 100 - edge]) if len(drawn) else (np.nan, np.nan)
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
     return Interval(float(differences[:, 0].mean()), float(low), float(high), len(drawn))

@@ -1,6 +1,7 @@
 """The manifest: what a dataset is, how it was made, from what, and which parts it has."""
 
 import dataclasses
+import hashlib
 import json
 import re
 from typing import Any
@@ -33,6 +34,11 @@ class Part:
     def name(self) -> str:
         """The last piece of the path."""
         return self.path.rsplit("/", 1)[-1]
+
+
+def part_of(path: str, data: bytes, rows: int = 0) -> Part:
+    """The part that is a file at a path, relative to the dataset, with some content."""
+    return Part(path=path, rows=rows, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from lungforge import __version__
 from lungforge.config import digest
 from lungforge.store import parquet
 from lungforge.store.errors import StoreError, explained
-from lungforge.store.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest, Parent, Part
+from lungforge.store.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest, Parent, Part, part_of
 from lungforge.store.schemas import Kind, validate_table
 from lungforge.store.uris import (
     absolute_uri,
@@ -85,7 +85,7 @@ class DatasetWriter:
         path = self._part_path(unit)
         data = read_if_there(join_uri(self.uri, path))
         table = None if data is None else parquet.decode_own(data, self.kind, self.work, unit)
-        return None if data is None or table is None else _part(path, data, table.num_rows)
+        return None if data is None or table is None else part_of(path, data, table.num_rows)
 
     def write_part(self, unit: str, table: pa.Table) -> Part:
         """Write the rows of one piece of work.
@@ -111,7 +111,7 @@ class DatasetWriter:
             if present is not None:
                 return present
             write_bytes_atomic(join_uri(self.uri, path), data)
-        return _part(path, data, table.num_rows)
+        return part_of(path, data, table.num_rows)
 
     def write_file(self, name: str, data: bytes) -> Part:
         """Write a file that is not rows: weights, a report.
@@ -123,7 +123,7 @@ class DatasetWriter:
         _require_name(name)
         path = f"files-{hashlib.sha256(data).hexdigest()[:_DIGITS]}/{name}"
         write_bytes_atomic(join_uri(self.uri, path), data)
-        return _part(path, data, 0)
+        return part_of(path, data)
 
     def commit(self, parts: Sequence[Part], details: dict[str, Any] | None = None) -> Manifest:
         """Make the dataset visible to readers. Done once; the same commit again changes nothing.
@@ -197,10 +197,6 @@ class DatasetWriter:
     def _part_path(self, unit: str) -> str:
         _require_name(unit)
         return f"parts-{self.work[:_DIGITS]}/part-{unit}.parquet"
-
-
-def _part(path: str, data: bytes, rows: int) -> Part:
-    return Part(path=path, rows=rows, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _require_name(name: str) -> None:

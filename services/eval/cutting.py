@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from lungforge.patches import patch_corner
 from lungforge.randomness import numpy_generator
-from lungforge.rows import SliceRow
+from lungforge.rows import rows_of
 
 
 @dataclass(frozen=True)
@@ -22,28 +22,12 @@ class Cut:
     size: int
     seed: int
 
-    def corners(self, table: pa.Table, image: np.ndarray, label: np.ndarray) -> np.ndarray:
-        """Where the patch of each slice is: row and column of its first pixel, int64 ``[N, 2]``.
-
-        Args:
-            table: The slices.
-            image: HU, ``[N, H, W]``.
-            label: Classes, ``[N, H, W]``.
-        """
-        names = ["series_uid", "subset", "slice_index", "spacing_mm", "nodules"]
-        corners = []
-        for number, row in enumerate(table.select(names).to_pylist()):
-            whole = SliceRow(
-                series_uid=row["series_uid"],
-                subset=row["subset"],
-                slice_index=row["slice_index"],
-                spacing_mm=tuple(row["spacing_mm"]),
-                image=image[number],
-                label=label[number],
-                nodules=tuple(row["nodules"]),
-            )
-            generator = numpy_generator(self.seed, "patch", row["series_uid"], row["slice_index"])
-            corners.append(patch_corner(whole, self.size, generator))
+    def corners(self, table: pa.Table) -> np.ndarray:
+        """Where the patch of each of some slices is: row and column of its first pixel, int64 ``[N, 2]``."""
+        corners = [
+            patch_corner(row, self.size, numpy_generator(self.seed, "patch", row.series_uid, row.slice_index))
+            for row in rows_of(table)
+        ]
         return np.asarray(corners, dtype=np.int64).reshape(-1, 2)
 
 

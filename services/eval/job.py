@@ -97,9 +97,11 @@ def run(config: EvalConfig) -> EvalResult:
             for name, parts in zip(names, found, strict=True)
         }
         warnings += check_twins(matches, allow=config.allow_twins)
-        trained, networks = _train_and_test(
-            config, real, list(zip(names, samples, strict=True)), patch, writer
-        )
+        trained: dict[str, Any] | None = None
+        networks: list[Part] = []
+        if config.downstream != "none":
+            named = list(zip(names, samples, strict=True))
+            trained, networks = downstream.run(config, patch, real, named, writer)
 
     say("evaluate: distances, floors and the report")
     sets = []
@@ -131,33 +133,6 @@ def run(config: EvalConfig) -> EvalResult:
     }
     writer.commit([*networks, *(writer.write_file(name, content) for name, content in files.items())])
     return _result(config.out, written=True)
-
-
-def _train_and_test(
-    config: EvalConfig,
-    real: Dataset,
-    sets: Sequence[tuple[str, Dataset]],
-    patch: int | None,
-    writer: DatasetWriter,
-) -> tuple[dict[str, Any] | None, list[Part]]:
-    """The downstream tasks, if they are wanted: their part of the document, and what each network found."""
-    if config.downstream == "none":
-        return None, []
-    assert config.train_subsets is not None, "the configuration asks for them"
-    wanted = downstream.Downstream(
-        preset=config.downstream,
-        tasks=config.tasks,
-        train_subsets=config.train_subsets,
-        test_subsets=config.subsets,
-        ratios=config.ratios,
-        folds=config.folds,
-        seeds=config.seeds,
-        seed=config.seed,
-        patch=patch,
-    )
-    return downstream.run(
-        wanted, real, sets, writer, workers=config.workers, gpus_per_worker=config.gpus_per_network
-    )
 
 
 def _result(out: str, *, written: bool) -> EvalResult:

@@ -1,8 +1,8 @@
 """The Ray tasks of an evaluation. Each part of a dataset is read and decoded once, by one task."""
 
 import collections
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ NEIGHBOURS = 3
 #: their map.
 _WORST_KEPT = 4
 _NAMES = ("sample_id", "source_series_uid", "source_slice_index", "source_top", "source_left")
+Item = TypeVar("Item")
 _MADE_BY = ("sampler", "steps", "guidance", "edit")
 
 
@@ -65,7 +66,7 @@ def read_real_part(
     fidelity = Fidelity.empty()
     for table in dataset.iter_batches(part):
         image, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
-        corner = np.zeros((len(image), 2), np.int64) if cut is None else cut.corners(table, image, label)
+        corner = np.zeros((len(image), 2), np.int64) if cut is None else cut.corners(table)
         corners.append(corner)
         keys += zip(
             table.column("series_uid").to_pylist(), table.column("slice_index").to_pylist(), strict=True
@@ -176,6 +177,22 @@ def in_order(task: Any, arguments: Iterable[tuple[Any, ...]], workers: int) -> I
         running.append(task.remote(*given))
     while running:
         yield _done(running.popleft())
+
+
+def as_done(start: Callable[[Item], Any], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Any]]:
+    """Start a task for each item, at most ``workers`` at a time.
+
+    Yields:
+        Each item and what its task returned, in the order in which they are done.
+    """
+    waiting = collections.deque(items)
+    running: dict[Any, Item] = {}
+    while waiting or running:
+        while waiting and len(running) < workers:
+            item = waiting.popleft()
+            running[start(item)] = item
+        (done,), _ = ray.wait(list(running), num_returns=1)
+        yield running.pop(done), ray.get(done)
 
 
 def _done(references: Any) -> Any:

@@ -5,7 +5,6 @@ digest: so any task, and the driver, may be killed at any time, and what is ther
 """
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import torch
 from lungforge.config import digest
 from lungforge.randomness import numpy_generator, seed_of
 from lungforge.store import DatasetWriter, Part, join_uri, write_bytes_atomic
+from lungforge.store.manifest import part_of
 from lungforge.store.uris import read_if_there
 from services.eval.downstream.arms import Arm, Training, compose, training_scans
 from services.eval.downstream.augment import augment
@@ -84,7 +84,7 @@ def find(writer: DatasetWriter, cell: Cell) -> tuple[Outcome, Part] | None:
         document = json.loads(data)
         content = document["content"]
         sound = document["sha256"] == digest(content) and content["cell"] == dataclasses.asdict(cell)
-        return (_decode(content), _part(path, data)) if sound else None
+        return (_decode(content), part_of(path, data)) if sound else None
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -104,7 +104,7 @@ def keep(writer: DatasetWriter, cell: Cell, outcome: Outcome) -> Part:
     data = json.dumps({"sha256": digest(content), "content": content}).encode()
     path = _path(writer, cell)
     write_bytes_atomic(join_uri(writer.uri, path), data)
-    return _part(path, data)
+    return part_of(path, data)
 
 
 def train_and_test(
@@ -174,7 +174,3 @@ def _decode(content: dict[str, Any]) -> Outcome:
 
 def _path(writer: DatasetWriter, cell: Cell) -> str:
     return f"cells-{writer.work[:12]}/{cell.name}.json"
-
-
-def _part(path: str, data: bytes) -> Part:
-    return Part(path=path, rows=0, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())

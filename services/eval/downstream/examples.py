@@ -16,8 +16,8 @@ from lungforge.errors import InputError
 from lungforge.metrics.leakage import scan_of
 from lungforge.patches import cut_patch
 from lungforge.randomness import numpy_generator
-from lungforge.rows import SliceRow
-from lungforge.store import Dataset, Kind, tensor_values
+from lungforge.rows import SliceRow, rows_of
+from lungforge.store import Dataset, Kind
 
 #: Side of a crop for classification, in px, as published.
 CROP_PX: Final = 32
@@ -101,24 +101,15 @@ def read_rows(dataset: Dataset, subsets: Sequence[int] | None) -> Iterator[Slice
         dataset: Where they are.
         subsets: Subsets wanted; all when None.
     """
-    source = "source_" if dataset.manifest.kind is Kind.SAMPLES else ""
-    series, place = f"{source}series_uid", f"{source}slice_index"
-    names = [series, place, "subset", "spacing_mm", "nodules"]
+    names = {"series_uid": "series_uid", "slice_index": "slice_index"}
+    if dataset.manifest.kind is Kind.SAMPLES:
+        names = {f"source_{name}": name for name in names}
+    columns = [*names, "subset", "spacing_mm", "nodules", "image", "label"]
     for part in dataset.parts:
-        for table in dataset.iter_batches(part, columns=[*names, "image", "label"]):
+        for table in dataset.iter_batches(part, columns=columns):
             if subsets is not None:
                 table = table.filter(pc.is_in(table.column("subset"), value_set=pa.array(subsets, pa.int8())))
-            images, labels = tensor_values(table.column("image")), tensor_values(table.column("label"))
-            for row, image, label in zip(table.select(names).to_pylist(), images, labels, strict=True):
-                yield SliceRow(
-                    series_uid=row[series],
-                    subset=row["subset"],
-                    slice_index=row[place],
-                    spacing_mm=tuple(row["spacing_mm"]),
-                    image=image.copy(),
-                    label=label.copy(),
-                    nodules=tuple(row["nodules"]),
-                )
+            yield from rows_of(table.rename_columns(names))
 
 
 def as_patches(

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.eval.downstream.table import BANDS_MM, MINUS, name_of
+from services.eval.downstream.table import (
+    BANDS_MM,
+    MINUS,
+    band_key,
+    band_measure,
+    band_words,
+    direction_of,
+    name_of,
+)
 
 NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 #: Steps between the ticks of an axis, at most.
@@ -193,11 +201,8 @@ def interval_words(found: dict[str, Any]) -> str:
 
 def judgement(found: dict[str, Any]) -> str:
     """What an interval says, in the words of the verdict's rule."""
-    if found["low"] is None:
-        return "cannot be judged"
-    if found["low"] > 0:
-        return "better than real"
-    return "worse than real" if found["high"] < 0 else "no difference shown"
+    words = {None: "cannot be judged", 1: "better than real", -1: "worse than real", 0: "no difference shown"}
+    return words[direction_of(found)]
 
 
 def spread_words(value: dict[str, Any]) -> str:
@@ -279,11 +284,11 @@ def bands(table: dict[str, Any]) -> list[Band]:
     """The bands of nodule diameters that localisation is measured by."""
     return [
         Band(
-            measure=f"ap50_{low:g}to{high:g}mm",
-            title=f"{low:g} mm and more" if math.isinf(high) else f"{low:g} to {high:g} mm",
-            nodules=table["test"]["nodules_by_band_mm"][f"{low:g} to {high:g}"],
+            measure=band_measure(*band),
+            title=band_words(*band),
+            nodules=table["test"]["nodules_by_band_mm"][band_key(*band)],
         )
-        for low, high in BANDS_MM
+        for band in BANDS_MM
     ]
 
 

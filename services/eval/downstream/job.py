@@ -1,6 +1,7 @@
 """The downstream tasks under Ray: each network is a task of its own, and kept, so that none is done twice."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,40 +11,15 @@ import ray
 from lungforge.errors import InputError
 from lungforge.metrics.leakage import find_leak
 from lungforge.store import Dataset, DatasetWriter, Part
+from services.eval.config import EvalConfig
 from services.eval.downstream.arms import Arm, all_arms, require_enough
-from services.eval.downstream.cells import Cell, Task, find, run_cell
+from services.eval.downstream.cells import Cell, find, run_cell
 from services.eval.downstream.classifier import CLASSIFIERS
 from services.eval.downstream.detector import DETECTORS
 from services.eval.downstream.examples import Examples, as_patches, examples_of, read_rows
 from services.eval.downstream.table import tabulate, verdict
+from services.eval.parts import as_done
 from services.progress import progress, say
-
-
-@dataclass(frozen=True)
-class Downstream:
-    """What is to be trained and tested.
-
-    Attributes:
-        preset: Of the networks.
-        tasks: Which.
-        train_subsets: Subsets of the real slices that are trained on.
-        test_subsets: Subsets that are tested on; all others when None.
-        ratios: Synthetic pictures per real one.
-        folds: Into how many the scans that are trained on are divided; each network leaves one out.
-        seeds: Networks of each arm and fold.
-        seed: Of the job.
-        patch: Side of the patches that the generators draw, in px; None for whole slices.
-    """
-
-    preset: str
-    tasks: tuple[Task, ...]
-    train_subsets: tuple[int, ...]
-    test_subsets: tuple[int, ...] | None
-    ratios: tuple[float, ...]
-    folds: int
-    seeds: int
-    seed: int
-    patch: int | None
 
 
 @dataclass(frozen=True)
@@ -57,23 +33,20 @@ class _Data:
 
 
 def run(
-    wanted: Downstream,
+    config: EvalConfig,
+    patch: int | None,
     real: Dataset,
     sets: Sequence[tuple[str, Dataset]],
     writer: DatasetWriter,
-    *,
-    workers: int,
-    gpus_per_worker: float,
 ) -> tuple[dict[str, Any], list[Part]]:
     """Train and test every network, inside a Ray session; those that are there are not done again.
 
     Args:
-        wanted: What.
+        config: The job's, with the subsets to train on.
+        patch: Side of the patches that the generators draw, in px; None for whole slices.
         real: The real slices.
         sets: The sets of synthetic slices, with their names.
         writer: Of the report, beside which the networks' findings are kept.
-        workers: Networks that are trained at a time.
-        gpus_per_worker: Share of a GPU for each.
 
     Returns:
         The tables and the verdict, as JSON, and the files of the findings.
@@ -81,39 +54,42 @@ def run(
     Raises:
         InputError: A scan is both trained on and tested on; there are too few synthetic slices.
     """
+    assert config.train_subsets is not None, "the configuration asks for them"
     names = [name for name, _ in sets]
-    arms = all_arms(names, wanted.ratios)
+    arms = all_arms(names, config.ratios)
     say("downstream tasks: cutting what is trained on and tested on")
-    data, test = _gather(wanted, real, sets)
+    data, test = _gather(config, patch, real, sets)
     cells = [
-        Cell(task, wanted.preset, arm, wanted.folds, fold, seed, wanted.seed)
+        Cell(task, config.downstream, arm, config.folds, fold, seed, config.seed)
         for task, seed, fold, arm in itertools.product(
-            wanted.tasks, range(wanted.seeds), range(wanted.folds), arms
+            config.tasks, range(config.seeds), range(config.folds), arms
         )
     ]
-    found, parts = _do(cells, data, writer, workers, gpus_per_worker)
-    tables = [tabulate(task, arms, found, test, wanted.seed) for task in wanted.tasks]
+    found, parts = _do(cells, data, writer, config.workers, config.gpus_per_network)
+    tables = [tabulate(task, arms, found, test, config.seed) for task in config.tasks]
     document = {
-        "preset": wanted.preset,
-        "networks": _networks(wanted),
-        "train_subsets": list(wanted.train_subsets),
-        "folds": wanted.folds,
-        "seeds": wanted.seeds,
-        "patch_px": wanted.patch,
+        "preset": config.downstream,
+        "networks": _networks(config),
+        "train_subsets": list(config.train_subsets),
+        "folds": config.folds,
+        "seeds": config.seeds,
+        "patch_px": patch,
         "verdict": [sentence for table in tables for sentence in verdict(table, arms, names)],
         "tasks": tables,
     }
     return document, parts
 
 
-def _gather(wanted: Downstream, real: Dataset, sets: Sequence[tuple[str, Dataset]]) -> tuple[_Data, Examples]:
-    most = max(wanted.ratios)
-    copies = range(1, -int(-most // 1) + 1)
+def _gather(
+    config: EvalConfig, patch: int | None, real: Dataset, sets: Sequence[tuple[str, Dataset]]
+) -> tuple[_Data, Examples]:
+    most = max(config.ratios)
+    copies = tuple(range(1, math.ceil(most) + 1))
     references = _Data(
-        real=_cut.remote(real, wanted.train_subsets, wanted.patch, wanted.seed, (0,), False),
-        copies=_cut.remote(real, wanted.train_subsets, wanted.patch, wanted.seed, tuple(copies), False),
-        synthetic=tuple(_cut.remote(dataset, None, None, wanted.seed, (0,), False) for _, dataset in sets),
-        test=_cut.remote(real, wanted.test_subsets, wanted.patch, wanted.seed, (0,), True),
+        real=_cut.remote(real, config.train_subsets, patch, config.seed, (0,), False),
+        copies=_cut.remote(real, config.train_subsets, patch, config.seed, copies, False),
+        synthetic=tuple(_cut.remote(dataset, None, None, config.seed, (0,), False) for _, dataset in sets),
+        test=_cut.remote(real, config.subsets, patch, config.seed, (0,), True),
     )
     own, test = ray.get([references.real, references.test])
     leak = find_leak(test.scans, [], own.scans)
@@ -123,7 +99,7 @@ def _gather(wanted: Downstream, real: Dataset, sets: Sequence[tuple[str, Dataset
             f"{leak.training[0]}; give subsets that have no scan in common"
         )
     for (name, _), reference in zip(sets, references.synthetic, strict=True):
-        require_enough(name, ray.get(reference), own, wanted.ratios)
+        require_enough(name, ray.get(reference), own, config.ratios)
     return references, test
 
 
@@ -154,16 +130,12 @@ def _do(
     present = {cell: result for cell in cells if (result := find(writer, cell)) is not None}
     missing = [cell for cell in cells if cell not in present]
     task = run_cell.options(num_cpus=1, num_gpus=gpus)
-    running: dict[Any, Cell] = {}
+
+    def start(cell: Cell) -> Any:
+        return task.remote(writer, cell, data.real, _added(cell.arm, data), data.test, gpus > 0)
+
     with progress("networks", len(cells), done=len(present), unit="networks") as advance:
-        while missing or running:
-            while missing and len(running) < workers:
-                cell = missing.pop(0)
-                reference = task.remote(writer, cell, data.real, _added(cell.arm, data), data.test, gpus > 0)
-                running[reference] = cell
-            (done,), _ = ray.wait(list(running), num_returns=1)
-            cell = running.pop(done)
-            ray.get(done)
+        for cell, _ in as_done(start, missing, workers):
             result = find(writer, cell)
             assert result is not None, f"{cell.name} was written a moment ago"
             present[cell] = result
@@ -178,18 +150,18 @@ def _added(arm: Arm, data: _Data) -> Any:
     return data.copies if arm.synthetic is None else data.synthetic[arm.synthetic]
 
 
-def _networks(wanted: Downstream) -> dict[str, Any]:
+def _networks(config: EvalConfig) -> dict[str, Any]:
     """What was trained, in words, for the report."""
     described = {}
-    if "classification" in wanted.tasks:
-        classifier = CLASSIFIERS[wanted.preset]
+    if "classification" in config.tasks:
+        classifier = CLASSIFIERS[config.downstream]
         described["classification"] = (
             f"SE-ResNet-{classifier.depth} (mmpretrain), first stage {classifier.base_channels} wide, crops "
             f"of 32 px enlarged to {classifier.input_px}, {classifier.schedule.steps} steps of "
             f"{classifier.schedule.pictures}, from random weights"
         )
-    if "localisation" in wanted.tasks:
-        detector = DETECTORS[wanted.preset]
+    if "localisation" in config.tasks:
+        detector = DETECTORS[config.downstream]
         described["localisation"] = (
             f"Faster R-CNN, {detector.backbone['type']}-{detector.backbone['depth']} with a feature pyramid "
             f"(mmdet), pictures enlarged {detector.enlarge} times, {detector.schedule.steps} steps of "

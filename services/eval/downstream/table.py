@@ -1,6 +1,7 @@
 """From what the networks found to a table: each arm's measures, and their difference to real slices alone."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -94,17 +95,35 @@ def verdict(table: dict[str, Any], arms: Sequence[Arm], names: Sequence[str]) ->
     return sentences
 
 
-def _judged(found: dict[str, Any], what: str) -> str:
+def direction_of(found: dict[str, Any]) -> int | None:
+    """What an interval says of a difference: 1 above none, -1 below, 0 neither; None without an interval."""
     if found["low"] is None:
+        return None
+    return int(found["low"] > 0) - int(found["high"] < 0)
+
+
+def _judged(found: dict[str, Any], what: str) -> str:
+    direction = direction_of(found)
+    if direction is None:
         return "cannot be judged by so few scans"
-    if found["low"] > 0:
-        word = "helps"
-    elif found["high"] < 0:
-        word = "harms"
-    else:
-        word = "makes no difference that these scans can show"
+    word = {1: "helps", -1: "harms", 0: "makes no difference that these scans can show"}[direction]
     size = f"{found['difference']:+.3f}, 95 % interval {found['low']:+.3f} to {found['high']:+.3f}"
     return f"{word} ({what} {size.replace('-', MINUS)})"
+
+
+def band_measure(low: float, high: float) -> str:
+    """The name of AP50 over the nodules of a band of diameters, mm."""
+    return f"ap50_{low:g}to{high:g}mm"
+
+
+def band_key(low: float, high: float) -> str:
+    """The name of a band in the counts of the test set."""
+    return f"{low:g} to {high:g}"
+
+
+def band_words(low: float, high: float) -> str:
+    """What a band is called in sentences and tables."""
+    return f"{low:g} mm and more" if math.isinf(high) else f"{low:g} to {high:g} mm"
 
 
 #: What measures are called in sentences and tables.
@@ -118,15 +137,13 @@ _WORDS: Final[Mapping[str, str]] = {
     "ap50_all": "AP50 on all pictures",
     "ap_nodule": "AP50:95 on pictures with a nodule",
     "ar50_nodule": "recall at 20 boxes a picture",
+    **{band_measure(*band): f"AP50, nodules of {band_words(*band)}" for band in BANDS_MM},
 }
 
 
 def name_of(measure: str) -> str:
     """What a measure is called in sentences and tables."""
-    if measure in _WORDS:
-        return _WORDS[measure]
-    low, high = measure.removeprefix("ap50_").removesuffix("mm").split("to")
-    return f"AP50, nodules of {low} to {high} mm" if high != "inf" else f"AP50, nodules of {low} mm and more"
+    return _WORDS[measure]
 
 
 def _classification(outcome: Outcome, test: Examples, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -152,7 +169,7 @@ def _localisation(outcome: Outcome, test: Examples, weights: np.ndarray) -> dict
     for low, high in BANDS_MM:
         inside = [np.asarray([low <= size < high for size in own], dtype=bool) for own in test.diameters_mm]
         banded = detection.match(outcome.found, truths, 0.5, inside)
-        values[f"ap50_{low:g}to{high:g}mm"] = detection.average_precision(banded, everything * shown)
+        values[band_measure(low, high)] = detection.average_precision(banded, everything * shown)
     return values
 
 
@@ -210,7 +227,7 @@ def _describe(task: Task, test: Examples) -> dict[str, Any]:
         "pictures_with_nodules": len(test.with_nodules()),
         "nodules": len(sizes),
         "nodules_by_band_mm": {
-            f"{low:g} to {high:g}": sum(low <= size < high for size in sizes) for low, high in BANDS_MM
+            band_key(low, high): sum(low <= size < high for size in sizes) for low, high in BANDS_MM
         },
         "scans": len(set(test.scans)),
     }

@@ -1,5 +1,8 @@
 """Small slices with texture of their own, a model that names what it was trained on, and samples."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +10,7 @@ from scipy import ndimage
 
 from lungforge.ct import classes
 from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
+from services.eval import job
 
 SIDE = 64
 #: HU of background, body, left lung, right lung, trachea, nodule.
@@ -161,3 +165,15 @@ def build():
         "copied": copied,
         "remembered": remembered,
     }
+
+
+@pytest.fixture(scope="module")
+def result(ray_local, config):
+    """What the evaluation of the module's ``config`` found."""
+    return job.run(config)
+
+
+@pytest.fixture(scope="module")
+def document(result):
+    """Its numbers."""
+    return json.loads(Path(result.metrics).read_text())

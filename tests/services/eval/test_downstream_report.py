@@ -1,7 +1,6 @@
 """An evaluation with downstream tasks as a whole: its report, its numbers, its files."""
 
 import copy
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,16 +32,6 @@ def config(world):
         seeds=2,
         tasks=TASKS,
     )
-
-
-@pytest.fixture(scope="module")
-def result(ray_local, config):
-    return job.run(config)
-
-
-@pytest.fixture(scope="module")
-def document(result):
-    return json.loads(Path(result.metrics).read_text())
 
 
 class Tables(HTMLParser):

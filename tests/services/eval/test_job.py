@@ -20,16 +20,6 @@ def config(world):
     )
 
 
-@pytest.fixture(scope="module")
-def result(ray_local, config):
-    return job.run(config)
-
-
-@pytest.fixture(scope="module")
-def document(result):
-    return json.loads(Path(result.metrics).read_text())
-
-
 class Page(HTMLParser):
     """What a browser would load or outline."""
 

@@ -10,31 +10,27 @@ import pytest
 
 from lungforge.errors import InputError
 from lungforge.store import Dataset, DatasetWriter, Kind
-from services.eval.downstream.job import Downstream, run
+from services.eval.config import EvalConfig
+from services.eval.downstream.job import run
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
 
-def _wanted(**changes: Any) -> Downstream:
-    plain = {
-        "preset": "tiny",
-        "tasks": ("classification", "localisation"),
-        "train_subsets": (0, 1, 2),
-        "test_subsets": (3,),
-        "ratios": (1.0,),
-        "folds": 1,
-        "seeds": 1,
-        "seed": 0,
-        "patch": None,
-    }
-    return Downstream(**(plain | changes))
-
-
 def _run(world: Path, out: Path, **changes: Any) -> dict[str, Any]:
-    slices = Dataset.open(str(world / "slices"))
-    sets = [("drawn", Dataset.open(str(world / "drawn")))]
-    writer = DatasetWriter(uri=str(out), kind=Kind.REPORT, config={}, seed=0)
-    document, parts = run(_wanted(**changes), slices, sets, writer, workers=2, gpus_per_worker=0)
+    plain: dict[str, Any] = {
+        "real": str(world / "slices"),
+        "synthetic": (str(world / "drawn"),),
+        "out": str(out),
+        "downstream": "tiny",
+        "train_subsets": (0, 1, 2),
+        "subsets": (3,),
+        "seeds": 1,
+        "workers": 2,
+    }
+    config = EvalConfig(**(plain | changes))
+    sets = [("drawn", Dataset.open(config.synthetic[0]))]
+    writer = DatasetWriter(uri=config.out, kind=Kind.REPORT, config={}, seed=0)
+    document, parts = run(config, None, Dataset.open(config.real), sets, writer)
     assert all((out / part.path).stat().st_size == part.bytes for part in parts)
     return document
 
@@ -107,7 +103,7 @@ def test_what_is_trained_on_is_not_tested_on(world, tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"3 scans are in --train-subsets and in the test set, first scan-02"
     ):
-        _run(world, tmp_path / "out", test_subsets=(2, 3))
+        _run(world, tmp_path / "out", subsets=(2, 3))
 
 
 def test_too_few_synthetic_slices_are_refused(world, tmp_path: Path) -> None:
