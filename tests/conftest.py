@@ -11,12 +11,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 BUCKET = "lab"
+
+# Ray reads how to authenticate when it is first imported, so this stands before any test module of any folder.
+if "RAY_AUTH_MODE" not in os.environ:
+    _token = Path(tempfile.mkdtemp(prefix="lungforge-tests-")) / "ray-token"
+    _token.touch(mode=0o600)
+    _token.write_text(secrets.token_hex(32))
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(_token)}
 
 
 class S3Server:

@@ -3,18 +3,10 @@
 import logging
 import os
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-# Ray reads how to authenticate when it is first imported, so this stands before any test module.
-if "RAY_AUTH_MODE" not in os.environ:
-    _token = Path(tempfile.mkdtemp(prefix="lungforge-tests-")) / "ray-token"
-    _token.touch(mode=0o600)
-    _token.write_text(secrets.token_hex(32))
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(_token)}
 
 
 @pytest.fixture(scope="session")
