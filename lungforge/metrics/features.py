@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import http.client
 import io
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ EFFICIENTNET_LITE0: Final = "efficientnet-lite0"
 INCEPTION_V3: Final = "inception-v3"
 EXTRACTORS: Final = (EFFICIENTNET_LITE0, INCEPTION_V3)
 
-#: What pytorch-fid 0.3.0 fetches from its release "fid_weights".
+#: What pytorch-fid 0.3.0 fetches from its release "fid_weights", and its sha256.
 INCEPTION_FILE: Final = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256: Final = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 EFFICIENTNET_SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -99,18 +101,20 @@ def load_extractor(
 
     Args:
         name: One of ``EXTRACTORS``.
-        weights: Content of the file of weights, for ``inception-v3``; found in torch's cache if not given.
+        weights: Content of the file of weights, for ``inception-v3``; if not given, that of torch's
+            cache, where it is put from pytorch-fid's release when it is not there yet.
         weights_sha256: What that content must hash to.
         device: Where to put the network.
 
     Raises:
-        InputError: There is no such extractor; its weights are not there, or are not the ones meant.
+        InputError: There is no such extractor; its weights are not to be had, or are not the ones meant.
     """
     target = torch.device(device)
     if name == EFFICIENTNET_LITE0:
         return _efficientnet_lite0(target)
     if name == INCEPTION_V3:
-        return _inception_v3(_cached_inception() if weights is None else weights, weights_sha256, target)
+        content = _cached_inception(weights_sha256) if weights is None else weights
+        return _inception_v3(content, weights_sha256, target)
     raise InputError(f"extractor is {name!r}; choose one of {', '.join(EXTRACTORS)}")
 
 
@@ -203,14 +207,25 @@ def _weights_of_pytorch_fid(state: dict[str, torch.Tensor]) -> Iterator[None]:
         inception.load_state_dict_from_url = download
 
 
-def _cached_inception() -> bytes:
+def _cached_inception(sha256: str) -> bytes:
+    """The file of weights in torch's cache; fetched from pytorch-fid's release when it is not there."""
+    from pytorch_fid import inception
+
     path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     if not path.is_file():
-        raise InputError(
-            f"the extractor {INCEPTION_V3} needs {INCEPTION_FILE} (release 'fid_weights' of "
-            f"github.com/mseitzer/pytorch-fid): put it at {path} or give its place with --weights; "
-            f"without it, choose --extractor {EFFICIENTNET_LITE0}"
-        )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Under its name it is whole and as pinned, or not there.
+            torch.hub.download_url_to_file(
+                inception.FID_WEIGHTS_URL, str(path), hash_prefix=sha256, progress=sys.stderr.isatty()
+            )
+        # A RuntimeError is another hash; an HTTPException is an answer that breaks off.
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            raise InputError(
+                f"the extractor {INCEPTION_V3} needs {INCEPTION_FILE}, and {inception.FID_WEIGHTS_URL} did "
+                f"not give it ({error}): put the file at {path} or give its place with --weights; "
+                f"without it, choose --extractor {EFFICIENTNET_LITE0}"
+            ) from error
     return path.read_bytes()
 
 

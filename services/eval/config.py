@@ -28,7 +28,7 @@ class EvalConfig:
     """The network whose features are compared; inception-v3 is the one that FID is defined by."""
 
     weights: str | None = dataclasses.field(default=None, metadata=EXECUTION)
-    """File or URI of the weights for inception-v3; looked up in torch's cache when not given."""
+    """File or URI of the weights for inception-v3; when not given, torch's cache, filled by a download."""
 
     features: str | None = dataclasses.field(default=None, metadata=EXECUTION)
     """Folder or URI where the features of each part are kept, so that none is embedded twice; kept nowhere

@@ -46,7 +46,7 @@ class NightlyConfig:
     """The network whose features are compared; inception-v3 is the one that FID is defined by."""
 
     weights: str | None = dataclasses.field(default=None, metadata=EXECUTION)
-    """File or URI of the weights for inception-v3; looked up in torch's cache when not given."""
+    """File or URI of the weights for inception-v3; when not given, torch's cache, filled by a download."""
 
     seed: int = 0
     """Decides which maps, the noise, and the random halves; the same every night. Nights are compared with

@@ -1,6 +1,5 @@
 """The arms: what is trained on, beside real slices or instead of them. All take the same number of steps."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,19 +71,29 @@ def all_arms(names: Sequence[str], ratios: Sequence[float]) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
-def require_enough(name: str, synthetic: Examples, real: Examples, ratios: Sequence[float]) -> None:
-    """Refuse a set that is too small for an arm; the arm would be another than its name says.
+def require_enough(
+    name: str,
+    synthetic: Examples,
+    real: Examples,
+    ratios: Sequence[float],
+    folds: Sequence[frozenset[str]],
+) -> None:
+    """Refuse a set that is too small for an arm in any fold; the arm would be another than its name says.
 
     Raises:
         InputError: It is.
     """
-    wanted = math.ceil(max(ratios) * len(real.pictures))
-    if len(synthetic.pictures) < wanted:
-        raise InputError(
-            f"{name} has {len(synthetic.pictures)} slices of the scans that are trained on, and the ratio "
-            f"{max(ratios):g} to {len(real.pictures)} real ones asks for {wanted}; draw more with "
-            "`lungforge sample`, or give smaller --ratios"
-        )
+    for scans in folds:
+        trained_on = len(_of_scans(real, scans))
+        wanted = round(max(ratios) * trained_on)
+        there = len(_of_scans(synthetic, scans))
+        if there < wanted:
+            learner = "a fold" if len(folds) > 1 else "each network"
+            raise InputError(
+                f"{name} has {there} slices of the scans that {learner} trains on, and the ratio "
+                f"{max(ratios):g} to {trained_on} real ones asks for {wanted}; draw more "
+                "with `lungforge sample`, or give smaller --ratios"
+            )
 
 
 def training_scans(scans: Sequence[str], folds: int, fold: int, seed: int) -> frozenset[str]:

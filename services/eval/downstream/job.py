@@ -12,7 +12,7 @@ from lungforge.errors import InputError
 from lungforge.metrics.leakage import find_leak
 from lungforge.store import Dataset, DatasetWriter, Part
 from services.eval.config import EvalConfig
-from services.eval.downstream.arms import Arm, all_arms, require_enough
+from services.eval.downstream.arms import Arm, all_arms, require_enough, training_scans
 from services.eval.downstream.cells import Cell, find, run_cell
 from services.eval.downstream.classifier import CLASSIFIERS
 from services.eval.downstream.detector import DETECTORS
@@ -98,8 +98,9 @@ def _gather(
             f"{len(leak.training)} scans are in --train-subsets and in the test set, first "
             f"{leak.training[0]}; give subsets that have no scan in common"
         )
+    folds = [training_scans(own.scans, config.folds, fold, config.seed) for fold in range(config.folds)]
     for (name, _), reference in zip(sets, references.synthetic, strict=True):
-        require_enough(name, ray.get(reference), own, config.ratios)
+        require_enough(name, ray.get(reference), own, config.ratios, folds)
     return references, test
 
 

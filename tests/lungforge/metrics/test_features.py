@@ -1,5 +1,9 @@
+import functools
 import hashlib
+import http.server
 import io
+import socket
+import threading
 
 import numpy as np
 import pytest
@@ -47,10 +51,57 @@ def test_unknown_extractor_names_the_known_ones():
         load_extractor("vgg")
 
 
-def test_inception_without_its_file_says_where_to_put_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=f"put it at {tmp_path}.*pt_inception-2015-12-05-6726825d.pth"):
+@pytest.fixture
+def release(tmp_path, monkeypatch):
+    """``release(content)`` serves a file in the place of pytorch-fid's release; torch's cache is empty."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    ) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setattr(
+            inception, "FID_WEIGHTS_URL", f"http://127.0.0.1:{server.server_port}/{features.INCEPTION_FILE}"
+        )
+        yield (tmp_path / features.INCEPTION_FILE).write_bytes
+        server.shutdown()
+
+
+def cached(folder):
+    return sorted(path.name for path in (folder / "torch").rglob("*") if path.is_file())
+
+
+def test_inception_offline_says_where_to_put_its_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(inception, "FID_WEIGHTS_URL", f"http://127.0.0.1:{closed.getsockname()[1]}/x.pth")
+        with pytest.raises(InputError, match=f"put the file at {tmp_path}.*{features.INCEPTION_FILE}"):
+            load_extractor("inception-v3")
+    assert cached(tmp_path) == []
+
+
+def test_inception_is_fetched_once(release, tmp_path, random_inception):
+    extractor, weights = random_inception
+    release(weights)
+    sha256 = hashlib.sha256(weights).hexdigest()
+    fetched = load_extractor("inception-v3", weights_sha256=sha256)
+    np.testing.assert_array_equal(fetched.embed(slices(1)), extractor.embed(slices(1)))
+    assert cached(tmp_path) == [features.INCEPTION_FILE]
+    (tmp_path / features.INCEPTION_FILE).unlink()
+    load_extractor("inception-v3", weights_sha256=sha256)
+
+
+def test_what_is_fetched_and_is_another_file_is_not_kept(release, tmp_path):
+    release(b"another file")
+    with pytest.raises(InputError, match=r"did not give it .*hash"):
         load_extractor("inception-v3")
+    assert cached(tmp_path) == []
+
+
+def test_a_release_that_is_gone_is_told(release, tmp_path):
+    with pytest.raises(InputError, match="404"):
+        load_extractor("inception-v3")
+    assert cached(tmp_path) == []
 
 
 def test_inception_refuses_another_file():

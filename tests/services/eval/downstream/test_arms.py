@@ -105,6 +105,16 @@ def test_pictures_without_a_nodule_are_for_classification_only() -> None:
 
 
 def test_too_few_are_refused() -> None:
-    require_enough("gan", SYNTHETIC, REAL, [0.5, 2.5])
+    require_enough("gan", SYNTHETIC, REAL, [0.5, 2.5], [EVERY])
     with pytest.raises(InputError, match=r"gan has 50 slices .* ratio 3 to 20 real ones asks for 60; draw"):
-        require_enough("gan", SYNTHETIC, REAL, [0.5, 3])
+        require_enough("gan", SYNTHETIC, REAL, [0.5, 3], [EVERY])
+
+
+def test_too_few_of_the_scans_of_one_fold_are_refused() -> None:
+    # Plenty in all, but none of the scans 3 and 4.
+    uneven = _examples(100, 60, 3)
+    folds = [frozenset({"scan-0", "scan-1", "scan-2"}), frozenset({"scan-2", "scan-3", "scan-4"})]
+    require_enough("gan", uneven, REAL, [1], [EVERY])
+    require_enough("gan", uneven, REAL, [1], folds)
+    with pytest.raises(InputError, match=r"20 slices .* a fold trains on.* 12 real .* for 24;"):
+        require_enough("gan", uneven, REAL, [2], folds)
