@@ -19,7 +19,7 @@ import pytest
 
 BUCKET = "lab"
 
-# Ray reads how to authenticate when it is first imported, so this stands before any test module of any folder.
+# Ray reads how to authenticate when it is first imported, so this is before any test module.
 if "RAY_AUTH_MODE" not in os.environ:
     _token = Path(tempfile.mkdtemp(prefix="lungforge-tests-")) / "ray-token"
     _token.touch(mode=0o600)
