@@ -212,6 +212,7 @@ def _lineage(origin: Origin) -> list[dict[str, Any]]:
             "manifest_sha256": dataset.manifest_sha256,
             "code_version": dataset.manifest.code_version,
             "config": dataset.manifest.config,
+            "parents": [parent.sha256 for parent in dataset.manifest.parents],
         }
         for dataset in origin.ancestors
     ]

@@ -75,7 +75,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Ancestors of a set, as its lineage lists them: sources of maps, then models, then what those saw."""
+    """A set's ancestors that are still there: the slices with its maps, the models, and what those saw."""
 
     samples: dict[str, Any]
     sources: Sequence[dict[str, Any]]
@@ -145,7 +145,7 @@ def lineage_graph(document: dict[str, Any]) -> Graph:
         document: What ``metrics.json`` holds.
     """
     real, sets, trained = document["real"], document["sets"], document["downstream"]
-    origins = [_origin(numbers["lineage"], document["config"]["allow_leakage"]) for numbers in sets]
+    origins = [_origin(numbers["lineage"]) for numbers in sets]
     width = len(sets) * _SET + _ASIDE * (1 if trained is None else 2)
     sketch = _Sketch(_slices_boxes(origins, real, width))
     for number, (numbers, origin) in enumerate(zip(sets, origins, strict=True)):
@@ -168,17 +168,14 @@ def subsets_words(subsets: Sequence[int] | None) -> str:
     return f"subset{'s' if len(subsets) > 1 else ''} {', '.join(words)}"
 
 
-def _origin(lineage: Sequence[dict[str, Any]], allow_leakage: bool) -> _Origin:
-    kinds = [ancestor["kind"] for ancestor in lineage]
-    models = [ancestor for ancestor in lineage if ancestor["kind"] == "model"]
-    first = kinds.index("model") if models else len(lineage)
-    sources = [ancestor for ancestor in lineage[:first] if ancestor["kind"] == "slices"]
-    training = [ancestor for ancestor in lineage[first:] if ancestor["kind"] == "slices"]
-    # Each ancestor is listed once: a model without slices of its own after it saw those that the maps are of.
-    # Without the leak guard those that it saw may as well have gone, so that nothing is said then.
-    if models and not training and not allow_leakage:
-        training = sources
-    return _Origin(lineage[0], sources, models, training)
+def _origin(lineage: Sequence[dict[str, Any]]) -> _Origin:
+    def parents(children: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+        made_from = {digest for child in children for digest in child["parents"]}
+        return [each for each in lineage if each["kind"] == kind and each["manifest_sha256"] in made_from]
+
+    samples = lineage[0]
+    models = parents([samples], "model")
+    return _Origin(samples, parents([samples], "slices"), models, parents(models, "slices"))
 
 
 def _slices_boxes(origins: Sequence[_Origin], real: dict[str, Any], width: int) -> dict[str, Box]:

@@ -9,25 +9,33 @@ from services.eval.lineage_graph import Graph, lineage_graph, subsets_words
 REAL, OTHER, MODEL, SAMPLES = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
 
 
-def _ancestor(kind: str, digest: str, uri: str, subsets: list[int] | None = None) -> dict[str, Any]:
-    config = {} if subsets is None else {"subsets": subsets}
-    return {"kind": kind, "uri": uri, "manifest_sha256": digest, "code_version": "1", "config": config}
+def _ancestor(
+    kind: str, digest: str, uri: str, subsets: list[int] | None = None, parents: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "uri": uri,
+        "manifest_sha256": digest,
+        "code_version": "1",
+        "config": {} if subsets is None else {"subsets": subsets},
+        "parents": list(parents),
+    }
 
 
-def _graph(*lineage: dict[str, Any], train: list[int] | None = None, allow_leakage: bool = False) -> Graph:
-    samples = _ancestor("samples", SAMPLES, "s3://lab/sdm", [0, 1, 2])
+def _graph(*lineage: dict[str, Any], maps: str = REAL, train: list[int] | None = None) -> Graph:
+    samples = _ancestor("samples", SAMPLES, "s3://lab/sdm", [0, 1, 2], (MODEL, maps))
     return lineage_graph(
         {
             "real": {"uri": "s3://lab/slices", "manifest_sha256": REAL, "subsets": [8, 9]},
             "sets": [{"name": "sdm", "images": 1200, "lineage": [samples, *lineage]}],
             "downstream": None if train is None else {"train_subsets": train},
-            "config": {"allow_leakage": allow_leakage},
         }
     )
 
 
 SLICES = _ancestor("slices", REAL, "s3://lab/slices")
-TRAINED = _ancestor("model", MODEL, "s3://lab/model", [0, 1, 2, 3])
+TRAINED = _ancestor("model", MODEL, "s3://lab/model", [0, 1, 2, 3], (REAL,))
+ELSEWHERE = _ancestor("slices", OTHER, "s3://lab/other")
 
 
 def _box_of(graph: Graph, title: str) -> Any:
@@ -81,7 +89,7 @@ def test_arrows_begin_and_end_at_the_boxes_that_they_speak_of(train: list[int] |
 
 
 def test_no_arrow_runs_through_a_box_and_all_is_in_the_picture() -> None:
-    graph = _graph(_ancestor("slices", OTHER, "s3://lab/other"), TRAINED, SLICES, train=[0])
+    graph = _graph(ELSEWHERE, TRAINED, SLICES, maps=OTHER, train=[0])
     for arrow in graph.arrows:
         x = arrow.points[-1][0]
         top, bottom = arrow.points[-2][1], arrow.points[-1][1]
@@ -93,8 +101,9 @@ def test_no_arrow_runs_through_a_box_and_all_is_in_the_picture() -> None:
     assert graph.width == 320, "fits a phone"
 
 
-def test_slices_listed_after_the_model_are_what_it_was_trained_on() -> None:
-    graph = _graph(_ancestor("slices", OTHER, "s3://lab/other"), TRAINED, SLICES)
+@pytest.mark.parametrize("lineage", [(ELSEWHERE, TRAINED, SLICES), (SLICES, ELSEWHERE, TRAINED)])
+def test_a_model_was_trained_on_its_own_parents(lineage: tuple[dict[str, Any], ...]) -> None:
+    graph = _graph(*lineage, maps=OTHER)
     assert (
         "“sdm” was drawn from maps of subsets 0–2 of the slices at s3://lab/other (bbbbbbbb)."
         in graph.sentences
@@ -107,11 +116,12 @@ def test_slices_listed_after_the_model_are_what_it_was_trained_on() -> None:
     assert _box_of(graph, "slices: other").left < _box_of(graph, "slices: slices").left
 
 
-def test_what_cannot_be_known_without_the_leak_guard_is_not_drawn() -> None:
-    graph = _graph(SLICES, TRAINED, allow_leakage=True)
+def test_what_has_gone_is_not_drawn() -> None:
+    # The maps are of slices that are there, and those that the model saw are not.
+    graph = _graph(ELSEWHERE, TRAINED, maps=OTHER)
     assert not any("trained" in " ".join(arrow.label) for arrow in graph.arrows)
     assert not any("trained" in sentence for sentence in graph.sentences)
-    nothing = _graph(allow_leakage=True)
+    nothing = _graph()
     assert [" ".join(arrow.label) for arrow in nothing.arrows] == ["", "compared with subsets 8, 9"]
 
 
