@@ -29,6 +29,7 @@ class Command:
             The name None is what holds without a preset.
         variant: The option that a preset depends on beside its name, if any.
         notes: What else its help says before the options.
+        takes_command: Whether its last argument is a command of its own, options and all.
     """
 
     summary: str
@@ -37,6 +38,7 @@ class Command:
     presets: str | None = None
     variant: str | None = None
     notes: str = ""
+    takes_command: bool = False
 
 
 #: Items of a list that are printed for a person.
@@ -88,6 +90,15 @@ COMMANDS = {
         "mean + 3 spreads of the last 14 good nights (4 at least). The same date again does nothing when the "
         "night is done, and else goes on. Two runs at once keep out of each other's way by a lease.",
     ),
+    "submit": Command(
+        "run one of these on a Ray cluster, follow its log, and leave with its exit code",
+        "services.submit:SubmitConfig",
+        "services.submit:run",
+        notes="Its own options stand before the stage: lungforge submit --address URL train --data URI ... "
+        "The same command again attaches to the job that runs, or goes on where one has failed. "
+        "Ctrl-C leaves the job running.",
+        takes_command=True,
+    ),
     "show": Command(
         "say what a dataset is and what it was made from; draw a contact sheet",
         "services.show:ShowConfig",
@@ -109,7 +120,7 @@ def execute(name: str, arguments: Sequence[str]) -> Any:
         arguments: Its options, as on the command line.
 
     Returns:
-        The result of the command, a dataclass instance.
+        The result of the command, a dataclass instance; a dict where another process had it.
 
     Raises:
         InputError: An argument, or something that it names, is wrong.
@@ -126,6 +137,8 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
     command = COMMANDS[name]
     config_class = _load(command.config)
     default = None
+    if command.takes_command:
+        arguments = _hold_together(config_class, arguments)
     description = f"{command.summary[0].upper()}{command.summary[1:]}. {command.notes}".rstrip()
     if command.presets:
         presets = _load(command.presets)
@@ -172,6 +185,18 @@ def _read(
     return config_class(**{field.name: getattr(read, field.name) for field in fields})
 
 
+def _hold_together(config_class: type, arguments: Sequence[str]) -> list[str]:
+    """The arguments with a ``--`` before the first that is no option and no option's value."""
+    flags = {f"--{field.name}" for field in dataclasses.fields(config_class) if field.default is False}
+    before = ""
+    for position, word in enumerate(arguments):
+        is_value = before.startswith("--") and "=" not in before and before not in flags
+        if not word.startswith("-") and not is_value:
+            return [*arguments[:position], "--", *arguments[position:]]
+        before = word
+    return list(arguments)
+
+
 def _take_option(option: str, arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     """The value that an option is given, the last time where there are several; and the other arguments."""
     for position in reversed(range(len(arguments))):
@@ -202,15 +227,15 @@ def overview() -> str:
         "",
         "lungforge COMMAND --help tells a command's options. --json prints the result as one JSON line.",
         "Datasets are folders at a path or URI (s3://bucket/folder; the usual AWS_ variables are read).",
-        "Jobs run on the Ray cluster that RAY_ADDRESS names, else on this machine.",
+        "Jobs run on the Ray cluster that RAY_ADDRESS names, else on this machine; submit hands them in.",
         "Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 worse (nightly), 130 interrupted.",
     ]
     return "\n".join(lines)
 
 
 def print_result(result: Any, *, as_json: bool) -> None:
-    """Print a command's result on stdout: a line a field, or one JSON line."""
-    document = dataclasses.asdict(result)
+    """Print a command's result, a dataclass or a dict, on stdout: a line a field, or one JSON line."""
+    document = result if isinstance(result, dict) else dataclasses.asdict(result)
     text = json.dumps(document) if as_json else "\n".join(_lines(document))
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from services.commands import parse
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 STAGES = ("preprocess", "train", "sample", "evaluate")
@@ -58,7 +60,7 @@ def test_both_kinds_of_night_are_the_same_night(overlay: Any) -> None:
     template = plain["jobTemplate"]["spec"]
     (container,) = template["template"]["spec"]["containers"]
     words = [re.sub(r"\$\((\w+)\)", r"$\1", word) for word in container["args"]]
-    name, config = overlay.command(" ".join(words))
+    name, config = overlay.command(" ".join(["python -m services", *words]))
     assert (name, config) == overlay.command(ours["jobTemplate"]["entrypoint"])
     assert (name, config.store) == ("nightly", "s3://lab")
     assert config.gpus_per_worker == (overlay.name == "gpu")
@@ -73,15 +75,18 @@ def test_the_plain_night_goes_to_the_cluster_that_stays(overlay: Any) -> None:
     template = overlay.the("CronJob", "lungforge-nightly")["spec"]["jobTemplate"]["spec"]["template"]
     (container,) = template["spec"]["containers"]
     # Service and Secret are named by KubeRay after the cluster.
-    assert container["command"] == [
-        *("ray", "job", "submit", "--address"),
-        *(f"http://{cluster}-head-svc:8265", "--"),
-    ]
+    address = f"http://{cluster}-head-svc:8265"
+    assert container["command"] == ["lungforge", "submit", "--address", address]
+    assert parse("submit", [*container["command"][2:], *container["args"]]).address == address
     environment = {one["name"]: one for one in container["env"]}
     assert environment["RAY_AUTH_MODE"]["value"] == "token"
     token = environment["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]
     assert token == {"name": cluster, "key": "auth_token"}
-    assert template["spec"]["restartPolicy"] == "Never"
+    assert template["spec"]["restartPolicy"] == "Never"  # which podFailurePolicy asks for
+    job = overlay.the("CronJob", "lungforge-nightly")["spec"]["jobTemplate"]["spec"]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert rule["action"] == "FailJob"
+    assert rule["onExitCodes"] == {"containerName": container["name"], "operator": "In", "values": [2, 3]}
 
 
 def test_the_kustomization_of_the_page_reaches_everything(

@@ -26,7 +26,7 @@ def test_every_option_is_explained(name: str, capsys: pytest.CaptureFixture[str]
     for field in dataclasses.fields(_load(COMMANDS[name].config)):
         option = "--" + field.name.replace("_", "-")
         if option not in printed and "positional" in printed:
-            option = next(name for name in ("URI", "FILE") if name in printed)
+            option = next(name for name in ("STAGE ...", "URI", "FILE") if name in printed)
         assert option in printed
         explanation = printed.split(f"{option} ", 1)[-1].split("(default" if "(default" in printed else ")")[
             0

@@ -1,0 +1,79 @@
+"""Where others come to see something: Ray's files, the dashboard's pages, the store, and command lines."""
+
+import contextlib
+import json
+import threading
+from pathlib import Path
+
+from lungforge.store import open_uri
+from tests.ray_head import RayHead
+
+#: Of the dashboard: what tells of jobs, nodes, tasks, workers, and what was handed in with them.
+PAGES = (
+    "/api/jobs/",
+    "/api/version",
+    "/api/cluster_status",
+    "/nodes?view=summary",
+    *(
+        f"/api/v0/{kind}?detail=true"
+        for kind in (
+            "actors",
+            "jobs",
+            "nodes",
+            "objects",
+            "runtime_envs",
+            "tasks",
+            "workers",
+            "cluster_events",
+        )
+    ),
+)
+
+
+class CommandLines(threading.Thread):
+    """Every command line of the machine, as ``ps`` would show it, again and again until it is stopped."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seen: set[str] = set()
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.25):
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    words = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+                    self.seen.add(words.decode(errors="replace"))
+
+    def __enter__(self) -> "CommandLines":
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self.join()
+
+
+def exposed(head: RayHead, store: str) -> dict[str, str]:
+    """Everything that others come to see: Ray's files, the dashboard's pages, the objects of the store."""
+    found = {}
+    for file in head.folder.rglob("*"):
+        if file.is_file() and file != head.token_file:
+            with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                found[str(file)] = file.read_bytes().decode(errors="replace")
+    nodes = json.loads(head.get("/api/v0/nodes")[1])["data"]["result"]["result"]
+    pages = [*PAGES, *(f"/nodes/{node['node_id']}" for node in nodes)]
+    pages += [f"/api/jobs/{name}{what}" for name in head.jobs() for what in ("", "/logs")]
+    for page in pages:
+        status, found[page] = head.get(page)
+        assert status == 200, page
+    found["/metrics"] = head.get("/metrics", None, port=head.ports["metrics-export"])[1]
+    fs, folder = open_uri(store)
+    for path in fs.find(folder):
+        found[path] = fs.cat_file(path).decode(errors="replace")
+    return found
+
+
+def holders_of(places: dict[str, str], secret: str) -> list[str]:
+    """The places that hold it."""
+    return [place for place, content in places.items() if secret in content]
