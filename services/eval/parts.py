@@ -12,6 +12,7 @@ from lungforge.ct.window import hu_to_uint8
 from lungforge.metrics import twins
 from lungforge.metrics.segmentation import FoundAgain, find_again
 from lungforge.store import Dataset, Part, tensor_values
+from services import telemetry
 from services.eval.cutting import Cut, cut_out
 from services.eval.features import Network, features_of
 from services.eval.records import (
@@ -192,12 +193,15 @@ def as_done(start: Callable[[Item], Any], items: Iterable[Item], workers: int) -
             item = waiting.popleft()
             running[start(item)] = item
         (done,), _ = ray.wait(list(running), num_returns=1)
-        yield running.pop(done), ray.get(done)
+        item, result = running.pop(done), ray.get(done)
+        telemetry.TASKS.inc()
+        yield item, result
 
 
 def _done(references: Any) -> Any:
     first = references[0] if isinstance(references, list) else references
     ray.wait([first])
+    telemetry.TASKS.inc()
     return references
 
 

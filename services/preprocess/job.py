@@ -13,6 +13,7 @@ from lungforge.config import identity
 from lungforge.ct.window import WINDOW_HU
 from lungforge.errors import InputError
 from lungforge.store import DatasetWriter, Kind, Manifest, join_uri
+from services import telemetry
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.plan import Bad, Plan, Survey, Unit, no_good_volume, plan_all, survey
 from services.preprocess.volume_task import Outcome, VolumeTask, wants_healthy
@@ -82,6 +83,7 @@ def _work(config: PreprocessConfig, found: Survey, task: VolumeTask) -> list[Out
             for bad in _bad(outcome):
                 _report(bad, config)
             outcomes.append(outcome)
+            telemetry.VOLUMES.inc(1, {"outcome": outcome.name})
             advance()
     resumed = sum(outcome.resumed and outcome.slices is not None for outcome in outcomes)
     if resumed:
@@ -94,6 +96,7 @@ def _outcomes(config: PreprocessConfig, units: tuple[Unit, ...], task: VolumeTas
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # so that what a store says reaches the user
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     workers = config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     a_task = min(max(len(units) // (workers * _TASKS_A_WORKER), 1), _MOST_VOLUMES_A_TASK)

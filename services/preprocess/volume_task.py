@@ -18,6 +18,7 @@ from lungforge.ct.resize import resize_slice
 from lungforge.ct.volume import read_slices, read_volume
 from lungforge.errors import InputError
 from lungforge.store import DatasetWriter, Kind, Part, StoreError, table_from_rows
+from services import telemetry
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.plan import Plan, Unit, plan_volume
 
@@ -53,6 +54,13 @@ class Outcome:
     resumed: bool = False
     """Whether an earlier run had made all of it."""
 
+    @property
+    def name(self) -> str:
+        """In one word: ``done``, ``found`` whole, or ``rejected``."""
+        if self.rejected is not None:
+            return "rejected"
+        return "found" if self.resumed and (self.slices or self.crops) else "done"
+
 
 @dataclasses.dataclass(frozen=True)
 class VolumeTask:
@@ -74,7 +82,8 @@ class VolumeTask:
     def _work(self, unit: Unit) -> Outcome:
         outcome = Outcome(unit.name, unit.entry.series_uid, unit.entry.subset)
         try:
-            plan = plan_volume(unit, self.config)
+            with telemetry.stall("preprocess"):
+                plan = plan_volume(unit, self.config)
         except InputError as error:
             return dataclasses.replace(outcome, rejected=str(error))
         wants_slices = bool(plan.slices) or wants_healthy(plan, self.config)
@@ -123,13 +132,13 @@ def make_rows(
     crop_slices = {candidate.slice_index for candidate in plan.crops}
     anatomy: dict[int, NDArray[np.uint8]] = {}
     if plan.mask_uri is None and (plan.slices or wants_healthy(plan, config)):
-        volume = read_volume(unit.entry.uri).hu
+        volume = _read_whole(unit.entry.uri)
         whole = derive_anatomy(volume, plan.geometry)
         wanted = _with_healthy(plan, config, (whole == LEFT_LUNG) | (whole == RIGHT_LUNG))
         anatomy = {index: whole[index] for index in wanted}
         hu = {index: volume[index] for index in crop_slices | set(wanted)}
     elif plan.mask_uri is not None and wants_healthy(plan, config):
-        mask = read_volume(plan.mask_uri).hu  # 3: left lung, 4: right lung
+        mask = _read_whole(plan.mask_uri)  # 3: left lung, 4: right lung
         wanted = _with_healthy(plan, config, (mask == 3) | (mask == 4))
         hu = _read(unit.entry.uri, crop_slices | set(wanted))
         anatomy = {index: anatomy_from_luna(mask[index][None], hu[index][None])[0] for index in wanted}
@@ -170,7 +179,15 @@ def _with_healthy(plan: Plan, config: PreprocessConfig, lung: NDArray[np.bool_])
 
 def _read(uri: str, indices: set[int]) -> dict[int, NDArray[np.int16]]:
     ordered = sorted(indices)
-    return dict(zip(ordered, read_slices(uri, ordered), strict=True)) if ordered else {}
+    if not ordered:
+        return {}
+    with telemetry.stall("preprocess"):
+        return dict(zip(ordered, read_slices(uri, ordered), strict=True))
+
+
+def _read_whole(uri: str) -> NDArray[np.int16]:
+    with telemetry.stall("preprocess"):
+        return read_volume(uri).hu
 
 
 def _slice_row(
@@ -204,6 +221,7 @@ def _with_further_tries(work: Callable[[], Result]) -> Result:
         try:
             return work()
         except (StoreError, OSError):
+            telemetry.retry("preprocess")
             time.sleep(pause)
     return work()
 

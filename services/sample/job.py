@@ -5,11 +5,11 @@ from typing import Any
 
 import ray
 import torch
-from ray.util.metrics import Counter, Gauge
 
 from lungforge.config import identity
 from lungforge.rows import index_rows
 from lungforge.store import Dataset, DatasetWriter, Kind, Manifest, Part
+from services import telemetry
 from services.progress import progress, say
 from services.runtime import ray_session
 from services.sample.config import SampleConfig
@@ -83,12 +83,9 @@ class _Worker:
     def __init__(self, work: Work, plan: Plan) -> None:
         self._work, self._plan = work, plan
         self._drawer: Drawer | None = None
-        self._images = Counter("lungforge_sample_images", "Images that were drawn.")
 
     def draw(self, number: int) -> Part:
-        part = self._loaded().draw(self._plan.unit(number))
-        self._images.inc(part.rows)
-        return part
+        return self._loaded().draw(self._plan.unit(number))
 
     def time_batch(self) -> float:
         return self._loaded().time_batch(self._plan.unit(0))
@@ -113,16 +110,14 @@ def _draw(work: Work, plan: Plan, workers: int) -> list[Part]:
     """Give every unit to some worker; the parts that come back."""
     remote = _remote_worker(work.config)
     shared = ray.put(work), ray.put(plan)
-    planned, left = (
-        Gauge(f"lungforge_sample_parts_{name}", f"Parts of the run that are {name}.")
-        for name in ("planned", "left")
-    )
-    planned.set(len(plan))
+    telemetry.PARTS_PLANNED.set(len(plan))
     parts: list[Part] = []
     with progress("sample", plan.images, unit="images") as advance:
         for part in distribute(len(plan), workers, lambda: remote.remote(*shared), plan.name):
             parts.append(part)
-            left.set(len(plan) - len(parts))
+            telemetry.PARTS_LEFT.set(len(plan) - len(parts))
+            if part.rows:  # none where no edit had room, and Ray refuses to count nothing
+                telemetry.IMAGES.inc(part.rows)
             advance(part.rows)
     return parts
 

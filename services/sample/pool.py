@@ -6,8 +6,8 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
-from ray.util.metrics import Counter
 
+from services import telemetry
 from services.progress import say
 
 #: How often a unit may take its worker down before it is taken for the cause.
@@ -34,7 +34,6 @@ def distribute(
     Raises:
         RuntimeError: A unit took down ``TRIES`` workers.
     """
-    lost = Counter("lungforge_sample_workers_lost", "Workers that died and were replaced.")
     waiting = deque(range(units))
     doing: dict[Any, tuple[int, Any]] = {}
     failures: dict[int, int] = {}
@@ -51,17 +50,19 @@ def distribute(
         try:
             done = ray.get(ready)
         except RayActorError as error:
-            lost.inc()
             failures[number] = failures.get(number, 0) + 1
             if failures[number] == TRIES:
                 raise RuntimeError(
                     f"part {name_of(number)} took down {TRIES} workers; "
                     "if memory ran out, give a smaller --batch or fewer --workers"
                 ) from error
+            telemetry.retry("sample")
             say(f"a worker died while it drew part {name_of(number)}; another draws it again")
             waiting.appendleft(number)
             give(start_worker())
             continue
         if waiting:
             give(actor)
+        # A worker without work gives its cores back: the one that replaces another may be waiting for them.
+        del actor
         yield done

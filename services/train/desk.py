@@ -10,6 +10,8 @@ import ray
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from services import telemetry
+
 
 class _Desk:
     """The newest report, and whether to stop."""
@@ -17,9 +19,14 @@ class _Desk:
     def __init__(self) -> None:
         self._latest: tuple[int, dict[str, float]] = (0, {})
         self._stop = asyncio.Event()
+        self._starts = 0
 
     async def report(self, done: int, metrics: dict[str, float]) -> None:
         self._latest = (done, metrics)
+        if not metrics:  # workers that begin have no numbers yet; Ray replaces all of them where one dies
+            self._starts += 1
+            if self._starts > 1:
+                telemetry.retry("train")
 
     async def latest(self) -> tuple[int, dict[str, float]]:
         return self._latest

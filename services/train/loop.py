@@ -15,6 +15,7 @@ from lungforge.rows import RowIndex
 from lungforge.sdm.config import UNetConfig
 from lungforge.store import DatasetWriter, join_uri, write_bytes_atomic
 from lungforge.weights import to_safetensors
+from services.telemetry import stall
 from services.train.adversarial import AdversarialLearner
 from services.train.batches import Batch, make_batch
 from services.train.checkpoints import Checkpoint, CheckpointStore, history_tensor
@@ -185,7 +186,8 @@ class _Source:
                 batch, fault = None, None
                 started = time.perf_counter()
                 try:
-                    batch = coming.result()
+                    with stall("train"):
+                        batch = coming.result()
                     self.rates.waited(time.perf_counter() - started)
                     self.require_sound()
                 except InputError as error:

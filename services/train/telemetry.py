@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from typing import Self
 
 import numpy as np
-import ray
-from ray.util.metrics import Counter, Gauge
+from ray.util.metrics import Gauge
 from torch.utils.tensorboard import SummaryWriter
 
 from lungforge.store import join_uri
 from services.progress import say
+from services.telemetry import STEPS
 
 
 class Telemetry:
@@ -27,13 +27,11 @@ class Telemetry:
     def __init__(self, uri: str, done: int, *, enabled: bool) -> None:
         self._writer: SummaryWriter | None = None
         self._gauges: dict[str, Gauge] = {}
-        self._steps: Counter | None = None
+        self._enabled = enabled
         if not enabled:
             return
         with self._tolerated():
             self._writer = SummaryWriter(join_uri(uri, "tensorboard"), purge_step=done + 1)
-        if ray.is_initialized():
-            self._steps = Counter("lungforge_train_steps", "Steps of the optimiser.")
 
     def __enter__(self) -> Self:
         return self
@@ -49,8 +47,8 @@ class Telemetry:
             with self._tolerated():
                 for name, value in metrics.items():
                     self._writer.add_scalar(f"train/{name}", value, done)
-        if self._steps is not None:
-            self._steps.inc()
+        if self._enabled:
+            STEPS.inc()
             for name, value in metrics.items():
                 if name not in self._gauges:
                     self._gauges[name] = Gauge(f"lungforge_train_{name}", f"Of the last step: {name}.")

@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.util.metrics import Counter, Metric
 
+from services import telemetry
+from services.eval.downstream.cells import run_cell
+from services.eval.parts import read_real_part, read_synthetic_part
+from services.preprocess.job import _work_on_row
 from services.sample.job import _Worker
 from services.train.adversarial import AdversarialLearner
 from services.train.diffusion import DiffusionLearner
@@ -19,6 +24,7 @@ from services.train.rates import Rates
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "cluster" / "monitoring"
+EVALUATION = (read_real_part, read_synthetic_part, run_cell)
 ALERTS = ("alerts.yml", "nightly-alerts.yml")
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool (apt-get install prometheus)")
@@ -47,13 +53,11 @@ def _queries() -> list[str]:
 
 def _ours() -> set[str]:
     """The metrics of this project as Ray exports them: ray_ before all, _total after counters."""
-    text = "\n".join(path.read_text() for path in (ROOT / "services").glob("*/*.py"))
-    counters = {f"ray_{name}_total" for name in re.findall(r'\bCounter\(\s*"(lungforge_\w+)"', text)}
+    metrics = [value for value in vars(telemetry).values() if isinstance(value, Metric)]
+    named = {f"ray_{metric.info['name']}{'_total' * isinstance(metric, Counter)}" for metric in metrics}
     steps = {*DiffusionLearner.METRICS, *AdversarialLearner.METRICS, *Rates(1).values()}
-    assert 'Gauge(f"lungforge_train_{name}"' in text
-    assert 'Gauge(f"lungforge_sample_parts_{name}"' in text
-    gauges = {f"ray_lungforge_train_{name}" for name in steps}
-    return counters | gauges | {"ray_lungforge_sample_parts_planned", "ray_lungforge_sample_parts_left"}
+    assert 'Gauge(f"lungforge_train_{name}"' in (ROOT / "services" / "train" / "telemetry.py").read_text()
+    return named | {f"ray_lungforge_train_{name}" for name in steps}
 
 
 @needs_promtool
@@ -85,6 +89,27 @@ def test_alerts_and_panels_ask_for_metrics_that_are_counted() -> None:
     asked = set(re.findall(r"\bray_lungforge_\w+", " ".join([*_queries(), *(r["expr"] for r in _rules())])))
     assert len(asked) >= 10
     assert asked <= _ours()
+
+
+def test_what_the_services_count_is_in_the_page_and_on_the_dashboard() -> None:
+    counted = {name for name in _ours() if not name.startswith("ray_lungforge_train_")}
+    assert len(counted) >= 7
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    assert {name for name in counted if name not in page} == set()
+    shown = " ".join(_queries())
+    assert {name for name in counted if name not in shown} == set()
+
+
+def test_stalls_are_told_by_the_tasks_that_work() -> None:
+    for alert, tasks in (
+        # Ray Data names its tasks by the function that they map.
+        ("LungForgePreprocessingStalled", [f"Map({_work_on_row.__name__})"]),
+        ("LungForgeEvaluationStalled", [task._function_name for task in EVALUATION]),
+    ):
+        (rule,) = (rule for rule in _rules() if rule["alert"] == alert)
+        (operator, pattern), *_ = re.findall(r'Name(=~?)"([^"]+)"', rule["expr"])
+        for name in tasks:
+            assert re.fullmatch(pattern, name) if operator == "=~" else name == pattern, (alert, name)
 
 
 def test_stalls_are_told_by_the_actors_that_work() -> None:
