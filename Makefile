@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-from-lock
 DATA ?= build/demo
 
-.PHONY: help demo test lint format bench lock clean
+# What the tests of containers, Slurm, Prometheus and the reports need of Debian.
+PACKAGES := iproute2 prometheus chromium docker.io docker-compose iptables debootstrap slurm-wlm munge
+
+.PHONY: help demo test test-cluster packages lint format bench cluster image up down lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -25,6 +28,13 @@ demo: $(INSTALLED) ## phantoms to a report, in minutes (DATA=folder for its file
 test: $(INSTALLED) ## the whole test suite (TESTS=paths and options of pytest)
 	$(BIN)/python -m pytest $(TESTS)
 
+test-cluster: $(INSTALLED) packages ## the tests with containers, Slurm and several hosts (Debian, as root)
+	LUNGFORGE_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster tests/docker $(TESTS)
+
+packages: ## install what those need, by apt-get
+	apt-get update --quiet
+	apt-get install --quiet --yes --no-install-recommends $(PACKAGES)
+
 lint: $(INSTALLED) ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,6 +53,9 @@ bench: $(INSTALLED) ## the benchmarks, one after another (tens of minutes)
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.sampling_scale
 	$(BIN)/python -m benchmarks.fid
+
+cluster: $(INSTALLED) ## several Ray hosts and an S3 on this Linux machine, to see them fail (as root)
+	$(BIN)/python -m cluster.local up
 
 lock: ## resolve requirements.lock afresh from pyproject.toml
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
