@@ -1,0 +1,18 @@
+#!/bin/sh
+# The first process of a host. It waits until the host is plugged in; what it runs is run again whenever it
+# ends, as a machine's own supervisor would. Arguments: name, address, size of shared memory, folder of the
+# host's own files, the table of names, then the command.
+set -eu
+read -r _ || exit 1
+echo "$1" >/proc/sys/kernel/hostname
+ip link set lo up
+ip address add "$2/24" dev eth0
+ip link set eth0 up
+mount -t tmpfs -o "size=$3" tmpfs /dev/shm
+mount --bind "$4" /tmp/ray
+mount --bind "$5" /etc/hosts
+shift 5
+while :; do
+    "$@" </dev/null || :
+    sleep 1
+done
