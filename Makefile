@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-from-lock
 DATA ?= build/demo
+DOCKER ?= docker
+COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose) -f docker/compose.yaml
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 # What the tests of containers, Slurm, Prometheus and the reports need of Debian.
 PACKAGES := iproute2 prometheus chromium docker.io docker-compose iptables debootstrap slurm-wlm munge
@@ -12,7 +15,7 @@ PACKAGES := iproute2 prometheus chromium docker.io docker-compose iptables deboo
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # Installed once, and again only when the lock or the project's own metadata change.
 $(INSTALLED): requirements.lock pyproject.toml
@@ -40,7 +43,8 @@ lint: $(INSTALLED) ## style, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck .ci/run
+	$(BIN)/shellcheck .ci/run cluster/local/*.sh cluster/slurm/lungforge.sbatch docker/*.sh
+	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/yamllint --strict .
 
 format: $(INSTALLED) ## put the code into its standard form
@@ -56,6 +60,22 @@ bench: $(INSTALLED) ## the benchmarks, one after another (tens of minutes)
 
 cluster: $(INSTALLED) ## several Ray hosts and an S3 on this Linux machine, to see them fail (as root)
 	$(BIN)/python -m cluster.local up
+
+image: ## the images of docker/Dockerfile (IMAGE_OPTIONS=options of docker build)
+	DOCKER_BUILDKIT=1 $(DOCKER) build --file docker/Dockerfile --target store \
+	  --tag lungforge-store:$(VERSION) $(IMAGE_OPTIONS) .
+	DOCKER_BUILDKIT=1 $(DOCKER) build --file docker/Dockerfile --target lungforge \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+	  --tag lungforge:$(VERSION) $(IMAGE_OPTIONS) .
+
+up: ## a cluster in containers, and the whole chain on it (UP_OPTIONS=--scale worker=2)
+	docker/prepare.sh
+	$(COMPOSE) up --detach $(UP_OPTIONS)
+	$(COMPOSE) logs --follow --no-log-prefix chain
+	exit $$($(DOCKER) wait lungforge-chain)
+
+down: ## end what `make up` started; its data stay in volumes
+	$(COMPOSE) --profile monitoring down --remove-orphans
 
 lock: ## resolve requirements.lock afresh from pyproject.toml
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Drawn thoraxes to a report, each stage handed in at the cluster as a user would. Run again, it goes on from what
+# is in the store. The first stage that fails ends it, with that stage's code.
+set -euo pipefail
+store=$LUNGFORGE_STORE
+
+stage() {
+    echo "chain: $*" >&2
+    lungforge submit --again "$@"
+}
+
+drawn() {
+    python -c 'import fsspec, sys; fs, path = fsspec.url_to_fs(sys.argv[1]); sys.exit(not fs.exists(path))' \
+        "$store/luna16/annotations.csv"
+}
+
+if drawn; then
+    echo "chain: the phantoms are drawn already" >&2
+else
+    stage phantom --out "$store/luna16" --series 10 --size 96 --slices 20
+fi
+stage preprocess --source "$store/luna16" --out "$store/slices" --size 32 --slices nodules --healthy-every 4
+stage train --data "$store/slices" --out "$store/model" --preset tiny --steps 60 --subsets 0 1 2 3 4 5 6
+stage sample --model "$store/model" --data "$store/slices" --out "$store/samples" --subsets 0 1 2 3 4 5 6 \
+    --count 16 --steps 10
+stage evaluate --real "$store/slices" --synthetic "$store/samples" --out "$store/report" --subsets 7 8 9
+echo "chain: done; the report is $store/report/report.html" >&2
