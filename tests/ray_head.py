@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 BIN = Path(sys.executable).parent
 #: Options of ``ray start`` that name a port, without ``--`` and ``-port``; the GCS's is plain ``--port``.
@@ -33,7 +33,7 @@ _WORKERS = 90
 
 
 class RayHead:
-    """One ``ray start --head`` of two CPUs; ``stop`` ends it and removes what it wrote."""
+    """One ``ray start --head`` of two CPUs, up within the context; what it wrote goes with it."""
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         # Short, for the path of a socket has at most 107 characters; and 0700, for Ray's own are open to all.
@@ -61,7 +61,18 @@ class RayHead:
         """Where Ray writes: logs, sockets, what was sent."""
         return self.folder / "r"
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def _start(self) -> None:
         ports = [f"--{name}-port={port}".replace("--gcs-", "--") for name, port in self.ports.items()]
         command = [
             BIN / "ray",

@@ -48,9 +48,7 @@ pytestmark = [
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """All services have run once: four volumes, 20 steps, 12 images in 3 parts, and an evaluation."""
     folder = tmp_path_factory.mktemp("lab")
-    head = RayHead()
-    try:
-        head.start()
+    with RayHead() as head:
         wait_until((head.ray_folder / "ray_current_cluster").exists, 60)
         discovery = head.ray_folder / "prom_metrics_service_discovery.json"
         prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), discovery)
@@ -73,8 +71,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             yield made
         finally:
             prometheus.stop()
-    finally:
-        head.stop()
 
 
 def test_prometheus_finds_and_scrapes_every_node(lab: Lab) -> None:

@@ -52,12 +52,8 @@ def _write_dicom(scan: Path, folder: Path) -> None:
 @pytest.fixture
 def head(s3_server: Any) -> Iterator[RayHead]:
     """A cluster with the keys of the store."""
-    head = RayHead(s3_server.environment)
-    try:
-        head.start()
+    with RayHead(s3_server.environment) as head:
         yield head
-    finally:
-        head.stop()
 
 
 @pytest.mark.s3

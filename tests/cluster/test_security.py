@@ -29,12 +29,8 @@ DEEDS = (
 @pytest.fixture(scope="module")
 def head(s3_server: Any) -> Iterator[RayHead]:
     """A cluster whose own environment has the keys of the store, as a mounted secret would give them."""
-    head = RayHead(s3_server.environment)
-    try:
-        head.start()
+    with RayHead(s3_server.environment) as head:
         yield head
-    finally:
-        head.stop()
 
 
 @pytest.fixture(scope="module")
@@ -178,17 +174,13 @@ def test_no_secret_is_seen_where_a_stage_runs(
 @pytest.mark.ray
 def test_no_secret_is_seen_where_a_key_is_refused(luna16: Path, s3_server: Any, s3_uri: str) -> None:
     wrong = secrets.token_hex(16)
-    head = RayHead(s3_server.environment | {"AWS_SECRET_ACCESS_KEY": wrong})
-    try:
-        head.start()
+    with RayHead(s3_server.environment | {"AWS_SECRET_ACCESS_KEY": wrong}) as head:
         with CommandLines() as lines:
             refused = head.submit(*_preprocess(luna16, f"{s3_uri}/slices"))
         assert refused.returncode == 2, refused.stderr
         assert "access denied" in refused.stderr
         assert "check AWS_ACCESS_KEY_ID" in refused.stderr
         places = exposed(head, s3_uri)
-    finally:
-        head.stop()
     places |= _told(refused, lines)
     _require_unseen(places, (head.token, s3_server.access_key, wrong))
 

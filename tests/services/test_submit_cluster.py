@@ -21,12 +21,8 @@ from tests.ray_head import RayHead, wait_until
 @pytest.fixture(scope="module")
 def head() -> Iterator[RayHead]:
     """A cluster of one head, which all tests of this file share."""
-    head = RayHead()
-    try:
-        head.start()
+    with RayHead() as head:
         yield head
-    finally:
-        head.stop()
 
 
 @pytest.fixture(scope="module")

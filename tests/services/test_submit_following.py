@@ -23,12 +23,8 @@ pytestmark = pytest.mark.ray
 @pytest.fixture(scope="module")
 def head() -> Iterator[RayHead]:
     """A cluster of one head."""
-    head = RayHead()
-    try:
-        head.start()
+    with RayHead() as head:
         yield head
-    finally:
-        head.stop()
 
 
 #: ``lungforge`` where another one hands the same command in between the look and the own attempt.
@@ -165,33 +161,31 @@ def _dashboard(head: RayHead) -> list[int]:
 
 
 def test_a_cluster_that_falls_silent_or_dies_ends_the_following(tmp_path: Path) -> None:
-    head = RayHead()
-    head.start()
     stopped: list[int] = []
-    try:
-        words = ["phantom", "--out", str(tmp_path / "luna16"), "--series", "100000", "--size", "64"]
-        name = submission_id(words[0], parse(words[0], words[1:]))
-        start = [sys.executable, "-c", IMPATIENT, *head.command(*words)[1:]]
-        silent = subprocess.Popen(start, env=head.environment, stderr=subprocess.PIPE, text=True)
-        wait_until(lambda: head.jobs().get(name, {}).get("status") == "RUNNING", 60)
-        stopped = _dashboard(head)
-        assert stopped
-        for process in stopped:
-            os.kill(process, signal.SIGSTOP)
-        _, told = silent.communicate(timeout=60)
-        assert silent.returncode == 1, told
-        assert told.endswith("or goes on from what is in the store\n")
-        assert f"{head.address} does not answer any more" in told
-        for process in stopped:
-            os.kill(process, signal.SIGCONT)
-        following = subprocess.Popen(start, env=head.environment, stderr=subprocess.PIPE, text=True)
-        assert following.stderr is not None
-        assert any("Running entrypoint" in line for line in following.stderr)
-    finally:
-        for process in stopped:
-            with contextlib.suppress(ProcessLookupError):
+    with RayHead() as head:
+        try:
+            words = ["phantom", "--out", str(tmp_path / "luna16"), "--series", "100000", "--size", "64"]
+            name = submission_id(words[0], parse(words[0], words[1:]))
+            start = [sys.executable, "-c", IMPATIENT, *head.command(*words)[1:]]
+            silent = subprocess.Popen(start, env=head.environment, stderr=subprocess.PIPE, text=True)
+            wait_until(lambda: head.jobs().get(name, {}).get("status") == "RUNNING", 60)
+            stopped = _dashboard(head)
+            assert stopped
+            for process in stopped:
+                os.kill(process, signal.SIGSTOP)
+            _, told = silent.communicate(timeout=60)
+            assert silent.returncode == 1, told
+            assert told.endswith("or goes on from what is in the store\n")
+            assert f"{head.address} does not answer any more" in told
+            for process in stopped:
                 os.kill(process, signal.SIGCONT)
-        head.stop()
+            following = subprocess.Popen(start, env=head.environment, stderr=subprocess.PIPE, text=True)
+            assert following.stderr is not None
+            assert any("Running entrypoint" in line for line in following.stderr)
+        finally:
+            for process in stopped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
     _, told = following.communicate(timeout=60)
     assert following.returncode == 1, told
     assert f"{head.address} does not answer any more" in told
