@@ -68,7 +68,7 @@ image: ## the images of docker/Dockerfile (IMAGE_OPTIONS=options of docker build
 	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
 	  --tag lungforge:$(VERSION) $(IMAGE_OPTIONS) .
 
-up: ## a cluster in containers, and the whole chain on it (UP_OPTIONS=--scale worker=2)
+up: ## a cluster in containers, and the whole chain on it (UP_OPTIONS="--scale worker=2")
 	docker/prepare.sh
 	$(COMPOSE) up --detach $(UP_OPTIONS)
 	$(COMPOSE) logs --follow --no-log-prefix chain
