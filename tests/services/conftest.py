@@ -5,13 +5,17 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def ray_local() -> Iterator[None]:
-    """A Ray of two CPUs on this machine; ``ray_session`` finds it and uses it."""
+def ray_local(s3_server: Any) -> Iterator[None]:
+    """A Ray of two CPUs on this machine; ``ray_session`` finds it and uses it.
+
+    Its workers keep the environment that it is started in, so the S3 server comes before.
+    """
     import ray
 
     os.environ.pop("RAY_ADDRESS", None)
