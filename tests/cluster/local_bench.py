@@ -65,15 +65,15 @@ STAGES = {
         Stage(
             "train",
             "--data {chain}/preprocess --preset tiny --channel-multipliers 1 --attention-sizes "
-            f"--subsets {TRAIN_SUBSETS} --steps 48 --checkpoint-every 4 --keep 100 --workers 2",
+            f"--subsets {TRAIN_SUBSETS} --steps 96 --checkpoint-every 4 --keep 100 --workers 2",
             r"/checkpoints/.*/checkpoint\.json",
             r"ray::.*RayTrainWorker",
             spare=True,
         ),
         Stage(
             "sample",
-            f"--model {{chain}}/train --data {{chain}}/preprocess --subsets {TRAIN_SUBSETS} --count 72"
-            " --part-images 3 --steps 25 --workers 3",
+            f"--model {{chain}}/train --data {{chain}}/preprocess --subsets {TRAIN_SUBSETS} --count 48"
+            " --part-images 2 --steps 25 --workers 3",
             r"/parts-[^/]+/.*\.parquet",
             r"ray::_Worker\.draw",
         ),
@@ -100,6 +100,10 @@ class Seen:
         """The files that tell how far a run is."""
         pattern = re.compile(re.escape(out.removeprefix(f"s3://{BUCKET}/")) + stage.done)
         return {name: written for name, written in self.files.items() if pattern.fullmatch(name)}
+
+    def finished(self, out: str) -> bool:
+        """Whether a run has written its manifest."""
+        return f"{out}/manifest.json".removeprefix(f"s3://{BUCKET}/") in self.files
 
 
 class Watch:
@@ -222,7 +226,7 @@ class Bench:
         before = self.watch.now()
         fault(busy[-1])
         struck = Struck(busy[-1], time.monotonic(), before)
-        assert f"{out}/manifest.json".removeprefix(f"s3://{BUCKET}/") not in before.files
+        assert not before.finished(out)
         return struck
 
     def recovery(self, stage: Stage, out: str, struck: Struck) -> tuple[float, float]:
@@ -232,10 +236,9 @@ class Bench:
             f"{struck.host} lost", lambda seen: address not in seen.alive, after=struck.time
         )
         done = len(noticed.done(stage, out))
-        manifest = f"{out}/manifest.json".removeprefix(f"s3://{BUCKET}/")
         went_on = self.watch.first(
             "more done",
-            lambda seen: len(seen.done(stage, out)) > done or manifest in seen.files,
+            lambda seen: len(seen.done(stage, out)) > done or seen.finished(out),
             after=noticed.time,
         )
         return noticed.time - struck.time, went_on.time - struck.time

@@ -157,6 +157,11 @@ class SlurmCluster:
         path = self.folder / f"slurm-{job}.out"
         return path.read_text() if path.exists() else ""
 
+    def account(self, job: int) -> str:
+        """What is known of a job that did not end as it should: its output, and the logs of its nodes."""
+        logs = sorted((self.folder / f"lungforge-{job}").glob("*.log"))
+        return "\n".join([self.output(job), *(f"{log.name}:\n{log.read_text()[-3000:]}" for log in logs)])
+
     def state(self, job: int) -> dict[str, str]:
         """The fields of ``scontrol show job``."""
         return dict(re.findall(r"(\w+)=(\S*)", self.run("scontrol", "show", "job", str(job))))
@@ -172,13 +177,13 @@ class SlurmCluster:
 
         def line() -> str | None:
             found = re.search(rf"{re.escape(text)}.*(?=\n)", self.output(job))
-            assert found or self.state(job)["JobState"] in {"PENDING", "RUNNING"}, self.output(job)
+            assert found or self.state(job)["JobState"] in {"PENDING", "RUNNING"}, self.account(job)
             return found and found[0]
 
         try:
             return wait_for(line, f"{text!r}", 120)
         except AssertionError:
-            print(self.output(job))
+            print(self.account(job))
             raise
 
     def processes(self) -> dict[int, str]:

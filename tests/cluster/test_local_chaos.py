@@ -30,7 +30,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("cluster")
     with LocalCluster(folder, workers=3) as cluster:
         phantom = ["phantom", "--out", f"s3://{BUCKET}/chain/luna16", "--series", "30", "--size", "64"]
-        drawing = cluster.hosts["s3"].run([sys.executable, "-m", "services", *phantom, "--slices", "10"])
+        # The server makes its first volumes now, for which a busy machine takes longer than a client waits.
+        patient = ["env", "AWS_RETRY_MODE=standard", "AWS_MAX_ATTEMPTS=20"]
+        command = [*patient, sys.executable, "-m", "services", *phantom, "--slices", "10"]
+        drawing = cluster.hosts["s3"].run(command)
         assert drawing.wait(PATIENCE_S) == 0
         yield Bench(cluster, folder / "jobs.log")
     shutil.rmtree(folder, ignore_errors=True)
@@ -86,7 +89,10 @@ def test_the_head_killed(bench: Bench, tell: Callable[[str], None], name: str) -
     there = bench.watch.first("the store", lambda seen: True).done(stage, out)
     assert set(killed.before.done(stage, out)) <= set(there)
     job = bench.submit(*stage.arguments(bench.chain, out))
-    went_on = bench.watch.first("more done", lambda seen: len(seen.done(stage, out)) > len(there), job=job)
+    # The workers may have done all of it before they missed their head; then only the manifest is left.
+    went_on = bench.watch.first(
+        "more done", lambda seen: len(seen.done(stage, out)) > len(there) or seen.finished(out), job=job
+    )
     bench.finish(job)
     tell(
         f"{name}: head killed: hosts and Ray up again after {whole:.1f} s, "

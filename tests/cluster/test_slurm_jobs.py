@@ -55,12 +55,12 @@ def chain(slurm: SlurmCluster) -> list[int]:
         jobs.append(slurm.submit(command, *TWO_NODES, nodes, *after, **elsewhere))
     for job in jobs:
         slurm.wait_end(job, 240)
+        assert slurm.state(job)["ExitCode"] == "0:0", slurm.account(job)
     return jobs
 
 
 def test_the_chain_runs_on_both_nodes(slurm: SlurmCluster, chain: list[int]) -> None:
     for job, (nodes, command) in zip(chain, CHAIN, strict=True):
-        assert slurm.state(job)["ExitCode"] == "0:0", slurm.output(job)
         names = "n1 n2" if nodes == "--nodes=2" else "n1"
         assert f"Ray has all of its nodes ({names})" in slurm.output(job), command
         assert not (slurm.folder / f"lungforge-{job}").exists()
@@ -79,14 +79,15 @@ def test_a_night_runs_from_cron(slurm: SlurmCluster, chain: list[int]) -> None:
         "SLURM_CONF": slurm.environment["SLURM_CONF"],
     }
     line = (
-        f"cd {slurm.folder} && LUNGFORGE_VENV={BIN.parent} sbatch --wait --nodes 2 {SCRIPT}"
+        f"cd {slurm.folder} && LUNGFORGE_VENV={BIN.parent} LUNGFORGE_JOIN_SECONDS=150"
+        f" sbatch --wait --nodes 2 {SCRIPT}"
         " nightly --store store --data slices --date 2026-11-02 --count 8 --steps 4"
     )
     done = subprocess.run(
         ["/bin/sh", "-c", line], env=environment, capture_output=True, text=True, check=False, timeout=240
     )
     job = int(done.stdout.split()[-1])
-    assert done.returncode == 0, slurm.output(job)
+    assert done.returncode == 0, slurm.account(job)
     assert (slurm.folder / "store" / "history.parquet").exists()
     slurm.wait_until_nothing_is_left()
 
@@ -94,9 +95,9 @@ def test_a_night_runs_from_cron(slurm: SlurmCluster, chain: list[int]) -> None:
 def test_the_exit_code_is_that_of_the_command(slurm: SlurmCluster) -> None:
     job = slurm.submit("preprocess --source nowhere --out slices-of-nothing", *TWO_NODES)
     slurm.wait_end(job)
-    assert slurm.state(job)["ExitCode"] == "2:0", slurm.output(job)
+    assert slurm.state(job)["ExitCode"] == "2:0", slurm.account(job)
     assert slurm.state(job)["JobState"] == "FAILED"
-    assert "nowhere" in slurm.output(job)
+    assert "nowhere" in slurm.account(job)
     # The logs stay where something went wrong, the token never.
     assert sorted(path.name for path in (slurm.folder / f"lungforge-{job}").iterdir()) == [
         "n1.log",
@@ -129,7 +130,7 @@ def test_a_job_that_is_stopped_saves_and_goes_on_and_one_that_is_cancelled_leave
 
     slurm.run("scancel", "--batch", "--signal=TERM", str(job))
     slurm.wait_end(job)
-    assert slurm.state(job)["ExitCode"] == "130:0", slurm.output(job)
+    assert slurm.state(job)["ExitCode"] == "130:0", slurm.account(job)
     saved = int(slurm.wait_for_line(job, "saved: ").split()[1])
     assert saved > 1
     slurm.wait_until_nothing_is_left()
@@ -167,7 +168,7 @@ def test_a_node_that_does_not_join_is_named_within_a_minute(slurm: SlurmCluster,
         slurm.slurmd["n2"].send_signal(signal.SIGCONT)
     slurm.wait_end(job)
     assert f"lungforge-{job}/NODE.log" in told
-    assert slurm.state(job)["ExitCode"] == "1:0", slurm.output(job)
+    assert slurm.state(job)["ExitCode"] == "1:0", slurm.account(job)
     if fault == "its Ray fails":
         assert "out of order" in (slurm.folder / f"lungforge-{job}" / "n2.log").read_text()
     slurm.wait_until_nothing_is_left(killed=fault == "its slurmd hangs")
@@ -199,7 +200,7 @@ os.execvp(rest[0], rest)
         LUNGFORGE_IMAGE="lungforge.sif",
     )
     slurm.wait_end(job)
-    assert slurm.state(job)["ExitCode"] == "0:0", slurm.output(job)
+    assert slurm.state(job)["ExitCode"] == "0:0", slurm.account(job)
     noted = [json.loads(line) for line in notes.read_text().splitlines()]
     here = str(slurm.folder)
     gpu = ["--nv"] if gpus != "0" else []
