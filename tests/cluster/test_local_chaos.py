@@ -10,7 +10,7 @@ import pytest
 
 from cluster.local.cluster import BUCKET, LocalCluster
 from cluster.local.hosts import missing_for_namespaces
-from tests.cluster.local_bench import PATIENCE_S, STAGES, Bench
+from tests.cluster.local_bench import LONG, PATIENCE_S, STAGES, Bench
 
 REASON = missing_for_namespaces()
 pytestmark = [
@@ -19,9 +19,8 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]
-LONG = pytest.mark.skipif(
-    os.environ.get("LUNGFORGE_TEST_CLUSTER") != "1",
-    reason="a minute more for each stage: set LUNGFORGE_TEST_CLUSTER=1 (make test-cluster does)",
+in_the_long_run = pytest.mark.skipif(
+    not LONG, reason="a minute more for each stage: set LUNGFORGE_TEST_CLUSTER=1 (make test-cluster does)"
 )
 
 
@@ -76,13 +75,13 @@ def test_one_host_killed_and_another_cut_off(bench: Bench, tell: Callable[[str],
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "train" else LONG) for name in STAGES]
+    "name", [pytest.param(name, marks=[] if name == "sample" else in_the_long_run) for name in STAGES]
 )
 def test_the_head_killed(bench: Bench, tell: Callable[[str], None], name: str) -> None:
     stage, out, cluster = STAGES[name], f"s3://{BUCKET}/headless/{name}", bench.cluster
     bench.undisturbed(stage)
     job = bench.submit(*stage.arguments(bench.chain, out))
-    killed = bench.strike(stage, out, 3, job, lambda busy: cluster.kill("head"))
+    killed = bench.strike(stage, out, 1, job, lambda busy: cluster.kill("head"))
     assert job.wait(PATIENCE_S) != 0
     bench.mend()
     whole = time.monotonic() - killed.time
