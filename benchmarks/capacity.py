@@ -193,7 +193,7 @@ def read_rates(path: Path) -> tuple[Resources, list[Stage]]:
         ValueError: It is none; says what is wrong.
     """
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text(encoding="utf-8"))
         stages = [Stage(**stage) for stage in document["stages"]]
         return Resources(**document["resources"]), stages
     except (KeyError, TypeError, ValueError) as error:

@@ -68,13 +68,16 @@ def multiply(source: Path, out: Path, times: int) -> None:
             target = out / path.parent.name / f"{path.stem}.{copy}{path.suffix}"
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".mhd":
-                target.write_text(path.read_text().replace(path.stem, f"{path.stem}.{copy}"))
+                target.write_text(
+                    path.read_text(encoding="utf-8").replace(path.stem, f"{path.stem}.{copy}"),
+                    encoding="utf-8",
+                )
             else:
                 target.hardlink_to(path)
     for table in ("annotations.csv", "candidates_V2.csv"):
-        header, *rows = (source / table).read_text().splitlines()
+        header, *rows = (source / table).read_text(encoding="utf-8").splitlines()
         copied = [row.replace(",", f".{copy},", 1) for row in rows for copy in range(times)]
-        (out / table).write_text("\n".join([header, *copied]) + "\n")
+        (out / table).write_text("\n".join([header, *copied]) + "\n", encoding="utf-8")
 
 
 def read_all(source: Path) -> None:
@@ -130,7 +133,7 @@ def cpu_seconds() -> float:
     for pid in descendants(os.getpid()):
         with contextlib.suppress(OSError):
             # The fields after the name: user and system time are the 12th and the 13th.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
@@ -138,7 +141,7 @@ def cpu_seconds() -> float:
 def private_bytes(pid: int) -> int:
     """Memory of a process that it shares with no other, and its share of the rest (Linux's Pss)."""
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
     return 0
@@ -149,7 +152,7 @@ def descendants(root: int) -> Iterator[int]:
     yield root
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{root}/task").iterdir():
-            for child in (task / "children").read_text().split():
+            for child in (task / "children").read_text(encoding="utf-8").split():
                 yield from descendants(int(child))
 
 

@@ -26,7 +26,7 @@ def private_ray() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="lungforge-") as folder:
         path = Path(folder) / "ray-token"
         path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
+        path.write_text(secrets.token_hex(32), encoding="utf-8")
         ours = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(path),

@@ -23,7 +23,7 @@ BUCKET = "lab"
 if "RAY_AUTH_MODE" not in os.environ:
     _token = Path(tempfile.mkdtemp(prefix="lungforge-tests-")) / "ray-token"
     _token.touch(mode=0o600)
-    _token.write_text(secrets.token_hex(32))
+    _token.write_text(secrets.token_hex(32), encoding="utf-8")
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(_token)}
 
 
@@ -40,7 +40,7 @@ class S3Server:
         keys = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
         identities = {"identities": [{"name": "tests", "credentials": keys, "actions": actions}]}
-        (folder / "s3.json").write_text(json.dumps(identities))
+        (folder / "s3.json").write_text(json.dumps(identities), encoding="utf-8")
 
     @property
     def endpoint(self) -> str:
@@ -87,7 +87,9 @@ class S3Server:
         deadline = time.monotonic() + 60
         while not self._healthy():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"SeaweedFS did not start:\n{(self.folder / 'log').read_text()[-3000:]}")
+                raise RuntimeError(
+                    f"SeaweedFS did not start:\n{(self.folder / 'log').read_text(encoding='utf-8')[-3000:]}"
+                )
             time.sleep(0.05)
 
     def kill(self) -> None:

@@ -41,7 +41,7 @@ class RayHead:
         self.token = secrets.token_hex(32)
         self.token_file = self.folder / "token"
         self.token_file.touch(mode=0o600)
-        self.token_file.write_text(self.token)
+        self.token_file.write_text(self.token, encoding="utf-8")
         self.block = _free_block(len(_PORTS) + _WORKERS)
         self.ports = dict(zip(_PORTS, self.block, strict=False))
         self.address = f"http://127.0.0.1:{self.ports['dashboard']}"
@@ -95,7 +95,7 @@ class RayHead:
 
         def up() -> bool:
             assert self._process is not None
-            assert self._process.poll() is None, (self.folder / "log").read_text()[-3000:]
+            assert self._process.poll() is None, (self.folder / "log").read_text(encoding="utf-8")[-3000:]
             with contextlib.suppress(OSError):
                 # The node's agent, which runs jobs, comes up after the dashboard, and its metrics last.
                 metrics = self.get("/metrics", None, port=self.ports["metrics-export"])
@@ -144,7 +144,7 @@ class RayHead:
             env=self.environment | changes,
             cwd=self.folder,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=240,
         )

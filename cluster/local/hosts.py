@@ -201,7 +201,9 @@ def _start(command: Sequence[str], environment: Mapping[str, str], **options: An
 
 
 def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [
+        int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    ]
 
 
 def _namespace(pid: int, kind: str) -> str:

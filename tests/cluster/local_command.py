@@ -19,7 +19,7 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess:
         [*COMMAND, *arguments],
         cwd=REPOSITORY,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=PATIENCE_S,
         check=False,
         **options,
@@ -48,8 +48,13 @@ class Up:
 
     def wait_until_it_said(self, text: str, file: Path | None = None) -> None:
         place = file or self.errors
-        await_that(lambda: self.process.poll() is not None or (place.exists() and text in place.read_text()))
-        assert self.process.poll() is None, self.errors.read_text()
+        await_that(
+            lambda: (
+                self.process.poll() is not None
+                or (place.exists() and text in place.read_text(encoding="utf-8"))
+            )
+        )
+        assert self.process.poll() is None, self.errors.read_text(encoding="utf-8")
 
     def do(self, command: str, *words: str) -> subprocess.CompletedProcess:
         return run(command, "--folder", str(self.folder), *words)
@@ -59,7 +64,7 @@ class Up:
             [*COMMAND, command, "--folder", str(self.folder), *words],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
 
     def namespaces(self) -> set[str]:
@@ -75,7 +80,9 @@ def parents() -> dict[int, int]:
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            found[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            found[int(path.name)] = int(
+                (path / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+            )
     return found
 
 
@@ -103,7 +110,7 @@ def require_nothing_left(up: Up, namespaces: set[str]) -> None:
     """No process is in a namespace of the cluster, and the machine has no link and no mount of it."""
     assert len(namespaces) >= 3
     await_that(lambda: not namespaces_of(set(parents())) & namespaces)
-    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, encoding="utf-8", check=True).stdout
     assert not re.search(r"\b(bridge|head|s3|worker-1)[@:]", links)
-    assert str(up.folder) not in Path("/proc/mounts").read_text()
-    assert "/tmp/ray" not in Path("/proc/mounts").read_text()
+    assert str(up.folder) not in Path("/proc/mounts").read_text(encoding="utf-8")
+    assert "/tmp/ray" not in Path("/proc/mounts").read_text(encoding="utf-8")

@@ -31,7 +31,7 @@ class Prometheus:
         self.url, self.gateway = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{gateway}"
         for name in ("alerts.yml", "nightly-alerts.yml"):
             shutil.copy(MONITORING / name, folder)
-        text = (MONITORING / "prometheus.yml").read_text()
+        text = (MONITORING / "prometheus.yml").read_text(encoding="utf-8")
         # Only where the file is, and how often it is looked at, is not as a user has it.
         for old, new in (
             ("/tmp/ray/prom_metrics_service_discovery.json", str(discovery)),
@@ -45,7 +45,7 @@ class Prometheus:
         document["scrape_configs"].append(
             {"job_name": "pushed", "honor_labels": True, "static_configs": [pushed]}
         )
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(document))
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
         commands = [
             [
                 "prometheus",
@@ -114,14 +114,14 @@ class Lab:
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         """Begin a command of the services on the cluster."""
-        address = (self.head.ray_folder / "ray_current_cluster").read_text().strip()
+        address = (self.head.ray_folder / "ray_current_cluster").read_text(encoding="utf-8").strip()
         # 0: of an address on loopback, as the head itself has it.
         ours = {"RAY_ADDRESS": address, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
         return subprocess.Popen(
             [sys.executable, "-m", "services", *words],
             cwd=Path(__file__).parents[2],
             env=self.head.environment | ours,
-            text=True,
+            encoding="utf-8",
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )

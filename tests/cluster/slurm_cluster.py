@@ -93,9 +93,10 @@ class SlurmCluster:
             for (name, address), port in zip(NODES.items(), ports[1:], strict=True)
         )
         (self.folder / "slurm.conf").write_text(
-            CONFIGURATION.format(host=socket.gethostname(), folder=self.folder, ports=ports, nodes=nodes)
+            CONFIGURATION.format(host=socket.gethostname(), folder=self.folder, ports=ports, nodes=nodes),
+            encoding="utf-8",
         )
-        (self.folder / "gres.conf").write_text("AutoDetect=off\nName=gpu File=/dev/zero\n")
+        (self.folder / "gres.conf").write_text("AutoDetect=off\nName=gpu File=/dev/zero\n", encoding="utf-8")
         (self.folder / "state").mkdir()
         # Not the tests' own Ray and keys.
         outside = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
@@ -139,7 +140,7 @@ class SlurmCluster:
             env=self.environment | environment,
             cwd=self.folder,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=60,
         )
@@ -155,12 +156,14 @@ class SlurmCluster:
     def output(self, job: int) -> str:
         """What a job has written."""
         path = self.folder / f"slurm-{job}.out"
-        return path.read_text() if path.exists() else ""
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def account(self, job: int) -> str:
         """What is known of a job that did not end as it should: its output, and the logs of its nodes."""
         logs = sorted((self.folder / f"lungforge-{job}").glob("*.log"))
-        return "\n".join([self.output(job), *(f"{log.name}:\n{log.read_text()[-3000:]}" for log in logs)])
+        return "\n".join(
+            [self.output(job), *(f"{log.name}:\n{log.read_text(encoding='utf-8')[-3000:]}" for log in logs)]
+        )
 
     def state(self, job: int) -> dict[str, str]:
         """The fields of ``scontrol show job``."""
@@ -195,7 +198,9 @@ class SlurmCluster:
                 if f"SLURM_CONF={self.folder / 'slurm.conf'}" not in environment:
                     continue
                 if any(setting.startswith("SLURM_JOB_ID=") for setting in environment):
-                    found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
+                    found[int(process.name)] = (
+                        (process / "cmdline").read_text(encoding="utf-8").replace("\0", " ")
+                    )
         return found
 
     def wait_until_nothing_is_left(self, *, killed: bool = False) -> None:

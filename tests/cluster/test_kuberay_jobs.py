@@ -10,7 +10,7 @@ from typing import Any
 from services.commands import parse
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
+PAGE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 STAGES = ("preprocess", "train", "sample", "evaluate")
 
 
@@ -94,7 +94,7 @@ def test_the_kustomization_of_the_page_reaches_everything(
 ) -> None:
     (block,) = re.findall(r"^    namespace: lungforge\n(?:    .*\n)+", PAGE, re.MULTILINE)
     text = textwrap.dedent(block).replace("../cluster", os.path.relpath(ROOT / "cluster", tmp_path.resolve()))
-    (tmp_path / "kustomization.yaml").write_text(text.replace("/gpu/", f"/{overlay.name}/"))
+    (tmp_path / "kustomization.yaml").write_text(text.replace("/gpu/", f"/{overlay.name}/"), encoding="utf-8")
     built = build(tmp_path)
     images = re.findall(r"'image': '([^']*)'", str(built))
     assert len(images) == len(overlay.containers())

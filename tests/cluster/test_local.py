@@ -89,7 +89,7 @@ def test_refuses_who_is_not_root(tmp_path: Path) -> None:
         f"sys.exit(it.main(['up', '--folder', {str(tmp_path / 'cluster')!r}]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=False
     )
     assert refusal(done) == "cluster: hosts in namespaces need root; run this as root"
 
@@ -128,8 +128,8 @@ class TestUp:
         assert f"a cluster is up in {up.folder}" in refusal(up.do("up"))
 
     def test_secrets_are_in_private_files_and_in_no_argument(self, up: Up) -> None:
-        secrets = [(up.folder / "ray-token").read_text()]
-        secrets += re.findall(r'Key": "(\w+)"', (up.folder / "s3.json").read_text())
+        secrets = [(up.folder / "ray-token").read_text(encoding="utf-8")]
+        secrets += re.findall(r'Key": "(\w+)"', (up.folder / "s3.json").read_text(encoding="utf-8"))
         assert len(secrets) == 3
         for name in ("ray-token", "s3.json"):
             assert (up.folder / name).stat().st_mode & 0o777 == 0o600
@@ -173,8 +173,8 @@ class TestUp:
             ),
         ):
             path = tmp_path / "code" / "services" / name
-            assert path.read_text().count(old) == 1
-            path.write_text(path.read_text().replace(old, new))
+            assert path.read_text(encoding="utf-8").count(old) == 1
+            path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
         # The server makes its first volumes now, for which a busy machine takes longer than a client waits.
         drawn = up.do(
             "run",

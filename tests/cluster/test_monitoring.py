@@ -32,19 +32,19 @@ needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool (ap
 
 def _promtool(*words: str, cwd: Path = MONITORING) -> str:
     done = subprocess.run(
-        [str(PROMTOOL), *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+        [str(PROMTOOL), *words], cwd=cwd, capture_output=True, encoding="utf-8", check=False, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def _rules() -> list[dict[str, Any]]:
-    files = [yaml.safe_load((MONITORING / name).read_text()) for name in ALERTS]
+    files = [yaml.safe_load((MONITORING / name).read_text(encoding="utf-8")) for name in ALERTS]
     return [rule for file in files for group in file["groups"] for rule in group["rules"]]
 
 
 def _dashboard() -> dict[str, Any]:
-    return json.loads((MONITORING / "grafana" / "lungforge.json").read_text())
+    return json.loads((MONITORING / "grafana" / "lungforge.json").read_text(encoding="utf-8"))
 
 
 def _queries() -> list[str]:
@@ -56,7 +56,9 @@ def _ours() -> set[str]:
     metrics = [value for value in vars(telemetry).values() if isinstance(value, Metric)]
     named = {f"ray_{metric.info['name']}{'_total' * isinstance(metric, Counter)}" for metric in metrics}
     steps = {*DiffusionLearner.METRICS, *AdversarialLearner.METRICS, *Rates(1).values()}
-    assert 'Gauge(f"lungforge_train_{name}"' in (ROOT / "services" / "train" / "telemetry.py").read_text()
+    assert 'Gauge(f"lungforge_train_{name}"' in (ROOT / "services" / "train" / "telemetry.py").read_text(
+        encoding="utf-8"
+    )
     return named | {f"ray_lungforge_train_{name}" for name in steps}
 
 
@@ -73,7 +75,7 @@ def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
 
 
 def test_every_alert_is_tested_both_ways() -> None:
-    cases = yaml.safe_load((MONITORING / "alerts_test.yml").read_text())["tests"]
+    cases = yaml.safe_load((MONITORING / "alerts_test.yml").read_text(encoding="utf-8"))["tests"]
     seen = {
         (case["alertname"], bool(case["exp_alerts"])) for test in cases for case in test["alert_rule_test"]
     }
@@ -81,7 +83,7 @@ def test_every_alert_is_tested_both_ways() -> None:
 
 
 def test_every_alert_is_in_the_page() -> None:
-    page = (ROOT / "docs" / "monitoring.md").read_text()
+    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`(LungForge\w+)`", page)) == {rule["alert"] for rule in _rules()}
 
 
@@ -94,7 +96,7 @@ def test_alerts_and_panels_ask_for_metrics_that_are_counted() -> None:
 def test_what_the_services_count_is_in_the_page_and_on_the_dashboard() -> None:
     counted = {name for name in _ours() if not name.startswith("ray_lungforge_train_")}
     assert len(counted) >= 7
-    page = (ROOT / "docs" / "monitoring.md").read_text()
+    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
     assert {name for name in counted if name not in page} == set()
     shown = " ".join(_queries())
     assert {name for name in counted if name not in shown} == set()
@@ -124,7 +126,7 @@ def test_stalls_are_told_by_the_actors_that_work() -> None:
 def test_the_file_that_is_scraped_is_the_one_that_ray_writes() -> None:
     from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
-    (job,) = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
+    (job,) = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
     ((path,),) = (source["files"] for source in job["file_sd_configs"])
     assert path == f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"
 
@@ -136,7 +138,7 @@ def test_every_query_of_the_dashboard_is_promql(tmp_path: Path) -> None:
         for number, query in enumerate(_queries())
     ]
     document = {"groups": [{"name": "panels", "rules": rules}]}
-    (tmp_path / "panels.yml").write_text(yaml.safe_dump(document))
+    (tmp_path / "panels.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
     assert f"SUCCESS: {len(rules)} rules found" in _promtool("check", "rules", "panels.yml", cwd=tmp_path)
 
 
@@ -160,7 +162,7 @@ def test_the_component_scrapes_all_nodes_and_lets_prometheus_in(
         "resources": [f"{at}/kuberay/overlays/{overlay.name}/cluster"],
         "components": [f"{at}/monitoring"],
     }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     added = [item for item in build(tmp_path) if item not in overlay.cluster]
     monitor, policy, shown = (
         next(item for item in added if item["kind"] == kind)
@@ -180,11 +182,15 @@ def test_the_component_scrapes_all_nodes_and_lets_prometheus_in(
 
 
 def test_the_page_makes_a_prometheus_rule_of_the_alerts() -> None:
-    page = (ROOT / "docs" / "monitoring.md").read_text()
+    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"\{ printf (?:.+\n)+?.+; \} \|", page)
     done = subprocess.run(
-        ["bash", "-euc", command.removesuffix("|")], cwd=ROOT, capture_output=True, text=True, check=True
+        ["bash", "-euc", command.removesuffix("|")],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     rule = yaml.safe_load(done.stdout)
     assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
-    assert rule["spec"] == yaml.safe_load((MONITORING / "alerts.yml").read_text())
+    assert rule["spec"] == yaml.safe_load((MONITORING / "alerts.yml").read_text(encoding="utf-8"))

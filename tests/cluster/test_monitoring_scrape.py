@@ -120,7 +120,7 @@ def faults(lab: Lab) -> dict[str, str]:
     # A file stands where the folder of the parts should be.
     (folder,) = {part.path.split("/")[0] for part in lab.dataset("slices").parts}
     Path(refused).mkdir()
-    (Path(refused) / folder).write_text("in the way")
+    (Path(refused) / folder).write_text("in the way", encoding="utf-8")
     preprocess = ["preprocess", "--source", source, "--size", "32", "--slices", "nodules"]
     told["preprocess"] = lab.run(*preprocess, "--workers", "1", "--out", refused, code=2)
     train = ["train", "--model", "gaugan", "--data", slices, "--preset", "tiny", *folds]
@@ -149,8 +149,11 @@ def test_alerts_and_panels_ask_for_what_a_scrape_shows(lab: Lab, faults: dict[st
         elsewhere |= {"lungforge_nightly_worse", "lungforge_nightly_last_done_timestamp_seconds"}
     else:
         push_night(lab.prometheus.gateway, night)
-    files = [yaml.safe_load((MONITORING / name).read_text()) for name in ("alerts.yml", "nightly-alerts.yml")]
-    dashboard = json.loads((MONITORING / "grafana" / "lungforge.json").read_text())
+    files = [
+        yaml.safe_load((MONITORING / name).read_text(encoding="utf-8"))
+        for name in ("alerts.yml", "nightly-alerts.yml")
+    ]
+    dashboard = json.loads((MONITORING / "grafana" / "lungforge.json").read_text(encoding="utf-8"))
     queries = [rule["expr"] for file in files for group in file["groups"] for rule in group["rules"]]
     queries += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     asked = set(re.findall(r"\b(?:ray|lungforge|kuberay|kube)_[a-z_]+", " ".join(queries)))

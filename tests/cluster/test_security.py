@@ -127,7 +127,7 @@ def _listeners() -> Iterator[tuple[str, int]]:
         "00000000000000000000000001000000": "127.0.0.1",
     }
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
+        for line in Path(table).read_text(encoding="utf-8").splitlines()[1:]:
             _, local, _, state, *_ = line.split()
             address, port = local.split(":")
             if state == "0A":

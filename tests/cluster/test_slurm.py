@@ -23,7 +23,7 @@ def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
         [SCRIPT, *arguments],
         env=outside | environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=60,
     )
@@ -31,14 +31,17 @@ def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 def test_the_script_is_clean() -> None:
     linted = subprocess.run(
-        [Path(sys.executable).with_name("shellcheck"), SCRIPT], capture_output=True, text=True, check=False
+        [Path(sys.executable).with_name("shellcheck"), SCRIPT],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
     )
     assert linted.returncode == 0, linted.stdout
 
 
 def test_slurm_reads_every_directive() -> None:
     # It stops at the first line that is neither empty nor a comment.
-    lines = SCRIPT.read_text().splitlines()
+    lines = SCRIPT.read_text(encoding="utf-8").splitlines()
     first = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
     directives = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
     assert directives
@@ -48,11 +51,11 @@ def test_slurm_reads_every_directive() -> None:
 def test_help_names_every_setting() -> None:
     help_text = _run("--help")
     assert help_text.returncode == 0
-    settings = set(re.findall(r"\$\{(LUNGFORGE_[A-Z_]+)", SCRIPT.read_text()))
+    settings = set(re.findall(r"\$\{(LUNGFORGE_[A-Z_]+)", SCRIPT.read_text(encoding="utf-8")))
     assert settings == {"LUNGFORGE_VENV", "LUNGFORGE_IMAGE", "LUNGFORGE_JOIN_SECONDS"}
-    for text in (help_text.stdout, PAGE.read_text()):
+    for text in (help_text.stdout, PAGE.read_text(encoding="utf-8")):
         assert settings == set(re.findall(r"LUNGFORGE_[A-Z_]+", text))
-    default = re.search(r"LUNGFORGE_JOIN_SECONDS:-(\d+)", SCRIPT.read_text())
+    default = re.search(r"LUNGFORGE_JOIN_SECONDS:-(\d+)", SCRIPT.read_text(encoding="utf-8"))
     assert default is not None
     assert f"LUNGFORGE_JOIN_SECONDS={default[1]}" in help_text.stdout
 
@@ -75,7 +78,7 @@ def test_mistakes_are_answered_before_anything_is_raised(
 
 
 def test_the_commands_of_the_page_are_commands_of_lungforge() -> None:
-    text = PAGE.read_text().replace("\\\n", " ")
+    text = PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
     commands = [
         line.split("lungforge.sbatch ", 1)[1] for line in text.splitlines() if "lungforge.sbatch " in line
     ]

@@ -84,7 +84,12 @@ def test_a_night_runs_from_cron(slurm: SlurmCluster, chain: list[int]) -> None:
         " nightly --store store --data slices --date 2026-11-02 --count 8 --steps 4"
     )
     done = subprocess.run(
-        ["/bin/sh", "-c", line], env=environment, capture_output=True, text=True, check=False, timeout=240
+        ["/bin/sh", "-c", line],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=240,
     )
     job = int(done.stdout.split()[-1])
     assert done.returncode == 0, slurm.account(job)
@@ -115,7 +120,7 @@ def test_a_job_that_is_stopped_saves_and_goes_on_and_one_that_is_cancelled_leave
     slurm.wait_for_line(job, "train: ")
     token_file = slurm.folder / f"lungforge-{job}" / "token"
     assert token_file.stat().st_mode & 0o777 == 0o600
-    token = token_file.read_text()
+    token = token_file.read_text(encoding="utf-8")
     assert len(token) == 64
     assert token not in slurm.run("scontrol", "show", "job", str(job))
     assert token not in slurm.run("scontrol", "write", "batch_script", str(job), "-")
@@ -152,7 +157,7 @@ def test_a_node_that_does_not_join_is_named_within_a_minute(slurm: SlurmCluster,
     faults = {"its Ray hangs": "exec sleep 1000", "its Ray fails": "echo out of order; exit 1"}
     on_n2 = f'[ "$SLURMD_NODENAME" = n1 ] || {{ {faults.get(fault, "true")}; }}'
     for name, first in (("lungforge", "true"), ("python", "true"), ("ray", on_n2)):
-        (programs / name).write_text(f'#!/bin/sh\n{first}\nexec {BIN / name} "$@"\n')
+        (programs / name).write_text(f'#!/bin/sh\n{first}\nexec {BIN / name} "$@"\n', encoding="utf-8")
         (programs / name).chmod(0o755)
     if fault == "its slurmd hangs":
         slurm.slurmd["n2"].send_signal(signal.SIGSTOP)
@@ -170,7 +175,7 @@ def test_a_node_that_does_not_join_is_named_within_a_minute(slurm: SlurmCluster,
     assert f"lungforge-{job}/NODE.log" in told
     assert slurm.state(job)["ExitCode"] == "1:0", slurm.account(job)
     if fault == "its Ray fails":
-        assert "out of order" in (slurm.folder / f"lungforge-{job}" / "n2.log").read_text()
+        assert "out of order" in (slurm.folder / f"lungforge-{job}" / "n2.log").read_text(encoding="utf-8")
     slurm.wait_until_nothing_is_left(killed=fault == "its slurmd hangs")
 
 
@@ -188,7 +193,8 @@ with open({str(notes)!r}, "a") as notes:
     print(json.dumps([sys.argv[1 : -len(rest)], rest[:2]]), file=notes)
 os.environ["PATH"] = {str(BIN)!r} + ":" + os.environ["PATH"]
 os.execvp(rest[0], rest)
-"""
+""",
+        encoding="utf-8",
     )
     (programs / "apptainer").chmod(0o755)
     job = slurm.submit(
@@ -201,7 +207,7 @@ os.execvp(rest[0], rest)
     )
     slurm.wait_end(job)
     assert slurm.state(job)["ExitCode"] == "0:0", slurm.account(job)
-    noted = [json.loads(line) for line in notes.read_text().splitlines()]
+    noted = [json.loads(line) for line in notes.read_text(encoding="utf-8").splitlines()]
     here = str(slurm.folder)
     gpu = ["--nv"] if gpus != "0" else []
     assert all(

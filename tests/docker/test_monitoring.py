@@ -38,8 +38,10 @@ def prometheus(cluster: Any, base_image: str, tmp_path: Path) -> Any:
             pytest.skip(f"needs {name} (apt-get install prometheus)")
         shutil.copy(program, tmp_path)
     (tmp_path / "data").mkdir()
-    (tmp_path / "Dockerfile").write_text(DOCKERFILE.format(base=base_image))
-    image = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["prometheus"]["image"]
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE.format(base=base_image), encoding="utf-8")
+    image = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))["services"][
+        "prometheus"
+    ]["image"]
     cluster.daemon.run("build", "--tag", image, str(tmp_path))
     cluster.daemon.compose("--profile", "monitoring", "up", "--detach", "--no-recreate", "prometheus")
     yield "lungforge_prometheus_1"

@@ -13,7 +13,9 @@ BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def _pages() -> list[Path]:
-    named = [ROOT / name for name in dict.fromkeys(LINK.findall((ROOT / "README.md").read_text()))]
+    named = [
+        ROOT / name for name in dict.fromkeys(LINK.findall((ROOT / "README.md").read_text(encoding="utf-8")))
+    ]
     assert set(named) == set((ROOT / "docs").glob("*.md")), "the README leads to every page, and to no other"
     return named
 
@@ -24,12 +26,12 @@ def test_the_commands_in_the_docs_run(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     ran = 0
     for page in _pages():
-        for block in BLOCK.findall(page.read_text()):
+        for block in BLOCK.findall(page.read_text(encoding="utf-8")):
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", block],
                 cwd=tmp_path,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 check=False,
                 timeout=600,
             )
@@ -41,5 +43,5 @@ def test_the_commands_in_the_docs_run(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_links_between_pages_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

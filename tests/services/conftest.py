@@ -31,7 +31,7 @@ def own_ray(tmp_path: Path) -> Callable[[], dict[str, str]]:
     def environment() -> dict[str, str]:
         token = tmp_path / "token"
         token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
+        token.write_text(secrets.token_hex(32), encoding="utf-8")
         others = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         return others | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
 

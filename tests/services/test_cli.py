@@ -83,7 +83,7 @@ def test_sigterm_leaves_with_130(tmp_path: Path) -> None:
         "cli.execute = execute\nsys.exit(cli.main(['phantom']))\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
@@ -105,7 +105,10 @@ def test_json_is_one_line_on_stdout(tmp_path: Path) -> None:
         "1",
     ]
     done = subprocess.run(
-        [*command, "--size", "64", "--slices", "12", "--json"], capture_output=True, text=True, check=True
+        [*command, "--size", "64", "--slices", "12", "--json"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     result = json.loads(done.stdout)
     assert result["series"] == 1
@@ -117,5 +120,5 @@ def test_the_overview_does_not_load_the_heavy_libraries() -> None:
         "import sys\nfrom services.cli import main\nmain(['--help'])\n"
         "print([name for name in ('torch', 'ray') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.endswith("[]\n")

@@ -34,4 +34,4 @@ def _command_line() -> str:
 
 def test_options_defaults_and_presets_are_as_frozen() -> None:
     """To change them on purpose: write ``_command_line()`` to the file, and a line to the changelog."""
-    assert _command_line() == FROZEN.read_text()
+    assert _command_line() == FROZEN.read_text(encoding="utf-8")

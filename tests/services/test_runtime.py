@@ -52,7 +52,7 @@ def test_a_cluster_of_our_own_is_on_loopback_behind_a_token() -> None:
         [sys.executable, "-c", PROGRAM],
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
         check=False,
     )

@@ -48,7 +48,7 @@ def test_the_line_of_shell_keeps_every_word_together() -> None:
     told = subprocess.run(
         ["sh", "-c", line.replace("python -m services", "printf '%s\\n'")],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert told.stdout.splitlines() == ["preprocess", *words, "--json"]

@@ -80,7 +80,7 @@ def test_two_at_once_are_one_job(head: RayHead, luna16: Path, tmp_path: Path) ->
             env=head.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         for _ in range(2)
     ]
@@ -116,7 +116,11 @@ def test_what_failed_is_run_again(head: RayHead, tmp_path: Path) -> None:
 def test_ctrl_c_leaves_the_job_running_and_a_stop_leaves_with_130(head: RayHead, tmp_path: Path) -> None:
     words = _endless(tmp_path / "luna16")
     process = subprocess.Popen(
-        head.command(*words), env=head.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        head.command(*words),
+        env=head.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     )
     name = _id(words)
     wait_until(lambda: head.jobs().get(name, {}).get("status") == "RUNNING", 60)
@@ -128,7 +132,11 @@ def test_ctrl_c_leaves_the_job_running_and_a_stop_leaves_with_130(head: RayHead,
     assert head.jobs()[name]["status"] == "RUNNING"
 
     attached = subprocess.Popen(
-        head.command(*words), env=head.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        head.command(*words),
+        env=head.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     )
     assert attached.stderr is not None
     assert f"{name} is under way" in attached.stderr.readline()
@@ -147,10 +155,10 @@ def test_the_folder_that_is_sent_is_what_runs(head: RayHead, tmp_path: Path) -> 
     program = (
         "import json, os, sys\nprint(json.dumps({'files': sorted(os.listdir()), 'words': sys.argv[1:]}))\n"
     )
-    (tmp_path / "services" / "__main__.py").write_text(program)
-    (tmp_path / ".gitignore").write_text("keys.env\n")
-    (tmp_path / ".rayignore").write_text("tests/\n")
-    (tmp_path / "keys.env").write_text("AWS_SECRET_ACCESS_KEY=x\n")
+    (tmp_path / "services" / "__main__.py").write_text(program, encoding="utf-8")
+    (tmp_path / ".gitignore").write_text("keys.env\n", encoding="utf-8")
+    (tmp_path / ".rayignore").write_text("tests/\n", encoding="utf-8")
+    (tmp_path / "keys.env").write_text("AWS_SECRET_ACCESS_KEY=x\n", encoding="utf-8")
     for folder in (".git", ".venv", "tests", "kept"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "file").touch()
@@ -197,7 +205,7 @@ def _plain(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "services", "submit", *words],
         env=inherited | environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=60,
     )
@@ -205,7 +213,7 @@ def _plain(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_token_that_others_can_read_is_told_of(tmp_path: Path) -> None:
     token = tmp_path / "token"
-    token.write_text("0" * 64)
+    token.write_text("0" * 64, encoding="utf-8")
     told = {}
     for mode in (0o600, 0o640, 0o604):
         token.chmod(mode)
@@ -248,7 +256,7 @@ def test_another_server_is_no_dashboard(tmp_path: Path) -> None:
         told = subprocess.run(
             [sys.executable, "-m", "services", "submit", "--address", address, "show", "x"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=60,
         )

@@ -49,7 +49,7 @@ def test_one_that_comes_second_attaches_to_the_first(head: RayHead) -> None:
     name = submission_id("show", parse("show", ["somewhere"]))
     start = [sys.executable, "-c", RIVAL, name, *head.command("show", "somewhere", "--json")[1:]]
     done = subprocess.run(
-        start, env=head.environment, capture_output=True, text=True, check=False, timeout=120
+        start, env=head.environment, capture_output=True, encoding="utf-8", check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
     assert f"{name} is under way" in done.stderr
@@ -113,7 +113,7 @@ def test_a_connection_that_is_cut_is_made_anew_and_no_line_is_lost_or_doubled(
     head: RayHead, tmp_path: Path
 ) -> None:
     (tmp_path / "services").mkdir()
-    (tmp_path / "services" / "__main__.py").write_text(COUNTING)
+    (tmp_path / "services" / "__main__.py").write_text(COUNTING, encoding="utf-8")
     wire = Wire(head.ports["dashboard"])
     own = ["--address", f"http://127.0.0.1:{wire.port}", "--working-dir", str(tmp_path)]
     process = subprocess.Popen(
@@ -121,7 +121,7 @@ def test_a_connection_that_is_cut_is_made_anew_and_no_line_is_lost_or_doubled(
         env=head.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     assert process.stderr is not None
     told = []
@@ -167,7 +167,7 @@ def test_a_cluster_that_falls_silent_or_dies_ends_the_following(tmp_path: Path) 
             words = ["phantom", "--out", str(tmp_path / "luna16"), "--series", "100000", "--size", "64"]
             name = submission_id(words[0], parse(words[0], words[1:]))
             start = [sys.executable, "-c", IMPATIENT, *head.command(*words)[1:]]
-            silent = subprocess.Popen(start, env=head.environment, stderr=subprocess.PIPE, text=True)
+            silent = subprocess.Popen(start, env=head.environment, stderr=subprocess.PIPE, encoding="utf-8")
             wait_until(lambda: head.jobs().get(name, {}).get("status") == "RUNNING", 60)
             stopped = _dashboard(head)
             assert stopped
@@ -179,7 +179,9 @@ def test_a_cluster_that_falls_silent_or_dies_ends_the_following(tmp_path: Path) 
             assert f"{head.address} does not answer any more" in told
             for process in stopped:
                 os.kill(process, signal.SIGCONT)
-            following = subprocess.Popen(start, env=head.environment, stderr=subprocess.PIPE, text=True)
+            following = subprocess.Popen(
+                start, env=head.environment, stderr=subprocess.PIPE, encoding="utf-8"
+            )
             assert following.stderr is not None
             assert any("Running entrypoint" in line for line in following.stderr)
         finally:

@@ -85,6 +85,6 @@ with telemetry.stall("train"):
     pass
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=120, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -139,7 +139,7 @@ def test_a_scout_is_refused(tmp_path, capfd):
 
 
 def test_a_folder_without_dicom_is_refused(tmp_path, capfd):
-    (tmp_path / "notes.txt").write_text("nothing")
+    (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
     assert "the folder holds no DICOM file" in refused(tmp_path, capfd)
 
 

@@ -15,7 +15,7 @@ from lungforge.errors import InputError
 
 
 def write(path: Path, *lines: str) -> str:
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
 
 

@@ -118,7 +118,7 @@ def test_a_missing_file_and_another_database_are_named(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE scans (id INTEGER)").connection.close()
     with pytest.raises(InputError, match="not the database of LIDC outlines"):
         read_outlines(tmp_path / "other.sqlite", "1.2")
-    (tmp_path / "text.sqlite").write_text("seriesuid" * 100)
+    (tmp_path / "text.sqlite").write_text("seriesuid" * 100, encoding="utf-8")
     with pytest.raises(InputError, match="not the database of LIDC outlines"):
         read_outlines(tmp_path / "text.sqlite", "1.2")
 

@@ -24,8 +24,10 @@ def write(path):
 def source(tmp_path):
     for name in ("subset9/b", "subset0/z", "subset0/a", f"{MASK_FOLDER}/a", f"{MASK_FOLDER}/nowhere"):
         write(tmp_path / f"{name}.mhd")
-    (tmp_path / "annotations.csv").write_text("seriesuid,coordX,coordY,coordZ,diameter_mm\n")
-    (tmp_path / "candidates_V2.csv").write_text("seriesuid,coordX,coordY,coordZ,class\n")
+    (tmp_path / "annotations.csv").write_text(
+        "seriesuid,coordX,coordY,coordZ,diameter_mm\n", encoding="utf-8"
+    )
+    (tmp_path / "candidates_V2.csv").write_text("seriesuid,coordX,coordY,coordZ,class\n", encoding="utf-8")
     return tmp_path
 
 
@@ -82,7 +84,7 @@ def test_dicom_folders_are_found_at_any_depth(tmp_path):
     writer.KeepOriginalImageUIDOn()
     writer.SetFileName(str(folder / "1.dcm"))
     writer.Execute(image)
-    (folder / "max.xml").write_text("<a/>")
+    (folder / "max.xml").write_text("<a/>", encoding="utf-8")
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "1.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)

@@ -127,7 +127,7 @@ def test_files_are_laid_out_as_luna16(folder, phantoms):
 
 
 def test_candidates_are_every_nodule_and_vessels_away_from_them(folder, phantoms):
-    with (folder / "candidates_V2.csv").open() as file:
+    with (folder / "candidates_V2.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert rows[0].keys() == {"seriesuid", "coordX", "coordY", "coordZ", "class"}
     assert sum(row["class"] == "1" for row in rows) == sum(len(phantom.nodules) for phantom in phantoms)

@@ -29,10 +29,12 @@ def write(path: Path, array, *, compressed=False, direction=OBLIQUE):
 
 def state(path: Path, key: str, value: str | None):
     """Let a header state another value, or none; ElementDataFile is its last line, as the format wants."""
-    lines = [line for line in path.read_text().splitlines() if not line.startswith(f"{key} =")]
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(f"{key} =")
+    ]
     if value is not None:
         lines.insert(len(lines) if key == "ElementDataFile" else 0, f"{key} = {value}")
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def by_pytorch_fid(first, second, hub, folder):
         [*command, "--device", "cpu", "--num-workers", "0", "--batch-size", "12"],
         env={**os.environ, "TORCH_HOME": str(hub)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     return float(done.stdout.rsplit("FID:", 1)[1])

@@ -142,7 +142,7 @@ def test_on_real_slices_every_halved_one_is_named_and_no_other():
     if not folder:
         pytest.skip("LUNGFORGE_REAL_DATA does not name the folder of real slices")
     root = Path(folder, "luna16_mini")
-    with (root / "annotations.csv").open() as file:
+    with (root / "annotations.csv").open(encoding="utf-8") as file:
         known = {row["seriesuid"] for row in csv.DictReader(file)}
     paths = [path for path in sorted(root.glob("subset*/*.mhd")) if path.stem in known][::30]
     assert len(paths) >= 10

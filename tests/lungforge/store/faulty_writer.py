@@ -146,7 +146,7 @@ def run(uri: str, chosen: int, how: str) -> tuple[str, str]:
             os._exit(3)
         os._exit(0)
     os.close(writer)
-    with os.fdopen(reader) as stream:
+    with os.fdopen(reader, encoding="utf-8") as stream:
         point = stream.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return json.loads(point or '""'), {0: "done", 3: "error", -signal.SIGKILL: "killed"}.get(

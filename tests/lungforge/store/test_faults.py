@@ -36,7 +36,7 @@ def small_chunks(monkeypatch):
 def test_a_run_after_a_fault_equals_an_unbroken_one(store_uri, how, small_chunks):
     environment = {**os.environ, "AWS_MAX_ATTEMPTS": "1"}
     run = subprocess.run(
-        [sys.executable, PROGRAM, store_uri, how], capture_output=True, env=environment, text=True
+        [sys.executable, PROGRAM, store_uri, how], capture_output=True, env=environment, encoding="utf-8"
     )
     assert run.returncode == 0, run.stderr
     ends = json.loads(run.stdout)

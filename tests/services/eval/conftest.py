@@ -176,4 +176,4 @@ def result(ray_local, config):
 @pytest.fixture(scope="module")
 def document(result):
     """Its numbers."""
-    return json.loads(Path(result.metrics).read_text())
+    return json.loads(Path(result.metrics).read_text(encoding="utf-8"))

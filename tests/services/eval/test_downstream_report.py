@@ -64,7 +64,7 @@ class Tables(HTMLParser):
 
 @pytest.fixture(scope="module")
 def tables(result):
-    return Tables(Path(result.report).read_text()).found
+    return Tables(Path(result.report).read_text(encoding="utf-8")).found
 
 
 def _mean(value):
@@ -113,7 +113,7 @@ def test_localisation_is_shown_by_diameter(document, tables):
 
 
 def test_every_arm_and_its_difference_stand_in_the_figures(document, result):
-    text = Path(result.report).read_text()
+    text = Path(result.report).read_text(encoding="utf-8")
     for table in document["downstream"]["tasks"]:
         for arm in table["arms"][1:]:
             found = arm["difference_to_real"][table["headline"]]

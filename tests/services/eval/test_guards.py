@@ -50,8 +50,8 @@ def test_a_lineage_that_has_gone_or_changed_is_refused(world, tmp_path, build):
     model = build["model"](str(tmp_path / "model"), slices, subsets=(0,))
     samples = build["samples"](str(tmp_path / "samples"), slices, model, build["drawn"], subsets=(0,))
     manifest = tmp_path / "model" / "manifest.json"
-    content = manifest.read_text()
-    manifest.write_text(content.replace('"seed": 0', '"seed": 1'))
+    content = manifest.read_text(encoding="utf-8")
+    manifest.write_text(content.replace('"seed": 0', '"seed": 1'), encoding="utf-8")
     with pytest.raises(InputError, match=r"the model at .* have gone or changed.*nobody can tell"):
         check_leak([trace(samples)], slices, [3], allow=False)
     manifest.unlink()

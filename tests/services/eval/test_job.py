@@ -91,7 +91,7 @@ def test_drawn_slices_trip_no_gate_and_were_compared_with_their_source(document)
 
 
 def test_the_report_is_one_file_that_needs_no_network(result):
-    text = Path(result.report).read_text()
+    text = Path(result.report).read_text(encoding="utf-8")
     page = Page(text)
     assert all(link.startswith("data:") for link in page.links)
     assert "url(" not in text
@@ -144,7 +144,7 @@ def test_training_slices_learnt_by_heart_have_a_ratio_far_below_1(ray_local, con
     shown = job.run(
         dataclasses.replace(config, synthetic=(samples.uri,), out=str(tmp_path / "report"), allow_twins=True)
     )
-    memory = json.loads(Path(shown.metrics).read_text())["sets"][0]["memorisation"]
+    memory = json.loads(Path(shown.metrics).read_text(encoding="utf-8"))["sets"][0]["memorisation"]
     assert memory["nearest_is_own_source"] == 18
     assert memory["interval_95_percent"][1] < 0.8
     assert memory["closer_than_5_percent"] == 1.0
@@ -155,12 +155,12 @@ def test_of_patches_is_not_measured_what_needs_whole_slices(ray_local, config, w
     model = build["model"](str(tmp_path / "model"), slices, patch=64)
     samples = build["samples"](str(tmp_path / "patches"), slices, model, build["drawn"])
     shown = job.run(dataclasses.replace(config, synthetic=(samples.uri,), out=str(tmp_path / "report")))
-    numbers = json.loads(Path(shown.metrics).read_text())["sets"][0]
+    numbers = json.loads(Path(shown.metrics).read_text(encoding="utf-8"))["sets"][0]
     for measure in ("map_agreement", "memorisation"):
         assert list(numbers[measure]) == ["why_not"]
         assert "patches" in numbers[measure]["why_not"]
     assert numbers["frechet"]["value"] > 0
-    assert "not measured: the images are patches" in Path(shown.report).read_text()
+    assert "not measured: the images are patches" in Path(shown.report).read_text(encoding="utf-8")
 
 
 def test_patches_are_held_against_patches_of_real_slices(ray_local, config, world, tmp_path, build):
@@ -171,7 +171,7 @@ def test_patches_are_held_against_patches_of_real_slices(ray_local, config, worl
     shown = job.run(
         dataclasses.replace(config, synthetic=(drawn.uri,), out=str(tmp_path / "report"), features=cache)
     )
-    (numbers,) = json.loads(Path(shown.metrics).read_text())["sets"]
+    (numbers,) = json.loads(Path(shown.metrics).read_text(encoding="utf-8"))["sets"]
     assert shown.near_copies == 0
     assert numbers["twins"]["checked"] == 18
     assert (numbers["frechet"]["real_images"], numbers["frechet"]["synthetic_images"]) == (6, 18)
@@ -181,9 +181,9 @@ def test_patches_are_held_against_patches_of_real_slices(ray_local, config, worl
     other = dataclasses.replace(
         config, synthetic=(drawn.uri,), out=str(tmp_path / "other"), seed=1, features=cache
     )
-    cached = json.loads(Path(job.run(other).metrics).read_text())["sets"][0]
+    cached = json.loads(Path(job.run(other).metrics).read_text(encoding="utf-8"))["sets"][0]
     plain = dataclasses.replace(other, out=str(tmp_path / "plain"), features=None)
-    assert json.loads(Path(job.run(plain).metrics).read_text())["sets"][0] == cached
+    assert json.loads(Path(job.run(plain).metrics).read_text(encoding="utf-8"))["sets"][0] == cached
     assert cached["frechet"]["value"] != numbers["frechet"]["value"]
 
 

@@ -114,7 +114,7 @@ def test_text_in_pictures_is_not_too_small_to_read(page):
 
 
 def test_differences_are_drawn_where_their_numbers_are(page, report):
-    document = json.loads(Path(report).with_name("metrics.json").read_text())
+    document = json.loads(Path(report).with_name("metrics.json").read_text(encoding="utf-8"))
     plots = page.eval_on_selector_all(
         ".forest",
         """plots => plots.map(plot => {

@@ -153,7 +153,7 @@ def test_files_of_others_are_not_mixed_with_ours(samples: str, tmp_path: Path) -
     (tmp_path / "out" / "holiday.png").write_bytes(b"")
     with pytest.raises(InputError, match="is not empty; name a new folder"):
         run(ExportConfig(data=samples, out=str(tmp_path / "out")))
-    (tmp_path / "out" / "provenance.json").write_text("[]")
+    (tmp_path / "out" / "provenance.json").write_text("[]", encoding="utf-8")
     with pytest.raises(InputError, match="is not what `lungforge export` wrote"):
         run(ExportConfig(data=samples, out=str(tmp_path / "out")))
 

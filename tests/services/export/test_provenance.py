@@ -14,7 +14,7 @@ from services.export.provenance import without_credentials
 
 
 def read(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "provenance.json").read_text())
+    return json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
 
 
 def test_it_says_of_samples_what_they_are_and_what_they_were_made_from(build, tmp_path: Path) -> None:

@@ -252,7 +252,11 @@ def test_sigterm_gives_the_lease_back(bench):
         f"sys.exit(cli.main(['nightly', '--store', {bench.store!r}]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env=dict(os.environ), capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        env=dict(os.environ),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
     )
     assert done.returncode == 130, done.stderr
     assert "lungforge nightly: interrupted" in done.stderr

@@ -96,7 +96,7 @@ def start(store: str, own_ray: OwnRay) -> subprocess.Popen:
         env=own_ray(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
     )
 

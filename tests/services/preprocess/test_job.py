@@ -60,9 +60,9 @@ def header(source: Path, index: int) -> Path:
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def truncated(source: Path) -> str:
@@ -90,14 +90,14 @@ def zero_spacing(source: Path) -> str:
     path = header(source, 0)
     lines = [
         "ElementSpacing = 0 1 1" if line.startswith("ElementSpacing") else line
-        for line in path.read_text().splitlines()
+        for line in path.read_text(encoding="utf-8").splitlines()
     ]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return "spacing"
 
 
 def annotation_outside(source: Path) -> str:
-    with (source / "annotations.csv").open("a") as file:
+    with (source / "annotations.csv").open("a", encoding="utf-8") as file:
         file.write(f"{uid(0)},5000,0,0,5\n")
     return "lies outside the volume"
 

@@ -27,7 +27,7 @@ def real(name: str) -> Path:
 
 def preprocess(*options: str) -> dict:
     command = [sys.executable, "-m", "services", "preprocess", "--json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 

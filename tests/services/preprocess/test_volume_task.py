@@ -153,7 +153,7 @@ def test_spacing_is_resampled_to_and_nodules_beyond_the_image_select_nothing(sou
 def test_crops_show_their_candidates(source, tmp_path):
     outcomes, _ = make(PreprocessConfig(str(source), str(tmp_path), crops=True))
     made = list(rows(Dataset.open(f"{tmp_path}/crops", Kind.CROPS)))
-    with (source / "candidates_V2.csv").open() as file:
+    with (source / "candidates_V2.csv").open(encoding="utf-8") as file:
         nodules = sum(row["class"] == "1" for row in csv.DictReader(file))
     assert sum(row["label"] for row in made) == nodules == sum(outcome.nodule_crops for outcome in outcomes)
     assert len(made) == 3 * nodules

@@ -57,7 +57,9 @@ def _workers() -> list[int]:
     parents, drawing = {}, []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(folder.name)] = int(
+                (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+            )
             if (folder / "cmdline").read_bytes().startswith(b"ray::_Worker"):
                 drawing.append(int(folder.name))
     own = [os.getpid()]
@@ -127,7 +129,7 @@ def _start(model: str, slices: str, out: Path | str, own_ray: OwnRay, *more: str
         env=own_ray(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
     )
 

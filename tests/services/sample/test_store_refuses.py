@@ -109,7 +109,7 @@ def _sample(model: str, slices: str, out: str, endpoint: str, own_ray: OwnRay) -
         [sys.executable, "-m", "services", "sample", *arguments],
         env=own_ray() | {"AWS_ENDPOINT_URL": endpoint},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
         check=False,
     )

@@ -144,7 +144,7 @@ def test_a_model_that_was_replaced_is_refused(
 ) -> None:
     work = make_work(patch_model, other_slices, tmp_path / "samples")
     manifest = Path(patch_model) / "manifest.json"
-    document = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**document, "seed": 9}))
+    document = json.loads(manifest.read_text(encoding="utf-8"))
+    manifest.write_text(json.dumps({**document, "seed": 9}), encoding="utf-8")
     with pytest.raises(InputError, match="was replaced while it was in use"):
         Drawer(work, torch.device("cpu"))

@@ -78,7 +78,9 @@ def _descendants(pid: int) -> list[int]:
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(folder.name)] = int(
+                (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+            )
     found = [pid]
     for parent in found:
         found += [child for child, other in parents.items() if other == parent]
@@ -142,7 +144,7 @@ def _start(slices: str, out: Path | str, model: ModelName, own_ray: OwnRay, *mor
         env=own_ray(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
     )
 

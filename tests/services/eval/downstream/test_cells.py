@@ -93,14 +93,14 @@ def test_what_was_found_is_read_back(tmp_path: Path) -> None:
 def test_what_is_damaged_counts_as_missing(tmp_path: Path, damage: str) -> None:
     writer, cell = _writer(tmp_path), _cell("localisation", ARMS["real"])
     path = Path(writer.uri) / keep(writer, cell, _outcome()).path
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if damage == "cut":
-        path.write_text(text[:-10])
+        path.write_text(text[:-10], encoding="utf-8")
     elif damage == "changed":
-        path.write_text(text.replace("0.25", "0.35", 1))
+        path.write_text(text.replace("0.25", "0.35", 1), encoding="utf-8")
     elif damage == "another":
         other = Path(writer.uri) / keep(writer, _cell("localisation", ARMS["real"], seed=1), _outcome()).path
         path.write_bytes(other.read_bytes())
     else:
-        path.write_text(json.dumps(["nothing"]))
+        path.write_text(json.dumps(["nothing"]), encoding="utf-8")
     assert find(writer, cell) is None

@@ -142,6 +142,6 @@ def test_mmdet_is_importable_in_a_fresh_process_and_twice_is_once() -> None:
         "assert sys.modules['mmcv._ext'] is first; import mmdet.models; print(mmdet.__version__)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120, check=False
     )
     assert done.stdout.strip().endswith("3.3.0"), done.stderr
