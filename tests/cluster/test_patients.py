@@ -1,5 +1,6 @@
 """What of a DICOM header is kept, and what is seen of it by others."""
 
+import locale
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def _write_dicom(scan: Path, folder: Path) -> None:
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     folder.mkdir(parents=True)
+    # SimpleITK's DICOM writer leaves this process in the locale C.
+    before = locale.setlocale(locale.LC_CTYPE)
     for index in range(image.GetDepth()):
         one = image[:, :, index]
         tags = PRIVATE | {
@@ -47,6 +50,7 @@ def _write_dicom(scan: Path, folder: Path) -> None:
             one.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{index:03}.dcm"))
         writer.Execute(one)
+    locale.setlocale(locale.LC_CTYPE, before)
 
 
 @pytest.fixture
