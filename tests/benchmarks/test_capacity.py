@@ -181,7 +181,17 @@ def test_another_file_is_no_file_of_rates(
     assert told.count("\n") == 1
 
 
+@pytest.fixture
+def quick_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's limits from few reads: here it matters what is measured, not how exactly."""
+    from benchmarks import capacity_runs
+
+    for name, value in (("_CLIENTS", 2), ("_SMALL_READS", 50), ("_LARGE_READS", 4)):
+        monkeypatch.setattr(capacity_runs, name, value)
+
+
 @pytest.mark.s3
+@pytest.mark.usefixtures("quick_store")
 def test_every_request_to_the_store_is_counted(s3_uri: str) -> None:
     from benchmarks.capacity_runs import counted, measure_store, measure_units
     from lungforge.store import read_bytes, write_bytes_atomic
@@ -205,6 +215,7 @@ def test_every_request_to_the_store_is_counted(s3_uri: str) -> None:
 
 @pytest.mark.s3
 @pytest.mark.ray
+@pytest.mark.usefixtures("quick_store")
 def test_a_stage_is_measured_and_then_checked(
     s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]
 in_the_long_run = pytest.mark.skipif(
-    not LONG, reason="a minute more for each stage: set LUNGFORGE_TEST_CLUSTER=1 (make test-cluster does)"
+    not LONG, reason="takes minutes: set LUNGFORGE_TEST_CLUSTER=1 (make test-cluster does)"
 )
 
 
@@ -50,7 +50,9 @@ def tell(bench: Bench, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[
     bench.mend()
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=in_the_long_run if name == "evaluate" else ()) for name in STAGES]
+)
 def test_one_host_killed_and_another_cut_off(bench: Bench, tell: Callable[[str], None], name: str) -> None:
     stage, out, cluster = STAGES[name], f"s3://{BUCKET}/disturbed/{name}", bench.cluster
     bench.undisturbed(stage)
@@ -74,9 +76,8 @@ def test_one_host_killed_and_another_cut_off(bench: Bench, tell: Callable[[str],
     bench.require_equal(stage, out)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "sample" else in_the_long_run) for name in STAGES]
-)
+@in_the_long_run
+@pytest.mark.parametrize("name", STAGES)
 def test_the_head_killed(bench: Bench, tell: Callable[[str], None], name: str) -> None:
     stage, out, cluster = STAGES[name], f"s3://{BUCKET}/headless/{name}", bench.cluster
     bench.undisturbed(stage)
@@ -102,6 +103,7 @@ def test_the_head_killed(bench: Bench, tell: Callable[[str], None], name: str) -
     assert {file: now[file] for file in there} == there, "what was there was not done again"
 
 
+@in_the_long_run
 @pytest.mark.real_data
 def test_the_chain_on_luna16(bench: Bench) -> None:
     folder = os.environ.get("LUNGFORGE_REAL_DATA")
