@@ -18,10 +18,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ray
 import torch
 from PIL import Image
 
@@ -33,14 +32,15 @@ from lungforge.patches import patch_at, patch_corner
 from lungforge.randomness import numpy_generator
 from lungforge.rows import SliceRow
 from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
-from services.eval import job as evaluation
 from services.eval.config import EvalConfig
 from services.eval.downstream.arms import Arm
-from services.eval.downstream.cells import Cell, Outcome, Task, train_and_test
 from services.eval.downstream.examples import Examples, examples_of, read_rows
-from services.eval.parts import as_done
 from services.progress import progress, say
 from services.runtime import private_ray, ray_session
+
+# What imports Ray is imported late: see private_ray.
+if TYPE_CHECKING:
+    from services.eval.downstream.cells import Cell, Outcome, Task
 
 REAL, COPIES = Arm("real", "real"), Arm("copies", "real + copies", ratio=1.0, synthetic=0)
 DRAWS = 1000
@@ -116,15 +116,18 @@ def _nodules_only(examples: Examples) -> Examples:
     )
 
 
-@ray.remote
-def outcome_of(cell: Cell, trial: Trial) -> Outcome:
+def outcome_of(cell: "Cell", trial: Trial) -> "Outcome":
     """Train and test a network of a trial."""
+    from services.eval.downstream.cells import train_and_test
+
     torch.set_num_threads(1)
     added = trial.added if cell.arm.ratio else None
     return train_and_test(cell, trial.real, added, trial.test, torch.device("cpu"))
 
 
-def measures(task: Task, outcome: Outcome, test: Examples, generator: np.random.Generator) -> dict[str, Any]:
+def measures(
+    task: "Task", outcome: "Outcome", test: Examples, generator: np.random.Generator
+) -> dict[str, Any]:
     """Each measure over all scans, and over draws of them, ``[DRAWS + 1]``."""
     if task == "classification":
         scans = [test.scans[number] for number in test.crop_pictures.tolist()]
@@ -138,7 +141,9 @@ def measures(task: Task, outcome: Outcome, test: Examples, generator: np.random.
     }
 
 
-def compare(task: Task, scheme: str, pairs: Sequence[tuple[Trial, Outcome, Outcome]]) -> list[dict[str, Any]]:
+def compare(
+    task: "Task", scheme: str, pairs: "Sequence[tuple[Trial, Outcome, Outcome]]"
+) -> list[dict[str, Any]]:
     """A row a measure: with and without the copies, and the difference with its interval."""
     real: list[dict[str, np.ndarray]] = []
     copies: list[dict[str, np.ndarray]] = []
@@ -166,6 +171,8 @@ def compare(task: Task, scheme: str, pairs: Sequence[tuple[Trial, Outcome, Outco
 
 def refusal(dataset: Dataset, train: Sequence[int], test: Sequence[int], patch: int | None) -> str:
     """What ``lungforge evaluate`` says to the copies, passed off as samples of a model."""
+    from services.eval import job as evaluation
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = DatasetWriter(
@@ -249,6 +256,12 @@ def main() -> int:
 
 
 def _measured(dataset: Dataset, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    import ray
+
+    from services.eval.downstream.cells import Cell
+    from services.eval.parts import as_done
+
+    remote = ray.remote(outcome_of)
     divided = trials(dataset, arguments.train, arguments.test, arguments.patch, arguments.folds)
     wanted: list[tuple[Task, Trial, int]] = [
         (task, trial, seed)
@@ -267,7 +280,7 @@ def _measured(dataset: Dataset, arguments: argparse.Namespace) -> list[dict[str,
         ratio = arm.ratio * len(trial.added.pictures) / len(trial.real.pictures)
         arm = dataclasses.replace(arm, ratio=ratio)
         cell = Cell(task, arguments.preset, arm, 1, 0, seed, trial.fold)
-        return outcome_of.remote(cell, shared[id(trial)])
+        return remote.remote(cell, shared[id(trial)])
 
     outcomes: dict[tuple[int, str], Outcome] = {}
     with progress("networks", len(queue), unit="networks") as advance:

@@ -15,13 +15,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import ray
 
 from lungforge.store import Part
 from services.runtime import private_ray, ray_session
 from services.sample.config import SampleConfig
 from services.sample.plan import Plan, make_plan
-from services.sample.pool import distribute
 
 WORKERS = 2
 PART_IMAGES = 64
@@ -46,6 +44,10 @@ class _Index(SimpleNamespace):
 
 def measure(units: int) -> dict[str, float]:
     """Plan and give out so many units; seconds, and MiB of the driver."""
+    import ray  # late, and what imports it: see private_ray
+
+    from services.sample.pool import distribute
+
     before = _resident_mib()
     started = time.perf_counter()
     config = SampleConfig(model="-", data="-", out="-", per_map=PART_IMAGES, part_images=PART_IMAGES)
