@@ -23,7 +23,7 @@ _RAY_PORT, _S3_PORT, _FILER_PORT = 6379, 8333, 8888
 _OBJECT_STORE = 300_000_000
 _READY_S = 180
 #: Ray's clocks, in ms and s, set so that a lost host is noticed within some 10 s. Without the two of gRPC,
-#: the driver waits for what it last asked of a host that fell silent: with Ray's own values, for 7 minutes.
+#: the driver waits for what it last asked of a host that fell silent: with Ray's own, for up to 7 minutes.
 _QUICK_TO_NOTICE = {
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
@@ -99,7 +99,9 @@ class LocalCluster:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of every process on every host."""
-        keys = json.loads((self.folder / "s3.json").read_text())["identities"][0]["credentials"][0]
+        keys = json.loads((self.folder / "s3.json").read_text(encoding="utf-8"))["identities"][0][
+            "credentials"
+        ][0]
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         return kept | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -176,13 +178,15 @@ class LocalCluster:
 
     def _await(self, name: str, *what: str) -> None:
         command = [sys.executable, "-m", "cluster.local.ready", *what]
-        done = self.hosts[name].run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = self.hosts[name].run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+        )
         try:
             said, _ = done.communicate(timeout=_READY_S)
         except subprocess.TimeoutExpired:
             said = f"not within {_READY_S} s"
         if done.returncode:
-            log = (self.hosts[name].folder / "log").read_text()[-3000:]
+            log = (self.hosts[name].folder / "log").read_text(encoding="utf-8")[-3000:]
             raise RuntimeError(f"{name} is not ready: {said}\n{log}")
 
     def _write_keys(self) -> None:
@@ -193,7 +197,7 @@ class LocalCluster:
         for name, content in (("s3.json", json.dumps(identities)), ("ray-token", secrets.token_hex(32))):
             path = self.folder / name
             path.touch(mode=0o600)
-            path.write_text(content)
+            path.write_text(content, encoding="utf-8")
 
     def _make_hosts(self) -> None:
         assert self._bridge is not None
@@ -210,7 +214,7 @@ class LocalCluster:
             self.hosts[name] = host
         names = [f"{host.address} {host.name}\n" for host in self.hosts.values()]
         hosts.mkdir(exist_ok=True)
-        (hosts / "names").write_text("".join(["127.0.0.1 localhost\n", *names]))
+        (hosts / "names").write_text("".join(["127.0.0.1 localhost\n", *names]), encoding="utf-8")
 
 
 def state_of(host: Host) -> str:
