@@ -59,9 +59,6 @@ def run(config: DemoConfig) -> DemoResult:
             command = shlex.join(["lungforge", name, *arguments])
             say(f"\n$ {command}")
             commands.append(command)
-            if name == "phantom" and (Path(config.out) / "luna16" / "annotations.csv").exists():
-                say("the phantoms are drawn already")
-                continue
             execute(name, arguments)
     return DemoResult(
         report=str(Path(config.out, "report", "report.html").resolve()), commands=tuple(commands)

@@ -1,11 +1,16 @@
 """``lungforge phantom``: a small data set of drawn thoraxes, in the layout of LUNA16."""
 
 import dataclasses
+from pathlib import PurePosixPath
 
-from lungforge.ct.phantom import write_phantoms
+from lungforge.ct.findings import read_annotations
+from lungforge.ct.phantom import phantom_series_uid, write_phantoms
 from lungforge.errors import InputError
-from lungforge.store import open_uri
-from services.progress import progress
+from lungforge.store import StoreError, join_uri, open_uri
+from lungforge.store.errors import explained
+from services.progress import progress, say
+
+_TABLES = ("annotations.csv", "candidates_V2.csv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +18,7 @@ class PhantomConfig:
     """Draw a small data set of thoraxes in the layout of LUNA16."""
 
     out: str
-    """Folder to write to; it is made where it is missing, and must be empty."""
+    """Folder to write to; it is made where it is missing, and must have no other files."""
 
     series: int = 8
     """How many scans, spread over the ten subsets."""
@@ -48,16 +53,37 @@ class PhantomResult:
 
 
 def run(config: PhantomConfig) -> PhantomResult:
-    """Draw the data set.
+    """Draw the data set; where it is whole already, nothing, and over one that was cut short, all of it.
 
     Raises:
-        InputError: The folder has files already: phantoms are not mixed with other data.
+        InputError: The folder has other files (phantoms are not mixed with other data), or it cannot be
+            written.
     """
+    scans = {
+        phantom_series_uid(config.seed, index, size=config.size, slices=config.slices)
+        for index in range(config.series)
+    }
+    with explained(config.out):
+        try:
+            return _run(config, scans)
+        except FileNotFoundError as error:
+            raise StoreError(f"{config.out}: no such bucket; make it first") from error
+
+
+def _run(config: PhantomConfig, scans: set[str]) -> PhantomResult:
     fs, path = open_uri(config.out)
-    if fs.exists(path) and fs.ls(path):
-        raise InputError(f"--out {config.out} is not empty; name a new folder")
+    found = [PurePosixPath(name) for name in fs.find(path)] if fs.exists(path) else []
+    other = [name for name in found if name.name not in _TABLES and name.stem not in scans]
+    if other:
+        raise InputError(f"--out {config.out} has other files ({other[0].name}); name a new folder")
+    annotations = join_uri(config.out, "annotations.csv")
+    whole = {name.stem for name in found if name.match("subset*/*.mhd")} == scans
+    if whole and any(name.name == "annotations.csv" for name in found):
+        say("the phantoms are drawn already")
+        nodules = sum(map(len, read_annotations(annotations).values()))
+        return PhantomResult(out=config.out, series=config.series, nodules=nodules)
     with progress("phantom", config.series, unit="scans") as advance:
-        nodules = write_phantoms(
+        drawn = write_phantoms(
             config.out,
             series=config.series,
             seed=config.seed,
@@ -65,4 +91,4 @@ def run(config: PhantomConfig) -> PhantomResult:
             slices=config.slices,
             advance=advance,
         )
-    return PhantomResult(out=config.out, series=config.series, nodules=len(nodules))
+    return PhantomResult(out=config.out, series=config.series, nodules=len(drawn))

@@ -49,6 +49,13 @@ class Phantom:
     """Whether the data set holds its lung mask."""
 
 
+def phantom_series_uid(seed: int, index: int, *, size: int = 256, slices: int = 60) -> str:
+    """The uid of a phantom's series: another one for whatever is drawn otherwise (see draw_phantom)."""
+    digest = hashlib.sha256(f"{seed} {index} {size} {slices}".encode()).digest()
+    # 2.25 is the root for uids that are made from 128 bits of one's own (ITU-T X.667).
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+
+
 def draw_phantom(seed: int, index: int, *, size: int = 256, slices: int = 60) -> Phantom:
     """Draw a thorax.
 
@@ -66,10 +73,7 @@ def draw_phantom(seed: int, index: int, *, size: int = 256, slices: int = 60) ->
         The phantom; the same bytes for the same arguments.
     """
     random = np.random.default_rng([seed, index])
-    # 2.25 is the root for uids that are made from 128 bits of one's own (ITU-T X.667).
-    uid = "2.25." + str(
-        int.from_bytes(hashlib.sha256(f"{seed} {index} {size} {slices}".encode()).digest()[:16], "big")
-    )
+    uid = phantom_series_uid(seed, index, size=size, slices=slices)
     pixel = random.uniform(1.03, 1.1) * 2 * 162 / size
     chest = Chest.draw(random, pixel_mm=pixel)
     pixel *= chest.half_width / 162
@@ -116,6 +120,8 @@ def write_phantoms(
 ) -> list[Annotation]:
     """Write phantoms as LUNA16 is laid out: ten subsets, seg-lungs-LUNA16, annotations and candidates.
 
+    The annotations are written last: where they are, all else is.
+
     Args:
         out: Folder, a local path or any URI that fsspec opens. Files of the same name are written over.
         series: Number of scans; scan i is in subset i % 10.
@@ -147,13 +153,13 @@ def write_phantoms(
         candidates += phantom.candidates
         if advance:
             advance()
+    places = [(place.series_uid, place.x_mm, place.y_mm, place.z_mm, place.label) for place in candidates]
+    write_csv(f"{out}/candidates_V2.csv", ("seriesuid", "coordX", "coordY", "coordZ", "class"), places)
     rows = [
         (nodule.series_uid, nodule.x_mm, nodule.y_mm, nodule.z_mm, nodule.diameter_mm)
         for nodule in annotations
     ]
     write_csv(f"{out}/annotations.csv", ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"), rows)
-    places = [(place.series_uid, place.x_mm, place.y_mm, place.z_mm, place.label) for place in candidates]
-    write_csv(f"{out}/candidates_V2.csv", ("seriesuid", "coordX", "coordY", "coordZ", "class"), places)
     return annotations
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import fsspec
 import numpy as np
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from lungforge.ct.geometry import Geometry
@@ -63,7 +65,9 @@ def write_csv(uri: str, names: tuple[str, ...], rows: Sequence[tuple[object, ...
 
 
 def _write(uri: str, data: bytes) -> None:
-    with fsspec.open(uri, "wb", auto_mkdir=True) as file:
+    # Only where folders are real: on S3 it would make a bucket that was named by mistake.
+    is_local = isinstance(url_to_fs(uri)[0], LocalFileSystem)
+    with fsspec.open(uri, "wb", auto_mkdir=is_local) as file:
         file.write(data)
 
 

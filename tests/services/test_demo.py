@@ -53,14 +53,6 @@ def test_the_result_is_the_report_and_the_commands(tmp_path: Path, executed: lis
     assert [command.split()[:2] for command in result.commands] == [["lungforge", name] for name in executed]
 
 
-def test_phantoms_are_drawn_once(tmp_path: Path, executed: list[str]) -> None:
-    (tmp_path / "luna16").mkdir()
-    (tmp_path / "luna16" / "annotations.csv").touch()
-    result = demo.run(demo.DemoConfig(out=str(tmp_path)))
-    assert executed == ["preprocess", "train", "sample", "evaluate"]
-    assert len(result.commands) == 5
-
-
 def test_a_bucket_is_no_place_for_the_demo() -> None:
     with pytest.raises(InputError, match="a folder of this machine"):
         demo.DemoConfig(out="s3://lab/demo")
