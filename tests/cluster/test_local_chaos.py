@@ -51,7 +51,11 @@ def tell(bench: Bench, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=in_the_long_run if name == "evaluate" else ()) for name in STAGES]
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("preprocess", "sample") else in_the_long_run)
+        for name in STAGES
+    ],
 )
 def test_one_host_killed_and_another_cut_off(bench: Bench, tell: Callable[[str], None], name: str) -> None:
     stage, out, cluster = STAGES[name], f"s3://{BUCKET}/disturbed/{name}", bench.cluster
