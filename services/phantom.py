@@ -59,36 +59,36 @@ def run(config: PhantomConfig) -> PhantomResult:
         InputError: The folder has other files (phantoms are not mixed with other data), or it cannot be
             written.
     """
+    with explained(config.out):
+        if _is_whole(config):
+            say("the phantoms are drawn already")
+            known = read_annotations(join_uri(config.out, "annotations.csv"))
+            return PhantomResult(config.out, config.series, nodules=sum(map(len, known.values())))
+        with progress("phantom", config.series, unit="scans") as advance:
+            try:
+                drawn = write_phantoms(
+                    config.out,
+                    series=config.series,
+                    seed=config.seed,
+                    size=config.size,
+                    slices=config.slices,
+                    advance=advance,
+                )
+            except FileNotFoundError as error:
+                raise StoreError(f"{config.out}: no such bucket; make it first") from error
+    return PhantomResult(config.out, config.series, nodules=len(drawn))
+
+
+def _is_whole(config: PhantomConfig) -> bool:
+    """Whether all of the drawing is there; InputError where anything else is."""
     scans = {
         phantom_series_uid(config.seed, index, size=config.size, slices=config.slices)
         for index in range(config.series)
     }
-    with explained(config.out):
-        try:
-            return _run(config, scans)
-        except FileNotFoundError as error:
-            raise StoreError(f"{config.out}: no such bucket; make it first") from error
-
-
-def _run(config: PhantomConfig, scans: set[str]) -> PhantomResult:
     fs, path = open_uri(config.out)
     found = [PurePosixPath(name) for name in fs.find(path)] if fs.exists(path) else []
     other = [name for name in found if name.name not in _TABLES and name.stem not in scans]
     if other:
         raise InputError(f"--out {config.out} has other files ({other[0].name}); name a new folder")
-    annotations = join_uri(config.out, "annotations.csv")
-    whole = {name.stem for name in found if name.match("subset*/*.mhd")} == scans
-    if whole and any(name.name == "annotations.csv" for name in found):
-        say("the phantoms are drawn already")
-        nodules = sum(map(len, read_annotations(annotations).values()))
-        return PhantomResult(out=config.out, series=config.series, nodules=nodules)
-    with progress("phantom", config.series, unit="scans") as advance:
-        drawn = write_phantoms(
-            config.out,
-            series=config.series,
-            seed=config.seed,
-            size=config.size,
-            slices=config.slices,
-            advance=advance,
-        )
-    return PhantomResult(out=config.out, series=config.series, nodules=len(drawn))
+    drawn = {name.stem for name in found if name.match("subset*/*.mhd")}
+    return drawn == scans and any(name.name == "annotations.csv" for name in found)

@@ -99,9 +99,8 @@ class LocalCluster:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of every process on every host."""
-        keys = json.loads((self.folder / "s3.json").read_text(encoding="utf-8"))["identities"][0][
-            "credentials"
-        ][0]
+        document = json.loads((self.folder / "s3.json").read_text(encoding="utf-8"))
+        keys = document["identities"][0]["credentials"][0]
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         return kept | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

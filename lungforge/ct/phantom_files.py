@@ -5,7 +5,6 @@ import io
 import zlib
 from collections.abc import Sequence
 
-import fsspec
 import numpy as np
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -65,9 +64,11 @@ def write_csv(uri: str, names: tuple[str, ...], rows: Sequence[tuple[object, ...
 
 
 def _write(uri: str, data: bytes) -> None:
+    filesystem, path = url_to_fs(uri)
     # Only where folders are real: on S3 it would make a bucket that was named by mistake.
-    is_local = isinstance(url_to_fs(uri)[0], LocalFileSystem)
-    with fsspec.open(uri, "wb", auto_mkdir=is_local) as file:
+    if isinstance(filesystem, LocalFileSystem):
+        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+    with filesystem.open(path, "wb") as file:
         file.write(data)
 
 
