@@ -18,16 +18,25 @@ from benchmarks.edit_pictures import edit, example
 from lungforge.ct import classes
 from lungforge.ct.edits import EDITS, EditedMap, edit_map
 from lungforge.ct.window import hu_to_uint8
+from lungforge.datasets import Dataset, Kind
+from lungforge.datasets.patches import cut_patch
+from lungforge.datasets.slices import RowIndex, SliceRow, index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.seam import seam_ratio
-from lungforge.patches import cut_patch
-from lungforge.pictures import WINDOW_WORDS, Picture, Tile, contact_sheet, enlarge, map_picture, png_bytes
+from lungforge.models.generators import DiffusionPainter, Painter, load_painter
 from lungforge.randomness import numpy_generator
-from lungforge.rows import RowIndex, SliceRow, index_rows
-from lungforge.store import Dataset, Kind, write_bytes_atomic
-from lungforge.synthesis import DiffusionPainter, Painter, load_painter
-from services.progress import progress
-from services.sample.work import surroundings
+from lungforge.storage import write_bytes_atomic
+from lungforge.visualisation.contact_sheets import (
+    WINDOW_WORDS,
+    Picture,
+    Tile,
+    contact_sheet,
+    enlarge,
+    map_picture,
+    png_bytes,
+)
+from services.common.progress import progress
+from services.sample.worker import surroundings
 
 FACTOR = 3
 BATCH = 8

@@ -13,8 +13,12 @@ from scipy import ndimage
 
 from lungforge.ct.classes import BACKGROUND, BODY, LEFT_LUNG, NODULE, RIGHT_LUNG
 from lungforge.ct.edits import EDITS, EditedMap, EditName, edit_map
+from lungforge.datasets import Dataset, Kind
+from lungforge.datasets.slices import RowIndex, SliceRow, index_rows
 from lungforge.errors import InputError
-from lungforge.pictures import (
+from lungforge.randomness import numpy_generator
+from lungforge.storage import write_bytes_atomic
+from lungforge.visualisation.contact_sheets import (
     WINDOW_WORDS,
     Tile,
     contact_sheet,
@@ -23,9 +27,6 @@ from lungforge.pictures import (
     overlay_picture,
     png_bytes,
 )
-from lungforge.randomness import numpy_generator
-from lungforge.rows import RowIndex, SliceRow, index_rows
-from lungforge.store import Dataset, Kind, write_bytes_atomic
 
 FACTOR = 2
 #: What is shown around the lungs, in px.

@@ -25,11 +25,11 @@ from PIL import Image
 
 from benchmarks.rounds import show, tell
 from lungforge.ct.window import hu_to_uint8
+from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.metrics.features import INCEPTION_FILE, INCEPTION_V3, load_extractor
 from lungforge.randomness import numpy_generator, torch_generator
-from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
-from services.eval.features import Network
-from services.runtime import private_ray, ray_session
+from services.common.ray_session import private_ray, ray_session
+from services.eval.feature_cache import Network
 
 SIDE = 256
 PART = 32
@@ -91,7 +91,7 @@ def _row(number: int) -> dict:
 
 def service(slices: Dataset, network: Network, workers: int) -> float:
     """Images per second of the service over all workers."""
-    from services.eval.parts import in_order, read_real_part  # late: see private_ray
+    from services.eval.part_tasks import in_order, read_real_part  # late: see private_ray
 
     work = [(slices, part, None, None, network, False, None) for part in slices.parts]
     assert len(work) > workers, "more images, so that there is something to time after the workers' start"

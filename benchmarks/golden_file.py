@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from lungforge.errors import InputError
-from lungforge.sdm.config import GROUPS, UNetConfig
-from lungforge.spade import HIDDEN
+from lungforge.models.sdm.config import GROUPS, UNetConfig
+from lungforge.models.spade import HIDDEN
 
 #: What the original can be configured to do, and this project always does.
 ALWAYS = {

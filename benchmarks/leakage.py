@@ -24,23 +24,23 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
+from lungforge.datasets.patches import patch_at, patch_corner
+from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
 from lungforge.metrics import detection
 from lungforge.metrics.bootstrap import paired_interval, scan_weights
 from lungforge.metrics.classification import classification
-from lungforge.patches import patch_at, patch_corner
 from lungforge.randomness import numpy_generator
-from lungforge.rows import SliceRow
-from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
+from services.common.progress import progress, say
+from services.common.ray_session import private_ray, ray_session
 from services.eval.config import EvalConfig
 from services.eval.downstream.arms import Arm
 from services.eval.downstream.examples import Examples, examples_of, read_rows
-from services.progress import progress, say
-from services.runtime import private_ray, ray_session
 
 # What imports Ray is imported late: see private_ray.
 if TYPE_CHECKING:
-    from services.eval.downstream.cells import Cell, Outcome, Task
+    from services.eval.downstream.runs import Cell, Outcome, Task
 
 REAL, COPIES = Arm("real", "real"), Arm("copies", "real + copies", ratio=1.0, synthetic=0)
 DRAWS = 1000
@@ -118,7 +118,7 @@ def _nodules_only(examples: Examples) -> Examples:
 
 def outcome_of(cell: "Cell", trial: Trial) -> "Outcome":
     """Train and test a network of a trial."""
-    from services.eval.downstream.cells import train_and_test
+    from services.eval.downstream.runs import train_and_test
 
     torch.set_num_threads(1)
     added = trial.added if cell.arm.ratio else None
@@ -258,8 +258,8 @@ def main() -> int:
 def _measured(dataset: Dataset, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     import ray
 
-    from services.eval.downstream.cells import Cell
-    from services.eval.parts import as_done
+    from services.eval.downstream.runs import Cell
+    from services.eval.part_tasks import as_done
 
     remote = ray.remote(outcome_of)
     divided = trials(dataset, arguments.train, arguments.test, arguments.patch, arguments.folds)

@@ -30,12 +30,12 @@ from torch import Tensor
 
 from benchmarks.golden_file import GoldenFile, read_golden
 from lungforge.errors import InputError
-from lungforge.sdm.checkpoint import build
-from lungforge.sdm.denoiser import guided_denoiser, null_map
-from lungforge.sdm.diffusion import Denoiser, Schedule, p_mean_variance, q_sample, training_loss
-from lungforge.sdm.samplers import ddim_step, sample_ancestral, sample_ddim
-from lungforge.sdm.unet import SemanticUNet
-from lungforge.spade import one_hot
+from lungforge.models.sdm.checkpoint import build
+from lungforge.models.sdm.diffusion import Denoiser, Schedule, p_mean_variance, q_sample, training_loss
+from lungforge.models.sdm.guidance import guided_denoiser, null_map
+from lungforge.models.sdm.samplers import ddim_step, sample_ancestral, sample_ddim
+from lungforge.models.sdm.unet import SemanticUNet
+from lungforge.models.spade import one_hot
 
 #: Largest absolute error that is accepted.
 LIMIT = 1e-4

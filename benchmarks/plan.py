@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from lungforge.store import Part
-from services.runtime import private_ray, ray_session
+from lungforge.datasets import Part
+from services.common.ray_session import private_ray, ray_session
 from services.sample.config import SampleConfig
 from services.sample.plan import Plan, make_plan
 

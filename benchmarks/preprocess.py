@@ -27,11 +27,11 @@ from typing import Any
 import ray
 import SimpleITK
 
-from lungforge.ct.phantom import write_phantoms
+from lungforge.ct.phantoms.generate import write_phantoms
+from services.common.progress import say
+from services.common.ray_session import ray_session
 from services.preprocess import job
 from services.preprocess.config import PreprocessConfig
-from services.progress import say
-from services.runtime import ray_session
 
 SIZE, SLICES = 512, 120
 _SAMPLE_S = 0.05

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.progress import say
+from services.common.progress import say
 
 
 def tell(turn: int, rates: Mapping[str, Sequence[float]], places: int) -> None:

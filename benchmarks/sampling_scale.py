@@ -21,12 +21,12 @@ import torch
 
 from benchmarks.rounds import show, tell
 from benchmarks.sdm import phantom_maps, randomised
-from lungforge.sdm.checkpoint import to_document
-from lungforge.sdm.config import cpu
-from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
-from lungforge.synthesis import DiffusionPainter
-from lungforge.weights import to_safetensors
-from services.runtime import private_ray, ray_session
+from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
+from lungforge.models.generators import DiffusionPainter
+from lungforge.models.model_dataset import to_safetensors
+from lungforge.models.sdm.checkpoint import to_document
+from lungforge.models.sdm.config import cpu
+from services.common.ray_session import private_ray, ray_session
 from services.sample import job
 from services.sample.config import SampleConfig
 

@@ -19,18 +19,18 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain_sdm import plain_guided, plain_unet
-from lungforge.ct.anatomy import anatomy_from_luna
-from lungforge.ct.luna import list_series
+from lungforge.ct.io.luna16 import list_series
+from lungforge.ct.io.volume import read_volume
 from lungforge.ct.nodules import nodules_in_slice, read_annotations, sphere_nodules
-from lungforge.ct.phantom import draw_phantom
+from lungforge.ct.phantoms.generate import draw_phantom
 from lungforge.ct.resize import PixelMap, resize_slice
-from lungforge.ct.volume import read_volume
+from lungforge.ct.segmentation.anatomy import anatomy_from_luna
 from lungforge.errors import InputError
-from lungforge.sdm.config import UNetConfig, cpu
-from lungforge.sdm.denoiser import guided_denoiser, null_map
-from lungforge.sdm.diffusion import Schedule, training_loss
-from lungforge.sdm.unet import SemanticUNet
-from lungforge.spade import one_hot
+from lungforge.models.sdm.config import UNetConfig, cpu
+from lungforge.models.sdm.diffusion import Schedule, training_loss
+from lungforge.models.sdm.guidance import guided_denoiser, null_map
+from lungforge.models.sdm.unet import SemanticUNet
+from lungforge.models.spade import one_hot
 
 BATCH = 8
 GUIDANCE = 1.5

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 
 from lungforge.ct import classes
+from lungforge.datasets import Dataset, Kind
+from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.features import EFFICIENTNET_LITE0, load_extractor
-from lungforge.metrics.floor import compare_with_floor
 from lungforge.metrics.frechet import frechet_distance_of_features
 from lungforge.metrics.leakage import scan_of
+from lungforge.metrics.real_baseline import compare_with_floor
+from lungforge.models.generators import SamplerName, load_painter
 from lungforge.randomness import numpy_generator
-from lungforge.rows import index_rows
-from lungforge.store import Dataset, Kind
-from lungforge.synthesis import SamplerName, load_painter
-from services.progress import progress
+from services.common.progress import progress
 
 BATCH = 8
 GUIDANCE = 1.5

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
-from lungforge.store import Dataset, Kind
-from services.eval.downstream.table import MINUS, name_of
+from services.eval.downstream.results import MINUS, name_of
 
 
 def tables(document: dict[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from cluster.local.cluster import LocalCluster, state_of
 from cluster.local.control import ask, control_socket
 from lungforge.errors import InputError
-from services.progress import say
+from services.common.progress import say
 
 _USAGE = """
 The cluster is up. From another terminal, as root, beginning with `python -m cluster.local`:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungforge.ct.findings import Candidate, outside_reason
 from lungforge.ct.geometry import Geometry
+from lungforge.ct.io.luna16_tables import Candidate, outside_reason
 from lungforge.ct.window import AIR_HU
 
 CROP_SIZE = 32

@@ -7,16 +7,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from lungforge.ct.findings import Annotation, Candidate, outside_reason, read_annotations, read_candidates
+from lungforge.ct.classes import NODULE
 from lungforge.ct.geometry import Geometry
+from lungforge.ct.io.luna16_tables import (
+    Annotation,
+    Candidate,
+    outside_reason,
+    read_annotations,
+    read_candidates,
+)
 from lungforge.ct.window import WINDOW_HU
 
 __all__ = [
     "Annotation",
+    "Box",
     "Candidate",
     "Nodule",
     "SliceNodule",
     "nearest_nodules",
+    "nodule_boxes",
     "nodules_in_slice",
     "read_annotations",
     "read_candidates",
@@ -25,6 +34,9 @@ __all__ = [
 ]
 
 Mask = NDArray[np.bool_]
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in px; the left edge of the first column is 0."""
 
 _DILATION = np.ones((5, 5), bool)
 """How far the intensities may carry a nodule past its annotated disc (the published study's 5x5)."""
@@ -226,3 +238,35 @@ def nearest_nodules(
     diameters = np.array([nodule["diameter_px"] for nodule in nodules])
     owner = np.argmin(distances / diameters[:, None], axis=0)
     return owner, np.take_along_axis(distances, owner[None], axis=0)[0]
+
+
+def nodule_boxes(label: NDArray[np.uint8], nodules: Sequence[Mapping[str, float]]) -> list[Box]:
+    """The box of each nodule of a map.
+
+    Nodule pixels belong to the nodule whose centre is nearest, measured in that nodule's diameters. A
+    nodule that has no pixel of its own in the map is given the box of its circle.
+
+    Args:
+        label: Classes 0-5, shape [H, W].
+        nodules: Entries of the row's column ``nodules``: x, y, diameter_px.
+
+    Returns:
+        A box for each nodule, in their order.
+    """
+    if not nodules:
+        return []
+    rows, columns = np.nonzero(label == NODULE)
+    owner, _ = nearest_nodules(rows, columns, nodules)
+    boxes = []
+    for index, nodule in enumerate(nodules):
+        own_rows, own_columns = rows[owner == index], columns[owner == index]
+        if len(own_rows):
+            left, top = float(own_columns.min()), float(own_rows.min())
+            right, bottom = own_columns.max() + 1.0, own_rows.max() + 1.0
+        else:
+            height, width = label.shape
+            radius = nodule["diameter_px"] / 2
+            left, right = np.clip([nodule["x"] + 0.5 - radius, nodule["x"] + 0.5 + radius], 0, width)
+            top, bottom = np.clip([nodule["y"] + 0.5 - radius, nodule["y"] + 0.5 + radius], 0, height)
+        boxes.append((float(left), float(top), float(right - left), float(bottom - top)))
+    return boxes

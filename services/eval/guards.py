@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from lungforge.datasets import Dataset, tensor_values
+from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.leakage import Leak, find_leak, scan_of
-from lungforge.rows import index_rows
-from lungforge.store import Dataset, tensor_values
 from services.eval.lineage import Origin
 from services.eval.records import Match
 

@@ -7,30 +7,23 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lungforge.config import identity
+from lungforge.datasets import Dataset, DatasetWriter, Kind, Part
+from lungforge.datasets.patches import Cut
 from lungforge.metrics.features import Description, load_extractor
-from lungforge.store import (
-    Dataset,
-    DatasetWriter,
-    Kind,
-    Part,
-    join_uri,
-    read_bytes,
-    write_bytes_atomic,
-)
-from lungforge.store.uris import read_if_there
+from lungforge.storage import join_uri, read_bytes, write_bytes_atomic
+from lungforge.storage.files import read_if_there
+from services.common.progress import say
+from services.common.ray_session import ray_session
 from services.eval import measure
+from services.eval.collect import RealSlices, network_of, read_real, read_synthetic
 from services.eval.config import EvalConfig
-from services.eval.cutting import Cut
 from services.eval.downstream import job as downstream
 from services.eval.guards import check_leak, check_sizes, check_twins
 from services.eval.lineage import Origin, trace
 from services.eval.memorised import memorisation_document
-from services.eval.reading import RealSlices, network_of, read_real, read_synthetic
 from services.eval.records import SyntheticPart, join
-from services.eval.report import SetPictures, render
-from services.eval.verdict import verdict_of, warnings_of
-from services.progress import say
-from services.runtime import ray_session
+from services.eval.report.render import SetPictures, render
+from services.eval.report.verdict import verdict_of, warnings_of
 
 #: Pairs of a synthetic and a real slice that are shown as the most alike, and slices that are shown as the
 #: least like their maps.

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from lungforge.store import Dataset, Kind, Parent, StoreError
+from lungforge.datasets import Dataset, Kind, Parent
+from lungforge.storage import StoreError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,11 @@ import numpy as np
 
 from lungforge.ct import classes
 from lungforge.metrics.features import Description
-from lungforge.metrics.floor import FloorComparison, compare_with_floor
 from lungforge.metrics.frechet import frechet_distance_of_features
-from lungforge.metrics.kernel import kernel_distance, kernel_distance_over_subsets
-from lungforge.metrics.precision import FEWEST, NEIGHBOUR, precision, recall
-from lungforge.metrics.segmentation import STRUCTURES
+from lungforge.metrics.kid import kernel_distance, kernel_distance_over_subsets
+from lungforge.metrics.map_agreement import STRUCTURES
+from lungforge.metrics.precision_recall import FEWEST, NEIGHBOUR, precision, recall
+from lungforge.metrics.real_baseline import FloorComparison, compare_with_floor
 from lungforge.randomness import numpy_generator
 from services.eval.numbers import rounded
 from services.eval.records import Match, Measured

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import ray
 
-from lungforge.metrics import twins
+from lungforge.datasets.patches import Cut
+from lungforge.metrics import near_duplicates
 from lungforge.metrics.fidelity import ClassHistogram, nodule_contrasts
 from lungforge.metrics.leakage import scan_of
-from lungforge.metrics.segmentation import STRUCTURES, FoundAgain
-from services.eval.cutting import Cut
+from lungforge.metrics.map_agreement import STRUCTURES, FoundAgain
 
 #: Series and index of a slice.
 Key = tuple[str, int]
@@ -119,7 +119,7 @@ class Match:
     series_uid: str
     slice_index: int
     own_source: bool
-    resemblance: twins.Resemblance
+    resemblance: near_duplicates.Resemblance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,11 +224,11 @@ class RealPool:
         top, left = place.corner
         return place.whole[top : top + self.cut.size, left : left + self.cut.size]
 
-    def place(self, number: int, corner: tuple[int, int] | None = None) -> twins.Place:
+    def place(self, number: int, corner: tuple[int, int] | None = None) -> near_duplicates.Place:
         """Where that picture lies in its slice."""
         part, row = self.places[number].tolist()
         top, left = self.corners[number].tolist() if corner is None else corner
-        return twins.Place(ray.get(self.pictures[part])[row], (top, left))
+        return near_duplicates.Place(ray.get(self.pictures[part])[row], (top, left))
 
 
 def join(measured: Sequence[Measured]) -> Measured:

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from lungforge.boxes import nodule_boxes
-from lungforge.store import Dataset
+from lungforge.ct.nodules import nodule_boxes
+from lungforge.datasets import Dataset
 
 #: Where the boxes are, within the export.
 ANNOTATIONS_NAME = "annotations.json"

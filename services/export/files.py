@@ -9,11 +9,11 @@ import numpy as np
 from lungforge.ct import classes
 from lungforge.ct.crops import cut_crop
 from lungforge.ct.window import hu_to_uint8
-from lungforge.pictures import HU_OFFSET, hu_to_uint16, png_bytes
+from lungforge.datasets import Dataset, Kind
 from lungforge.randomness import numpy_generator
-from lungforge.slice_files import metaimage_bytes
-from lungforge.store import Dataset, Kind
+from lungforge.visualisation.contact_sheets import HU_OFFSET, hu_to_uint16, png_bytes
 from services.export.config import ExportConfig
+from services.export.metaimage import metaimage_bytes
 
 #: The folders of ``imagefolder``, by the class of a crop.
 CLASS_FOLDERS = ("no_nodule", "nodule")

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
+from lungforge.datasets import Dataset, Kind, rows_from_table
 from lungforge.errors import InputError
-from lungforge.store import Dataset, Kind, StoreError, join_uri, rows_from_table, write_bytes_atomic
+from lungforge.storage import StoreError, join_uri, write_bytes_atomic
+from services.common.progress import progress, say
 from services.export.coco import ANNOTATIONS_NAME, CocoAnnotations
 from services.export.config import ExportConfig
 from services.export.files import CLASS_FOLDERS, Names, Row, RowFiles
 from services.export.provenance import begin, describe, find_whole, finish
-from services.progress import progress, say
 
 #: Rows whose files are made and written at a time: on object storage every file is a round trip.
 _WRITERS = 8

@@ -14,11 +14,12 @@ from typing import Any
 
 from lungforge import __version__
 from lungforge.config import identity
+from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
-from lungforge.pictures import HU_OFFSET
-from lungforge.store import Dataset, Kind, StoreError, join_uri, open_uri, write_bytes_atomic
-from lungforge.store.errors import explained
-from lungforge.store.uris import read_if_there, remove_temporaries
+from lungforge.storage import StoreError, join_uri, open_uri, write_bytes_atomic
+from lungforge.storage.errors import explained
+from lungforge.storage.files import read_if_there, remove_temporaries
+from lungforge.visualisation.contact_sheets import HU_OFFSET
 from services.export.config import ExportConfig
 
 #: The file that says that an export is whole, and the one that says that it is not yet.

@@ -10,8 +10,8 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lungforge.store import StoreError, write_bytes_atomic
-from lungforge.store.uris import read_if_there
+from lungforge.storage import StoreError, write_bytes_atomic
+from lungforge.storage.files import read_if_there
 
 Status = Literal["done", "worse", "failed"]
 

@@ -9,19 +9,14 @@ from typing import Any
 
 from lungforge import __version__
 from lungforge.config import digest, identity
+from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.errors import InputError
-from lungforge.store import (
-    Dataset,
-    DatasetWriter,
-    Kind,
-    StoreError,
-    join_uri,
-    open_uri,
-    read_bytes,
-    write_bytes_atomic,
-)
-from lungforge.store.lease import Lease, LeaseLostError, held_lease
-from lungforge.store.uris import absolute_uri
+from lungforge.storage import StoreError, join_uri, open_uri, read_bytes, write_bytes_atomic
+from lungforge.storage.files import absolute_uri
+from lungforge.storage.lease import Lease, LeaseLostError, held_lease
+from services.common.errors import reason_of
+from services.common.progress import say
+from services.common.ray_session import ray_session
 from services.eval import job as evaluation
 from services.eval.config import EvalConfig
 from services.nightly.config import NightlyConfig
@@ -29,10 +24,7 @@ from services.nightly.drift import reasons_of
 from services.nightly.history import Night, find, read_history, with_night, write_history
 from services.nightly.models import newest_model
 from services.nightly.page import render
-from services.nightly.push import push_night
-from services.nightly.reason import reason_of
-from services.progress import say
-from services.runtime import ray_session
+from services.nightly.pushgateway import push_night
 from services.sample import job as sampling
 from services.sample.config import SampleConfig
 

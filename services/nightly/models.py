@@ -1,9 +1,10 @@
 """Which model of a store is the newest."""
 
+from lungforge.datasets import Dataset, Kind
+from lungforge.datasets.manifest import MANIFEST_NAME
 from lungforge.errors import InputError
-from lungforge.store import Dataset, Kind, join_uri, open_uri
-from lungforge.store.errors import explained
-from lungforge.store.manifest import MANIFEST_NAME
+from lungforge.storage import join_uri, open_uri
+from lungforge.storage.errors import explained
 
 
 def newest_model(store: str) -> Dataset:

@@ -5,7 +5,7 @@ from importlib import resources
 
 import jinja2
 
-from services.nightly import drift, picture
+from services.nightly import chart, drift
 from services.nightly.history import Night
 
 #: Days that the page shows, up to the newest night; the history holds all.
@@ -18,12 +18,12 @@ def render(nights: Sequence[Night]) -> bytes:
     Args:
         nights: All of the history, by date; at least one.
     """
-    days = picture.days_of(nights, SHOWN_DAYS)
-    pictures = [picture.picture_of(metric, days, nights) for metric in drift.METRICS]
+    days = chart.days_of(nights, SHOWN_DAYS)
+    pictures = [chart.picture_of(metric, days, nights) for metric in drift.METRICS]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = picture.number
+    environment.filters["number"] = chart.number
     template = environment.from_string(
         resources.files("services.nightly").joinpath("index.html").read_text("utf-8")
     )
@@ -36,6 +36,6 @@ def render(nights: Sequence[Night]) -> bytes:
         newest=nights[-1],
         judged=any(each.marks[-1].band for each in pictures),
         pictures=pictures,
-        view=picture,
+        view=chart,
         rule=drift,
     ).encode()

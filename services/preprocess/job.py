@@ -11,14 +11,15 @@ import ray
 
 from lungforge.config import identity
 from lungforge.ct.window import WINDOW_HU
+from lungforge.datasets import DatasetWriter, Kind, Manifest
 from lungforge.errors import InputError
-from lungforge.store import DatasetWriter, Kind, Manifest, join_uri
-from services import telemetry
+from lungforge.storage import join_uri
+from services.common import telemetry
+from services.common.progress import progress, say
+from services.common.ray_session import ray_session
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.plan import Bad, Plan, Survey, Unit, no_good_volume, plan_all, survey
-from services.preprocess.volume_task import Outcome, VolumeTask, wants_healthy
-from services.progress import progress, say
-from services.runtime import ray_session
+from services.preprocess.volume import Outcome, VolumeTask, wants_healthy
 
 #: Most volumes that one task of Ray works on, one after another: some 15 ms of the driver go into each task.
 #: But every worker gets at least so many tasks, so that none waits long for the last.

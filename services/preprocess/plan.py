@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lungforge.ct.crops import PlacedCandidate, choose_candidates
-from lungforge.ct.findings import Annotation, Candidate, read_annotations, read_candidates
-from lungforge.ct.lidc import outlined_nodules, read_outlines
-from lungforge.ct.luna import SeriesEntry, list_series
+from lungforge.ct.io.luna16 import SeriesEntry, list_series
+from lungforge.ct.io.luna16_tables import Annotation, Candidate, read_annotations, read_candidates
+from lungforge.ct.io.volume import Geometry, VolumeError, read_geometry
+from lungforge.ct.lidc_outlines import outlined_nodules, read_outlines
 from lungforge.ct.nodules import Nodule, sphere_nodules
 from lungforge.ct.resize import PixelMap
-from lungforge.ct.volume import Geometry, VolumeError, read_geometry
 from lungforge.errors import InputError
 from services.preprocess.config import PreprocessConfig
 

@@ -7,15 +7,15 @@ import ray
 import torch
 
 from lungforge.config import identity
-from lungforge.rows import index_rows
-from lungforge.store import Dataset, DatasetWriter, Kind, Manifest, Part
-from services import telemetry
-from services.progress import progress, say
-from services.runtime import ray_session
+from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest, Part
+from lungforge.datasets.slices import index_rows
+from services.common import telemetry
+from services.common.progress import progress, say
+from services.common.ray_session import ray_session
 from services.sample.config import SampleConfig
 from services.sample.plan import Plan, make_plan
 from services.sample.pool import distribute
-from services.sample.work import Drawer, Work, check_model
+from services.sample.worker import Drawer, Work, check_model
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lungforge.ct.edits import edits_for
+from lungforge.datasets.slices import RowIndex
 from lungforge.errors import InputError
 from lungforge.randomness import numpy_generator
-from lungforge.rows import RowIndex
 from services.sample.config import SampleConfig
 
 

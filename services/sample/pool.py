@@ -7,8 +7,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from services import telemetry
-from services.progress import say
+from services.common import telemetry
+from services.common.progress import say
 
 #: How often a unit may take its worker down before it is taken for the cause.
 TRIES = 4

@@ -10,10 +10,10 @@ from torch import Tensor
 from lungforge.ct import classes
 from lungforge.ct.label_map import flip_label
 from lungforge.ct.window import hu_to_unit
-from lungforge.patches import cut_patch
+from lungforge.datasets.patches import cut_patch
+from lungforge.datasets.slices import SliceRow
+from lungforge.models.spade import one_hot
 from lungforge.randomness import numpy_generator, torch_generator
-from lungforge.rows import SliceRow
-from lungforge.spade import one_hot
 from services.train.config import TrainConfig
 
 

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from lungforge.store import StoreError, join_uri, open_uri, read_bytes, write_bytes_atomic
-from lungforge.weights import to_safetensors
-from services.progress import say
+from lungforge.models.model_dataset import to_safetensors
+from lungforge.storage import StoreError, join_uri, open_uri, read_bytes, write_bytes_atomic
+from services.common.progress import say
 
 _COMMIT = "checkpoint.json"
 

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 from lungforge.config import EXECUTION
 from lungforge.ct import classes
 from lungforge.errors import InputError
-from lungforge.gan.config import GauGANConfig
-from lungforge.sdm.config import UNetConfig
+from lungforge.models.gaugan.config import GauGANConfig
+from lungforge.models.sdm.config import UNetConfig
 
 ModelName = Literal["sdm", "gaugan"]
 Precision = Literal["float32", "bfloat16"]

@@ -16,13 +16,14 @@ import torch
 from ray.train.torch import TorchTrainer, prepare_model
 
 from lungforge.config import identity
+from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest
+from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
-from lungforge.rows import index_rows
-from lungforge.store import Dataset, DatasetWriter, Kind, Manifest, join_uri, open_uri
-from services.progress import progress, say
-from services.runtime import ray_session
+from lungforge.storage import join_uri, open_uri
+from services.common.progress import progress, say
+from services.common.ray_session import ray_session
 from services.train.config import TrainConfig
-from services.train.desk import Desk, open_desk
+from services.train.coordinator import Desk, open_desk
 from services.train.loop import Work, train
 
 #: Seconds between two reports of the first worker: telling every step would slow quick steps down.

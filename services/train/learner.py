@@ -11,9 +11,9 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lungforge.ema import MovingAverage
 from lungforge.errors import InputError
-from lungforge.synthesis import Painter
+from lungforge.models.ema import MovingAverage
+from lungforge.models.generators import Painter
 from services.train.batches import Batch
 from services.train.config import TrainConfig
 

@@ -8,24 +8,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from lungforge.epochs import RowStream
+from lungforge.datasets import DatasetWriter
+from lungforge.datasets.shuffling import RowStream
+from lungforge.datasets.slices import RowIndex
 from lungforge.errors import InputError
-from lungforge.gan.config import GauGANConfig
-from lungforge.rows import RowIndex
-from lungforge.sdm.config import UNetConfig
-from lungforge.store import DatasetWriter, join_uri, write_bytes_atomic
-from lungforge.weights import to_safetensors
-from services.telemetry import stall
-from services.train.adversarial import AdversarialLearner
+from lungforge.models.gaugan.config import GauGANConfig
+from lungforge.models.model_dataset import to_safetensors
+from lungforge.models.sdm.config import UNetConfig
+from lungforge.storage import join_uri, write_bytes_atomic
+from services.common.telemetry import stall
 from services.train.batches import Batch, make_batch
 from services.train.checkpoints import Checkpoint, CheckpointStore, history_tensor
+from services.train.collectives import exchange, from_first_worker
 from services.train.config import TrainConfig
-from services.train.diffusion import DiffusionLearner
+from services.train.gaugan import AdversarialLearner
 from services.train.learner import Distribute, DivergedError, Learner
+from services.train.monitoring import Telemetry
 from services.train.preview import preview_picture
 from services.train.rates import Rates
-from services.train.telemetry import Telemetry
-from services.train.together import exchange, from_first_worker
+from services.train.sdm import DiffusionLearner
 
 #: Told after steps: how many are done, and what there is to say of the last one, by name.
 Report = Callable[[int, dict[str, float]], None]

@@ -3,10 +3,10 @@
 import numpy as np
 
 from lungforge.ct.window import hu_to_uint8
-from lungforge.patches import cut_patch
-from lungforge.pictures import Tile, contact_sheet, enlarge, map_picture, png_bytes
+from lungforge.datasets.patches import cut_patch
+from lungforge.datasets.slices import RowIndex
 from lungforge.randomness import numpy_generator
-from lungforge.rows import RowIndex
+from lungforge.visualisation.contact_sheets import Tile, contact_sheet, enlarge, map_picture, png_bytes
 from services.train.learner import Learner
 
 #: Slices in the picture, spread evenly over the training set.

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from benchmarks.golden_file import network_config
 from benchmarks.plain_sdm import plain_guided, plain_unet
-from lungforge.sdm.unet import SemanticUNet
-from lungforge.spade import one_hot
+from lungforge.models.sdm.unet import SemanticUNet
+from lungforge.models.spade import one_hot
 
 DOCUMENT = {
     "image_size": 16,

@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import capacity
-from benchmarks.capacity import WORKERS, Resources, Stage, bound, demands, first_saturated, simulate
+from benchmarks.capacity.__main__ import main
+from benchmarks.capacity.model import (
+    WORKERS,
+    Resources,
+    Stage,
+    bound,
+    demands,
+    first_saturated,
+    read_rates,
+    simulate,
+)
 
 PLENTY = Resources(
     store_requests_per_second=1e9,
@@ -160,9 +169,9 @@ def rates(tmp_path: Path) -> Path:
 
 def test_the_price_is_the_users(rates: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["model", "--rates", str(rates), "--json"]
-    assert capacity.main(words) == 0
+    assert main(words) == 0
     assert {row["cost"] for row in json.loads(capsys.readouterr().out)} == {None}
-    assert capacity.main([*words, "--price-per-worker-hour", "3.6"]) == 0
+    assert main([*words, "--price-per-worker-hour", "3.6"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["workers"] for row in rows] == list(WORKERS)
     # 400 s of one worker are a ninth of an hour; 256 workers have two rounds of a second.
@@ -175,7 +184,7 @@ def test_another_file_is_no_file_of_rates(
     tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "rates.json").write_text(content, encoding="utf-8")
-    assert capacity.main(["model", "--rates", str(tmp_path / "rates.json")]) == 2
+    assert main(["model", "--rates", str(tmp_path / "rates.json")]) == 2
     told = capsys.readouterr().err
     assert "no file of rates" in told
     assert told.count("\n") == 1
@@ -184,17 +193,17 @@ def test_another_file_is_no_file_of_rates(
 @pytest.fixture
 def quick_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store's limits from few reads: here it matters what is measured, not how exactly."""
-    from benchmarks import capacity_runs
+    from benchmarks.capacity import measure
 
     for name, value in (("_CLIENTS", 2), ("_SMALL_READS", 50), ("_LARGE_READS", 4)):
-        monkeypatch.setattr(capacity_runs, name, value)
+        monkeypatch.setattr(measure, name, value)
 
 
 @pytest.mark.s3
 @pytest.mark.usefixtures("quick_store")
 def test_every_request_to_the_store_is_counted(s3_uri: str) -> None:
-    from benchmarks.capacity_runs import counted, measure_store, measure_units
-    from lungforge.store import read_bytes, write_bytes_atomic
+    from benchmarks.capacity.measure import counted, measure_store, measure_units
+    from lungforge.storage import read_bytes, write_bytes_atomic
 
     write_bytes_atomic(f"{s3_uri}/a", b"x" * 5000)
     with counted() as traffic:
@@ -219,22 +228,22 @@ def test_every_request_to_the_store_is_counted(s3_uri: str) -> None:
 def test_a_stage_is_measured_and_then_checked(
     s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks import capacity_runs
-    from lungforge.store import open_uri
+    from benchmarks.capacity import measure
+    from lungforge.storage import open_uri
 
-    first, *_ = capacity_runs.STAGES
-    monkeypatch.setattr(capacity_runs, "STAGES", (first,))
-    assert capacity.main(["measure", "--store", s3_uri]) == 0
+    first, *_ = measure.STAGES
+    monkeypatch.setattr(measure, "STAGES", (first,))
+    assert main(["measure", "--store", s3_uri]) == 0
     rates = tmp_path / "rates.json"
     rates.write_text(capsys.readouterr().out, encoding="utf-8")
-    limits, (stage,) = capacity.read_rates(rates)
+    limits, (stage,) = read_rates(rates)
     assert (stage.name, stage.unit) == ("preprocess", "volume of 96 x 96 x 30")
     # Header, voxels and mask are read, a part is looked for and written: less than volume and mask.
     assert 5 <= stage.requests <= 20
     assert 20_000 < stage.bytes < 2 * 96 * 96 * 30 * 2
     assert 0 < stage.worker_seconds < 10
     assert demands(stage, limits)["store"] > 0
-    assert capacity.main(["check", "--store", s3_uri, "--rates", str(rates), "--json"]) == 0
+    assert main(["check", "--store", s3_uri, "--rates", str(rates), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(row["units"], row["workers"]) for row in rows] == [(20, 1), (20, 2)]
     assert all(row["measured"] > 0 and row["predicted"] > 0 for row in rows)
@@ -244,13 +253,13 @@ def test_a_stage_is_measured_and_then_checked(
 
 
 def test_a_store_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert capacity.main(["measure", "--store", str(tmp_path)]) == 2
+    assert main(["measure", "--store", str(tmp_path)]) == 2
     assert "give a folder in an s3:// bucket that is not there yet" in capsys.readouterr().err
 
 
 def test_the_page_says_what_the_model_says_of_the_rates_that_are_kept() -> None:
     root = Path(__file__).parents[2]
-    limits, kept = capacity.read_rates(root / "benchmarks" / "capacity_rates.json")
+    limits, kept = read_rates(root / "benchmarks" / "capacity" / "rates.json")
     page = (root / "docs" / "capacity.md").read_text(encoding="utf-8")
     assert [stage.name for stage in kept] == ["preprocess", "train", "sample", "evaluate"]
     for stage in kept:

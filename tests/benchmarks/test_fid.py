@@ -7,7 +7,7 @@ from PIL import Image
 
 from benchmarks import fid
 from lungforge.ct.window import hu_to_uint8
-from lungforge.store import tensor_values
+from lungforge.datasets import tensor_values
 
 IMAGES = fid.PART + 8
 

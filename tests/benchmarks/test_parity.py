@@ -11,7 +11,7 @@ import torch
 from benchmarks import parity
 from benchmarks.parity import LIMIT, compare
 from benchmarks.plain_sdm import plain_unet
-from lungforge.spade import one_hot
+from lungforge.models.spade import one_hot
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "sdm_reference.npz"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.commands import parse
+from services.cli.commands import parse
 
 KUBERAY = Path(__file__).parents[2] / "cluster" / "kuberay"
 STAGES = ("preprocess", "train", "sample", "evaluate")

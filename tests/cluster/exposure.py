@@ -5,7 +5,7 @@ import json
 import threading
 from pathlib import Path
 
-from lungforge.store import open_uri
+from lungforge.storage import open_uri
 from tests.ray_head import RayHead
 
 #: Of the dashboard: what tells of jobs, nodes, tasks, workers, and what was handed in with them.

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lungforge.store import Dataset
+from lungforge.datasets import Dataset
 from tests.ray_head import RayHead, wait_until
 
 MONITORING = Path(__file__).parents[2] / "cluster" / "monitoring"

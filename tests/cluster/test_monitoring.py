@@ -13,14 +13,14 @@ import pytest
 import yaml
 from ray.util.metrics import Counter, Metric
 
-from services import telemetry
-from services.eval.downstream.cells import run_cell
-from services.eval.parts import read_real_part, read_synthetic_part
+from services.common import telemetry
+from services.eval.downstream.runs import run_cell
+from services.eval.part_tasks import read_real_part, read_synthetic_part
 from services.preprocess.job import _work_on_row
 from services.sample.job import _Worker
-from services.train.adversarial import AdversarialLearner
-from services.train.diffusion import DiffusionLearner
+from services.train.gaugan import AdversarialLearner
 from services.train.rates import Rates
+from services.train.sdm import DiffusionLearner
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "cluster" / "monitoring"

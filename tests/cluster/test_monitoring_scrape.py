@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from services.nightly.history import Night
-from services.nightly.push import push_night
+from services.nightly.pushgateway import push_night
 from tests.cluster.monitored import MONITORING, PUSHGATEWAY, Lab, Prometheus
 from tests.ray_head import RayHead, wait_until
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from lungforge.ct.phantom import write_phantoms
-from lungforge.store import Dataset
+from lungforge.ct.phantoms.generate import write_phantoms
+from lungforge.datasets import Dataset
 from tests.cluster.exposure import exposed, holders_of
 from tests.ray_head import RayHead
 

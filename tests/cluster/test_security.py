@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from lungforge.ct.phantom import write_phantoms
-from services.commands import parse
-from services.submit import submission_id
+from lungforge.ct.phantoms.generate import write_phantoms
+from services.cli.commands import parse
+from services.submit.job import submission_id
 from tests.cluster.exposure import PAGES, CommandLines, exposed, holders_of
 from tests.ray_head import RayHead, wait_until
 

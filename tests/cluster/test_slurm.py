@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.commands import parse
+from services.cli.commands import parse
 from tests.cluster.slurm_cluster import SCRIPT
 
 PAGE = SCRIPT.parents[2] / "docs" / "slurm.md"

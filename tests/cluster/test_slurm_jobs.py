@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lungforge.store import Dataset, Kind
+from lungforge.datasets import Dataset, Kind
 from tests.cluster.slurm_cluster import BIN, SCRIPT, SlurmCluster, missing
 
 pytestmark = [

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lungforge import __version__
-from services.commands import parse
+from services.cli.commands import parse
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker" / "compose.yaml"

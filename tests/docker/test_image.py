@@ -139,7 +139,7 @@ def test_a_change_in_the_code_changes_the_last_layer_alone(
         shutil.copy(ROOT / name, tmp_path)
     for name in ("lungforge", "services", "docker"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", ".env"))
-    with (tmp_path / "services" / "cli.py").open("a", encoding="utf-8") as code:
+    with (tmp_path / "services" / "cli" / "main.py").open("a", encoding="utf-8") as code:
         code.write("CHANGED = True\n")
     dockerfile = str(tmp_path / "docker" / "Dockerfile")
     daemon.run("build", "--file", dockerfile, "--tag", "lungforge-changed", *build_options, str(tmp_path))
@@ -149,6 +149,10 @@ def test_a_change_in_the_code_changes_the_last_layer_alone(
     assert before[:-1] == after[:-1]
     assert before[-1] != after[-1]
     told = _run(
-        daemon, "lungforge-changed", "python", "-c", "import services.cli; print(services.cli.CHANGED)"
+        daemon,
+        "lungforge-changed",
+        "python",
+        "-c",
+        "from services.cli import main; print(main.CHANGED)",
     )
     assert told == "True\n"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lungforge.boxes import Box
+from lungforge.ct.nodules import Box
 from lungforge.errors import InputError
 from lungforge.randomness import numpy_generator
 from services.eval.downstream.examples import Examples

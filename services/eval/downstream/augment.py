@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lungforge.boxes import Box
+from lungforge.ct.nodules import Box
 from lungforge.ct.window import AIR_HU
 
 #: The furthest that a picture is moved, as a share of its side.

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from lungforge.boxes import Box
+from lungforge.ct.nodules import Box
 from services.eval.downstream import mmcv_operators
 from services.eval.downstream.training import Schedule, batches, normalised, one_cycle
 

@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lungforge.boxes import Box, nodule_boxes
-from lungforge.ct.candidates import most_like_a_nodule, window_around
 from lungforge.ct.classes import NODULE
+from lungforge.ct.hard_negatives import most_like_a_nodule, window_around
+from lungforge.ct.nodules import Box, nodule_boxes
+from lungforge.datasets import Dataset, Kind
+from lungforge.datasets.patches import cut_patch
+from lungforge.datasets.slices import SliceRow, rows_of
 from lungforge.errors import InputError
 from lungforge.metrics.leakage import scan_of
-from lungforge.patches import cut_patch
 from lungforge.randomness import numpy_generator
-from lungforge.rows import SliceRow, rows_of
-from lungforge.store import Dataset, Kind
 
 #: Side of a crop for classification, in px, as published.
 CROP_PX: Final = 32

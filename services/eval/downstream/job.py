@@ -8,18 +8,18 @@ from typing import Any
 
 import ray
 
+from lungforge.datasets import Dataset, DatasetWriter, Part
 from lungforge.errors import InputError
 from lungforge.metrics.leakage import find_leak
-from lungforge.store import Dataset, DatasetWriter, Part
+from services.common.progress import progress, say
 from services.eval.config import EvalConfig
 from services.eval.downstream.arms import Arm, all_arms, require_enough, training_scans
-from services.eval.downstream.cells import Cell, find, run_cell
 from services.eval.downstream.classifier import CLASSIFIERS
 from services.eval.downstream.detector import DETECTORS
 from services.eval.downstream.examples import Examples, as_patches, examples_of, read_rows
-from services.eval.downstream.table import tabulate, verdict
-from services.eval.parts import as_done
-from services.progress import progress, say
+from services.eval.downstream.results import tabulate, verdict
+from services.eval.downstream.runs import Cell, find, run_cell
+from services.eval.part_tasks import as_done
 
 
 @dataclass(frozen=True)

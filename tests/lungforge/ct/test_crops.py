@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from lungforge.ct.crops import choose_candidates, cut_crop
-from lungforge.ct.findings import Candidate
 from lungforge.ct.geometry import Geometry
+from lungforge.ct.io.luna16_tables import Candidate
 
 GEOMETRY = Geometry((100, 100, 10), (0.5, 0.5, 2), (-25.0, 0, 0))
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from lungforge.ct.geometry import IDENTITY, Geometry
+from lungforge.ct.io.volume import read_volume
 from lungforge.ct.nodules import (
     Annotation,
     nodules_in_slice,
@@ -18,7 +19,6 @@ from lungforge.ct.nodules import (
     sphere_nodules,
     two_means_threshold,
 )
-from lungforge.ct.volume import read_volume
 
 PRONE = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 c, s = math.cos(0.3), math.sin(0.3)

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from lungforge.ct import classes
-from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
+from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from services.eval import job
 
 SIDE = 64

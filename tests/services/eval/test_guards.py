@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.errors import InputError
-from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
 from services.eval.guards import check_leak, check_sizes
 from services.eval.lineage import trace
 

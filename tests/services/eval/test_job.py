@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
-from lungforge.store import Dataset, Kind
 from services.eval import job
 from services.eval.config import EvalConfig
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lungforge.metrics.twins import Resemblance
+from lungforge.metrics.near_duplicates import Resemblance
 from services.eval.measure import agreement_table, twins_document
 from services.eval.records import Fidelity, Match, Measured
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lungforge.ct.classes import BODY, LEFT_LUNG, NODULE, RIGHT_LUNG
-from lungforge.store import Dataset, DatasetWriter, Kind, table_from_rows
+from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 
 #: Not square, and of two spacings, so that rows and columns cannot be taken for one another.
 HEIGHT, WIDTH = 40, 48

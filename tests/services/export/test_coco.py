@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pycocotools.coco import COCO
 
-from lungforge.store import Kind
+from lungforge.datasets import Kind
 from services.export.config import ExportConfig
 from services.export.job import run
 

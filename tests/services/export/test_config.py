@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lungforge.errors import InputError
-from services.commands import parse
+from services.cli.commands import parse
 from services.export.config import ExportConfig
 
 

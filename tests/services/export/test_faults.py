@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lungforge.datasets import Kind
 from lungforge.errors import InputError
-from lungforge.store import Kind, StoreError, join_uri
+from lungforge.storage import StoreError, join_uri
 from services.export import job, provenance
 from services.export.config import ExportConfig
 from services.export.job import run

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lungforge import __version__
 from lungforge.ct.classes import BODY, NODULE
-from lungforge.store import Dataset, Kind
+from lungforge.datasets import Dataset, Kind
 from services.export.config import ExportConfig
 from services.export.files import Names, RowFiles, row_name
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from torchvision.datasets import ImageFolder
 
+from lungforge.datasets import DatasetWriter, Kind
 from lungforge.errors import InputError
-from lungforge.store import DatasetWriter, Kind, open_uri
+from lungforge.storage import open_uri
 from services.export import job, provenance
 from services.export.config import ExportConfig
 from services.export.job import ExportResult, run

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lungforge import __version__
-from lungforge.store import Kind, Parent
+from lungforge.datasets import Kind, Parent
 from services.export.config import ExportConfig
 from services.export.job import run
 from services.export.provenance import without_credentials

@@ -13,7 +13,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from lungforge.config import identity
-from lungforge.store import Dataset, DatasetWriter, Kind, join_uri, open_uri
+from lungforge.datasets import Dataset, DatasetWriter, Kind
+from lungforge.storage import join_uri, open_uri
 from services.nightly import job
 from services.nightly.config import NightlyConfig
 from services.nightly.history import Night

@@ -6,7 +6,7 @@ from datetime import date
 import pyarrow.parquet as pq
 import pytest
 
-from lungforge.store import StoreError, read_bytes, write_bytes_atomic
+from lungforge.storage import StoreError, read_bytes, write_bytes_atomic
 from services.nightly.history import find, read_history, with_night, write_history
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from lungforge.datasets import Dataset
 from lungforge.errors import InputError
-from lungforge.store import Dataset, StoreError, join_uri, lease, open_uri, read_bytes
-from lungforge.store.lease import LeaseHeldError, LeaseLostError, held_lease, take_lease
-from services import cli
+from lungforge.storage import StoreError, join_uri, lease, open_uri, read_bytes
+from lungforge.storage.lease import LeaseHeldError, LeaseLostError, held_lease, take_lease
+from services.cli import main as cli
 from services.nightly import job
 from services.nightly.history import read_history
 
@@ -246,7 +247,8 @@ def test_a_night_that_was_interrupted_leaves_no_row_and_no_lease(bench):
 
 def test_sigterm_gives_the_lease_back(bench):
     program = (
-        "import contextlib, os, signal, sys\nfrom services import cli\nfrom services.nightly import job\n"
+        "import contextlib, os, signal, sys\n"
+        "from services.cli import main as cli\nfrom services.nightly import job\n"
         "job.ray_session = lambda workers: contextlib.nullcontext()\n"
         "job.sampling.run = lambda config: os.kill(os.getpid(), signal.SIGTERM)\n"
         f"sys.exit(cli.main(['nightly', '--store', {bench.store!r}]))\n"

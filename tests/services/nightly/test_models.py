@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lungforge.datasets import DatasetWriter, Kind
 from lungforge.errors import InputError
-from lungforge.store import DatasetWriter, Kind, StoreError, open_uri, write_bytes_atomic
+from lungforge.storage import StoreError, open_uri, write_bytes_atomic
 from services.nightly.models import newest_model
 
 

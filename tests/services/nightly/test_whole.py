@@ -13,19 +13,12 @@ import pytest
 import torch
 from scipy import ndimage
 
-from lungforge.sdm import checkpoint
-from lungforge.sdm.config import UNetConfig
-from lungforge.sdm.unet import SemanticUNet
-from lungforge.store import (
-    Dataset,
-    DatasetWriter,
-    Kind,
-    open_uri,
-    read_bytes,
-    table_from_rows,
-    write_bytes_atomic,
-)
-from lungforge.weights import to_safetensors
+from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
+from lungforge.models.model_dataset import to_safetensors
+from lungforge.models.sdm import checkpoint
+from lungforge.models.sdm.config import UNetConfig
+from lungforge.models.sdm.unet import SemanticUNet
+from lungforge.storage import open_uri, read_bytes, write_bytes_atomic
 from services.nightly.history import read_history
 
 #: Gives the environment for a process that starts a Ray of its own.

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from lungforge.ct.phantom import draw_phantom, write_metaimage, write_phantoms
+from lungforge.ct.phantoms.generate import draw_phantom, write_metaimage, write_phantoms
+from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
-from lungforge.store import Dataset, Kind, StoreError
+from lungforge.storage import StoreError
 from services.preprocess import job
 from services.preprocess.config import PreprocessConfig
 

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK
 
 from lungforge.ct.classes import LEFT_LUNG, NODULE, RIGHT_LUNG
-from lungforge.ct.findings import read_annotations
-from lungforge.store import Dataset, Kind, tensor_values
+from lungforge.ct.io.luna16_tables import read_annotations
+from lungforge.datasets import Dataset, Kind, tensor_values
 
 pytestmark = [pytest.mark.ray, pytest.mark.real_data]
 

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from lungforge.gan import checkpoint as gan_checkpoint
-from lungforge.gan.config import GauGANConfig
-from lungforge.gan.generator import Generator
-from lungforge.gan.spectral import folded_state
-from lungforge.rows import index_rows
-from lungforge.sdm import checkpoint as sdm_checkpoint
-from lungforge.sdm.config import UNetConfig
-from lungforge.sdm.unet import SemanticUNet
-from lungforge.store import Dataset, DatasetWriter, Kind, rows_from_table, table_from_rows
-from lungforge.weights import to_safetensors
+from lungforge.datasets import Dataset, DatasetWriter, Kind, rows_from_table, table_from_rows
+from lungforge.datasets.slices import index_rows
+from lungforge.models.gaugan import checkpoint as gan_checkpoint
+from lungforge.models.gaugan.config import GauGANConfig
+from lungforge.models.gaugan.generator import Generator
+from lungforge.models.gaugan.spectral_norm import folded_state
+from lungforge.models.model_dataset import to_safetensors
+from lungforge.models.sdm import checkpoint as sdm_checkpoint
+from lungforge.models.sdm.config import UNetConfig
+from lungforge.models.sdm.unet import SemanticUNet
 from services.sample.config import SampleConfig
 from services.sample.plan import make_plan
-from services.sample.work import Drawer, Work, check_model
+from services.sample.worker import Drawer, Work, check_model
 
 SIDE = 16
 

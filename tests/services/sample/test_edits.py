@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from lungforge.ct.classes import NODULE
+from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
-from lungforge.rows import SliceRow
 from services.sample.plan import make_plan
-from services.sample.work import Drawer, Work, choose_edit, surroundings, want
+from services.sample.worker import Drawer, Work, choose_edit, surroundings, want
 
 #: The fixtures of that name.
 MakeWork = Callable[..., Work]

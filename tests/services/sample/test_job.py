@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
-from lungforge.store import Dataset, Kind, StoreError, open_uri
+from lungforge.storage import StoreError, open_uri
 from services.sample.config import SampleConfig
 from services.sample.job import SampleResult, run
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lungforge import synthesis
 from lungforge.config import identity
 from lungforge.errors import InputError
+from lungforge.models import generators as synthesis
 from services.sample import config as config_module
 from services.sample.config import SampleConfig
 from services.sample.plan import make_plan

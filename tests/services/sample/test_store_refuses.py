@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from lungforge.store import Dataset, Kind, StoreError
+from lungforge.datasets import Dataset, Kind
+from lungforge.storage import StoreError
 from services.sample.config import SampleConfig
 from services.sample.job import run
 

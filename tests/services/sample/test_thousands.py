@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lungforge.store import Dataset, Kind, tensor_values
+from lungforge.datasets import Dataset, Kind, tensor_values
 from services.sample.config import SampleConfig
 from services.sample.job import run
 

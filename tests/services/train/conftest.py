@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lungforge.store import DatasetWriter, Kind, table_from_rows
+from lungforge.datasets import DatasetWriter, Kind, table_from_rows
 
 SIDE = 16
 

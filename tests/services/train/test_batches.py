@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lungforge.ct.window import hu_to_unit
-from lungforge.rows import SliceRow, index_rows
-from lungforge.store import Dataset
+from lungforge.datasets import Dataset
+from lungforge.datasets.slices import SliceRow, index_rows
 from services.train.batches import Batch, make_batch
 from services.train.config import TrainConfig
 from services.train.presets import tiny

@@ -7,7 +7,7 @@ import pytest
 
 from lungforge.config import identity
 from lungforge.errors import InputError
-from lungforge.gan import config as gan_config
+from lungforge.models.gaugan import config as gan_config
 from services.train.config import TrainConfig
 from services.train.presets import PRESETS, cpu, luna256, published, tiny
 

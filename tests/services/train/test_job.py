@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.errors import InputError
-from lungforge.store import Dataset, DatasetWriter, Kind, StoreError, open_uri
+from lungforge.storage import StoreError, open_uri
 from services.train import loop
 from services.train.config import ModelName, TrainConfig
 from services.train.job import TrainResult, run

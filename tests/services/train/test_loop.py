@@ -12,8 +12,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lungforge.config import identity
+from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.errors import InputError
-from lungforge.store import Dataset, DatasetWriter, Kind, StoreError
+from lungforge.storage import StoreError
 from services.train import loop
 from services.train.config import ModelName, TrainConfig
 from services.train.job import plan

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lungforge.ct.anatomy import anatomy_from_luna
-from lungforge.ct.luna import list_series
+from lungforge.ct.io.luna16 import list_series
+from lungforge.ct.io.volume import Volume, read_volume
 from lungforge.ct.nodules import nodules_in_slice, read_annotations, sphere_nodules
-from lungforge.ct.phantom import draw_phantom
+from lungforge.ct.phantoms.generate import draw_phantom
 from lungforge.ct.resize import PixelMap, resize_slice
-from lungforge.ct.volume import Volume, read_volume
+from lungforge.ct.segmentation.anatomy import anatomy_from_luna
 
 Map = tuple[np.ndarray, tuple[dict[str, float], ...], tuple[float, float]]
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lungforge.boxes import nodule_boxes
 from lungforge.ct.classes import BODY, LEFT_LUNG, NODULE, RIGHT_LUNG
 from lungforge.ct.edits.geometry import home_of, placements, room_in, shown_nodules, shows
+from lungforge.ct.nodules import nodule_boxes
 
 
 def nodule(x: float, y: float, diameter: float) -> dict[str, float]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lungforge.ct.classes import NODULE
+from lungforge.datasets import Dataset
+from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
-from lungforge.rows import SliceRow
-from lungforge.store import Dataset
 from services.eval.downstream.examples import CROP_PX, as_patches, examples_of, read_rows
 
 

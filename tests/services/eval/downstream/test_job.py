@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.errors import InputError
-from lungforge.store import Dataset, DatasetWriter, Kind
 from services.eval.config import EvalConfig
 from services.eval.downstream.job import run
 

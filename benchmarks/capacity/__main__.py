@@ -1,0 +1,80 @@
+"""How long each stage takes on 1 to 256 workers, and what saturates first.
+
+    python -m benchmarks.capacity measure --store s3://BUCKET/FOLDER > rates.json
+    python -m benchmarks.capacity check --store s3://BUCKET/FOLDER --rates rates.json
+    python -m benchmarks.capacity model --rates rates.json --price-per-worker-hour 0.5 --plot capacity.png
+
+A file of rates is JSON, made to be edited: enter the units of your own work, and what a unit takes of
+your GPU in place of ``worker_seconds``.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.capacity.model import WORKERS, Resources, Stage, first_saturated, read_rates, table
+from services.common.ray_session import private_ray
+
+
+def _show(resources: Resources, stages: list[Stage], rows: list[dict[str, Any]]) -> None:
+    for stage in stages:
+        first = first_saturated(stage, resources)
+        ending = "nothing is saturated" if first is None else f"the {first[0]} is saturated from {first[1]}"
+        print(f"{stage.name}: {stage.units} x {stage.unit}; up to {WORKERS[-1]} workers {ending}")
+        for row in (row for row in rows if row["stage"] == stage.name):
+            cost = "" if row["cost"] is None else f"  cost {row['cost']:10.2f}"
+            shares = " ".join(f"{name} {share:4.0%}" for name, share in row["busy"].items())
+            print(
+                f"  {row['workers']:>3} workers {row['seconds']:>11.1f} s "
+                f"{row['worker_hours']:>9.2f} worker-hours{cost}  {shares}"
+            )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, check or compute, as the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.capacity", description=__doc__.splitlines()[0]
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    measuring = commands.add_parser("measure", help="measure what a unit takes; prints a file of rates")
+    checking = commands.add_parser("check", help="hold the model against real runs with one and two workers")
+    modelling = commands.add_parser("model", help="simulate 1 to 256 workers")
+    for command in (measuring, checking):
+        command.add_argument(
+            "--store", required=True, help="an s3:// folder that is filled, and emptied again"
+        )
+        command.add_argument("--preset", default="tiny", choices=("tiny", "cpu"), help="the network (tiny)")
+    for command in (checking, modelling):
+        command.add_argument("--rates", type=Path, required=True, help="a file of rates")
+    modelling.add_argument("--price-per-worker-hour", type=float, help="yours; without it no cost is told")
+    modelling.add_argument("--plot", type=Path, help="draw time against workers into this file")
+    for command in (checking, modelling):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    chosen = parser.parse_args(arguments)
+    if chosen.command != "model":
+        with private_ray():
+            # Ray and PyTorch, which the model itself does not need.
+            from benchmarks.capacity import measure
+
+            return measure.main(chosen)
+    try:
+        resources, stages = read_rates(chosen.rates)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    rows = table(resources, stages, chosen.price_per_worker_hour)
+    if chosen.plot is not None:
+        from benchmarks.capacity.plot import draw
+
+        draw(resources, stages, rows, chosen.plot)
+    if chosen.json:
+        print(json.dumps(rows))
+    else:
+        _show(resources, stages, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

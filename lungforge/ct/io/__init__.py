@@ -1,0 +1,1 @@
+"""Readers of CT volumes: MetaImage, DICOM, and the layout of LUNA16."""

@@ -1,0 +1,1 @@
+"""Synthetic thorax phantoms in the layout of LUNA16."""

@@ -1,0 +1,1 @@
+"""Segmentation of body, lungs and airways from Hounsfield units."""

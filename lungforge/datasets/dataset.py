@@ -1,0 +1,194 @@
+"""Reading a dataset: only what its manifest lists, and nothing that is not as it was written."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lungforge.datasets.manifest import MANIFEST_NAME, Manifest, Parent, Part
+from lungforge.datasets.parquet import ROWS_PER_GROUP
+from lungforge.datasets.schemas import MADE_BY, Kind, validate_schema
+from lungforge.datasets.validation import validate_values
+from lungforge.errors import InputError
+from lungforge.storage.errors import StoreError, explained
+from lungforge.storage.files import absolute_uri, join_uri, open_uri, read_if_there
+
+#: How many bad parts an error names.
+_NAMED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A committed dataset. Plain data: it goes to other processes as it is."""
+
+    uri: str
+    manifest: Manifest
+    manifest_sha256: str
+
+    @classmethod
+    def open(cls, uri: str, kind: Kind | None = None) -> "Dataset":
+        """Read the manifest of a dataset.
+
+        Args:
+            uri: The folder.
+            kind: What it must hold; None for anything.
+
+        Raises:
+            StoreError: There is no manifest, it is none or of a newer schema, or the kind is another.
+        """
+        uri = absolute_uri(uri)
+        data = read_if_there(join_uri(uri, MANIFEST_NAME))
+        if data is None:
+            remedy = f"run `{MADE_BY[kind]}`" if kind else "run its job"
+            raise StoreError(f"{uri}: no {MANIFEST_NAME}: no dataset, or not finished; {remedy} (again)")
+        manifest = Manifest.from_bytes(data, uri)
+        if kind is not None and manifest.kind is not kind:
+            raise StoreError(
+                f"{uri}: a {manifest.kind.value} dataset, made by `{MADE_BY[manifest.kind]}`; "
+                f"a {kind.value} dataset is needed, made by `{MADE_BY[kind]}`"
+            )
+        return cls(uri=uri, manifest=manifest, manifest_sha256=hashlib.sha256(data).hexdigest())
+
+    def parent(self) -> Parent:
+        """What a dataset that is made from this one puts into its lineage."""
+        return Parent(uri=self.uri, sha256=self.manifest_sha256, kind=self.manifest.kind)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts, by path."""
+        return self.manifest.parts
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts together."""
+        return sum(part.rows for part in self.manifest.parts)
+
+    def read_part(self, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one part, checked against the schema.
+
+        Args:
+            part: One of ``parts``.
+            columns: Only these; None for all.
+
+        Raises:
+            StoreError: The part is missing, altered, or holds a wrong value.
+        """
+        with self.open_part(part) as (file, shape):
+            table = file.read(columns=_known(columns, file))
+            validate_values(table, shape)
+            return table
+
+    def iter_batches(
+        self, part: Part, columns: Sequence[str] | None = None, batch_rows: int = ROWS_PER_GROUP
+    ) -> Iterator[pa.Table]:
+        """The rows of one part in order, a few at a time, so that memory holds one row group.
+
+        Args:
+            part: One of ``parts``.
+            columns: Only these; None for all.
+            batch_rows: Rows of a table, at most.
+
+        Raises:
+            StoreError: The part is missing, altered, or holds a wrong value.
+        """
+        with self.open_part(part) as (file, shape):
+            for batch in file.iter_batches(batch_size=batch_rows, columns=_known(columns, file)):
+                table = pa.Table.from_batches([batch])
+                validate_values(table, shape)
+                yield table
+
+    def read_group(self, part: Part, group: int) -> pa.Table:
+        """One row group of a part: the least that can be read of it.
+
+        Args:
+            part: One of ``parts``.
+            group: Number of the row group, from 0.
+
+        Raises:
+            StoreError: The part is missing, altered, or holds a wrong value.
+        """
+        with self.open_part(part) as (file, shape):
+            table = file.read_row_group(group)
+            validate_values(table, shape)
+            return table
+
+    def read_file(self, name: str) -> bytes:
+        """The content of a file that the manifest lists, its sha256 checked.
+
+        Raises:
+            StoreError: It is not listed, missing or altered.
+        """
+        for part in self.manifest.parts:
+            if part.name == name:
+                return self._read_checked(part)
+        raise StoreError(f"{self.uri}: a {self.manifest.kind.value} dataset without {name}; {self._remedy()}")
+
+    def verify(self) -> None:
+        """Read every part and compare its sha256.
+
+        Raises:
+            StoreError: Names the first parts that are missing or altered, and how many there are.
+        """
+        bad = []
+        for part in self.manifest.parts:
+            try:
+                self._read_checked(part)
+            except StoreError as error:
+                bad.append(str(error))
+        if bad:
+            more = f"; {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+            raise StoreError(f"{'; '.join(bad[:_NAMED])}{more}")
+
+    def _read_checked(self, part: Part) -> bytes:
+        uri = join_uri(self.uri, part.path)
+        data = read_if_there(uri)
+        if data is None:
+            raise StoreError(f"{uri}: missing; {self._remedy()}")
+        if hashlib.sha256(data).hexdigest() != part.sha256:
+            raise StoreError(f"{uri}: altered since it was written; {self._remedy()}")
+        return data
+
+    @contextmanager
+    def open_part(self, part: Part) -> Iterator[tuple[pq.ParquetFile, tuple[int, int]]]:
+        """A part as a Parquet file, and height and width of its images, for readers with needs of their own.
+
+        Raises:
+            StoreError: The part is missing or altered; also when that shows inside the block.
+        """
+        uri = join_uri(self.uri, part.path)
+        fs, path = open_uri(uri)
+        with explained(uri):
+            try:
+                size = fs.info(path)["size"]
+                if size != part.bytes:
+                    raise InputError(f"{size} bytes instead of {part.bytes}")
+                with (
+                    fs.open(path, "rb") as source,
+                    pq.ParquetFile(source, page_checksum_verification=True) as file,
+                ):
+                    shape = validate_schema(self.manifest.kind, file.schema_arrow)
+                    if file.metadata.num_rows != part.rows:
+                        raise InputError(f"{file.metadata.num_rows} rows instead of {part.rows}")
+                    yield file, shape
+            except FileNotFoundError as error:
+                raise StoreError(f"{uri}: missing; {self._remedy()}") from error
+            except (InputError, pa.ArrowException, OSError) as error:
+                # Arrow's own is a bare OSError; those of file systems are subclasses of it, or numbered.
+                if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+                    raise
+                reason = " ".join(str(error).split())
+                raise StoreError(
+                    f"{uri}: altered since it was written: {reason}; {self._remedy()}"
+                ) from error
+
+    def _remedy(self) -> str:
+        return f"make the dataset again with `{MADE_BY[self.manifest.kind]}`"
+
+
+def _known(columns: Sequence[str] | None, file: pq.ParquetFile) -> list[str] | None:
+    """The columns as pyarrow wants them, which would pass over a name that it does not know."""
+    assert columns is None or set(columns) <= set(file.schema_arrow.names), columns
+    return None if columns is None else list(columns)

@@ -1,0 +1,1 @@
+"""Generators: what turns label maps into CT slices."""

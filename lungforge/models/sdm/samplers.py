@@ -1,0 +1,121 @@
+"""Samplers as pure functions: noise in, images out.
+
+Each takes a denoiser (see ``guidance.py``), the starting noise x_T [N, C, H, W] and a schedule that is
+respaced to the wanted number of steps. Fresh noise comes from the caller, ``noise(step)``, so that
+each image can have a generator of its own and not depend on the batch that it is drawn in.
+Images are clipped to [-1, 1] wherever the process predicts them.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lungforge.models.sdm.diffusion import Denoiser, Schedule, p_mean_variance, predict_noise
+
+#: Standard normal noise like x_T for a step of the schedule.
+Noise = Callable[[int], Tensor]
+
+
+def sample_ancestral(denoiser: Denoiser, x_T: Tensor, schedule: Schedule, noise: Noise) -> Tensor:
+    """Walk the learned reverse process, with its learned variance (DDPM, arXiv 2006.11239).
+
+    Args:
+        denoiser: The network with its conditioning.
+        x_T: Standard normal noise [N, C, H, W].
+        schedule: The steps to take.
+        noise: Called once for every step but the last, steps descending from ``len(schedule) - 1`` to 1.
+
+    Returns:
+        Images [N, C, H, W].
+    """
+    x = x_T
+    for index in reversed(range(len(schedule))):
+        steps = _steps(x, index)
+        output = denoiser(x, _timesteps(x, schedule, index))
+        step = p_mean_variance(schedule, output, x, steps)
+        x = step.mean
+        if index > 0:
+            x = x + (0.5 * step.log_variance).exp() * noise(index)
+    return x
+
+
+def sample_ddim(
+    denoiser: Denoiser, x_T: Tensor, schedule: Schedule, noise: Noise | None = None, *, eta: float = 0.0
+) -> Tensor:
+    """Denoising diffusion implicit sampling (Song et al., arXiv 2010.02502).
+
+    Args:
+        denoiser: The network with its conditioning.
+        x_T: Standard normal noise [N, C, H, W].
+        schedule: The steps to take.
+        noise: As for ``sample_ancestral``; needed only when ``eta`` is above 0.
+        eta: 0 draws nothing at random after x_T; 1 has the variance of the ancestral process.
+    """
+    assert eta == 0 or noise is not None, "eta above 0 needs noise"
+    x = x_T
+    for index in reversed(range(len(schedule))):
+        output = denoiser(x, _timesteps(x, schedule, index))
+        fresh = noise(index) if eta > 0 and index > 0 and noise is not None else None
+        x = ddim_step(schedule, output, x, index, fresh, eta=eta)
+    return x
+
+
+def ddim_step(
+    schedule: Schedule,
+    output: Tensor,
+    x_t: Tensor,
+    steps: int | Tensor,
+    noise: Tensor | None,
+    *,
+    eta: float = 0.0,
+) -> Tensor:
+    """One step of DDIM from x_t, equation 12 of arXiv 2010.02502; without noise, only the mean."""
+    if isinstance(steps, int):
+        steps = _steps(x_t, steps)
+    x_0 = p_mean_variance(schedule, output, x_t, steps).x_0
+    direction = predict_noise(schedule, x_t, steps, x_0)
+    left = schedule.at(schedule.alphas_cumprod, steps, x_t)
+    left_prev = schedule.at(schedule.alphas_cumprod_prev, steps, x_t)
+    sigma = eta * ((1 - left_prev) / (1 - left)).sqrt() * (1 - left / left_prev).sqrt()
+    mean = left_prev.sqrt() * x_0 + (1 - left_prev - sigma**2).clamp(min=0).sqrt() * direction
+    return mean if noise is None else mean + sigma * noise
+
+
+def sample_dpmpp_2m(denoiser: Denoiser, x_T: Tensor, schedule: Schedule) -> Tensor:
+    """DPM-Solver++(2M): second order, two evaluations in memory (Lu et al., arXiv 2211.01095, algorithm 2).
+
+    Args:
+        denoiser: The network with its conditioning.
+        x_T: Standard normal noise [N, C, H, W].
+        schedule: The steps to take, respaced by "snrN"; 20 to 30 suffice. Steps that are even in time make
+            the last one so long that the extrapolation overshoots.
+
+    Returns:
+        Images [N, C, H, W]; the last step, from the least noisy time to 0, is of first order.
+    """
+    # In float64 on the CPU; λ = log(α/σ) is half the log signal-to-noise ratio.
+    alpha, sigma = schedule.alphas_cumprod.sqrt(), (1 - schedule.alphas_cumprod).sqrt()
+    lambdas = (alpha / sigma).log()
+    x, previous = x_T, None
+    for index in reversed(range(len(schedule))):
+        output = denoiser(x, _timesteps(x, schedule, index))
+        x_0 = p_mean_variance(schedule, output, x, _steps(x, index)).x_0
+        if index == 0:
+            return x_0
+        step = lambdas[index - 1] - lambdas[index]
+        target = x_0
+        if previous is not None:
+            ratio = float((lambdas[index] - lambdas[index + 1]) / step)
+            target = x_0 + (x_0 - previous) / (2 * ratio)
+        x = float(sigma[index - 1] / sigma[index]) * x - float(alpha[index - 1] * torch.expm1(-step)) * target
+        previous = x_0
+    return x
+
+
+def _steps(x: Tensor, index: int) -> Tensor:
+    return torch.full((len(x),), index, device=x.device)
+
+
+def _timesteps(x: Tensor, schedule: Schedule, index: int) -> Tensor:
+    return torch.full((len(x),), int(schedule.timesteps[index]), device=x.device)

@@ -1,0 +1,221 @@
+"""Files at URIs: local paths, file://, s3://, memory:// and whatever else fsspec opens.
+
+S3 is reached by the standard AWS environment (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``,
+``AWS_PROFILE``, roles, ...), read by botocore's own provider chain.
+"""
+
+import contextlib
+import errno
+import functools
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from lungforge.storage.errors import StoreError, explained
+
+#: Ends the name of a file that is being written; the name starts with a dot. No reader lists such names.
+TEMPORARY_SUFFIX = ".tmp"
+
+_CONNECT_TIMEOUT_S = 10
+_READ_TIMEOUT_S = 60
+#: Requests in all. botocore waits up to 1, 2, 4, 8, 16, 20, 20, 20 s between them, half of it on average.
+_ATTEMPTS = 9
+#: How often a write that collides with another one is tried before giving up.
+_COLLISIONS = 5
+
+
+def open_uri(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URI, and the path in it.
+
+    Args:
+        uri: A local path, or a URL of a protocol that fsspec knows.
+
+    Raises:
+        StoreError: The protocol is unknown, its package is missing, or the bucket has no name.
+    """
+    protocol = uri.split("://", 1)[0] if "://" in uri else "file"
+    if protocol == "s3":
+        path = uri.removeprefix("s3://").rstrip("/")
+        if not path.split("/", 1)[0]:
+            raise StoreError(f"{uri}: no bucket; write s3://BUCKET/FOLDER")
+        environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+        return _s3(os.getpid(), environment), path
+    try:
+        return fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise StoreError(f"{uri}: {error}; use a local path or s3://BUCKET/FOLDER") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _s3(process: int, environment: tuple[tuple[str, str], ...]) -> fsspec.AbstractFileSystem:
+    """One client a process and AWS environment: none outlives a fork or a change of credentials."""
+    from s3fs import S3FileSystem
+
+    config: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT_S, "read_timeout": _READ_TIMEOUT_S}
+    if "AWS_MAX_ATTEMPTS" not in dict(environment):
+        config["retries"] = {"mode": "standard", "total_max_attempts": _ATTEMPTS}
+    # A cached listing would hide what other processes write.
+    return S3FileSystem(use_listings_cache=False, skip_instance_cache=True, config_kwargs=config)
+
+
+def absolute_uri(uri: str) -> str:
+    """The same place, whatever the working directory of the process that reads it; no slash at the end."""
+    fs, path = open_uri(uri)
+    return path if isinstance(fs, LocalFileSystem) else uri.rstrip("/")
+
+
+def join_uri(uri: str, *names: str) -> str:
+    """The URI of something below ``uri``."""
+    return "/".join([uri.rstrip("/") if uri != "/" else "", *(name.strip("/") for name in names)])
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a file.
+
+    Raises:
+        StoreError: It is not there, or may not be read.
+    """
+    content = read_if_there(uri)
+    if content is None:
+        raise StoreError(f"{uri}: no such file")
+    return content
+
+
+def read_if_there(uri: str) -> bytes | None:
+    """The whole content of a file, or None when there is none."""
+    fs, path = open_uri(uri)
+    with explained(uri):
+        try:
+            return fs.cat_file(path)
+        except FileNotFoundError:
+            return None
+
+
+def write_bytes_atomic(uri: str, data: bytes, *, exclusive: bool = False) -> None:
+    """Write a file whole or not at all; a reader sees the old content, none, or all of the new one.
+
+    Locally: a hidden temporary file in the same folder, flushed to the disk, then renamed or linked to
+    its name. S3: one PUT, or a multipart upload that counts once it is completed.
+
+    Args:
+        uri: Where to; missing folders are made.
+        data: The content.
+        exclusive: Never replace anything.
+
+    Raises:
+        FileExistsError: ``exclusive``, and a file with other content is there. The same content is
+            taken for our own: a request that was repeated because its answer was lost.
+        StoreError: It may not be written, or the bucket is missing.
+    """
+    fs, path = open_uri(uri)
+    with explained(uri):
+        if isinstance(fs, LocalFileSystem):
+            _write_local(Path(path), data, exclusive)
+            return
+        try:
+            _write_remote(fs, path, data, exclusive)
+        except FileNotFoundError as error:
+            raise StoreError(f"{uri}: no such bucket; make it first, or check AWS_ENDPOINT_URL") from error
+
+
+def remove_temporaries(uri: str) -> None:
+    """Remove what killed writers left in a folder. A living writer that loses its file writes it again."""
+    fs, path = open_uri(uri)
+    if isinstance(fs, LocalFileSystem):
+        for leftover in Path(path).glob(f".*{TEMPORARY_SUFFIX}"):
+            with contextlib.suppress(OSError):  # removed by someone else, or a read-only copy: no harm
+                leftover.unlink()
+
+
+def _write_local(path: Path, data: bytes, exclusive: bool) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "a file where a folder should be", error.filename) from error
+    for _ in range(_COLLISIONS):
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        try:
+            if exclusive and path.exists():
+                _require_same(path, data)
+            else:
+                _write_flushed(temporary, data)
+                _link(temporary, path) if exclusive else temporary.replace(path)
+        except FileNotFoundError:
+            continue  # the temporary file was cleaned away by a writer that has just finished
+        finally:
+            temporary.unlink(missing_ok=True)
+        _flush_folder(path.parent)
+        return
+    raise OSError(f"{path}: temporary files vanish while they are written")
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a whole file its name at once; unlike a rename, never in the place of another file."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        _require_same(path, temporary.read_bytes())
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        raise StoreError(f"{path}: this file system has no hard links; choose another place") from error
+
+
+def _require_same(path: Path, data: bytes) -> None:
+    if path.read_bytes() != data:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def _write_flushed(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(path: Path) -> None:
+    """Make the names in a folder durable, so that no manifest survives a power cut that its parts do not."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_remote(fs: fsspec.AbstractFileSystem, path: str, data: bytes, exclusive: bool) -> None:
+    mode = "create" if exclusive else "overwrite"
+    for _ in range(_COLLISIONS):
+        try:
+            fs.pipe_file(path, data, mode=mode)
+            return
+        except OSError as error:
+            # S3 answers a conditional create with 412 when the object is there, and with 409 when another
+            # create is under way. A repeated completion of our own multipart upload is answered with 404.
+            status = _status(error)
+            if not isinstance(error, (FileExistsError, FileNotFoundError)) and status not in (409, 412):
+                raise
+            present = _content(fs, path)
+            if present == data:
+                return
+            if present is not None and exclusive:
+                raise FileExistsError(path) from error
+            if isinstance(error, FileNotFoundError):
+                raise
+    raise OSError(f"{path}: every attempt to write collided with another writer")
+
+
+def _content(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:
+    try:
+        return fs.cat_file(path)
+    except FileNotFoundError:
+        return None
+
+
+def _status(error: OSError) -> int | None:
+    """The HTTP status behind an error of s3fs."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode")

@@ -1,0 +1,1 @@
+"""The ``lungforge`` command line."""

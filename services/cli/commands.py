@@ -1,0 +1,270 @@
+"""The commands of ``lungforge``: what each is for, and how its arguments become a configuration.
+
+The configuration dataclasses are the only truth: names, defaults and help texts of the command line are
+theirs. Modules are imported when a command needs them, so that ``--help`` answers at once.
+"""
+
+import dataclasses
+import functools
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from lungforge.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One word of the command line.
+
+    Attributes:
+        summary: What it does, in a line.
+        config: Where its configuration dataclass is, as ``module:name``.
+        run: Where the function is that takes the configuration and returns a result dataclass.
+        presets: Where its named presets are (name -> function that returns a configuration), if it has any.
+            The name None is what holds without a preset.
+        variant: The option that a preset depends on beside its name, if any.
+        notes: What else its help says before the options.
+        takes_command: Whether its last argument is a command of its own, options and all.
+    """
+
+    summary: str
+    config: str
+    run: str
+    presets: str | None = None
+    variant: str | None = None
+    notes: str = ""
+    takes_command: bool = False
+
+
+#: Items of a list that are printed for a person.
+LISTED = 20
+
+COMMANDS = {
+    "demo": Command(
+        "all of the below on drawn thoraxes: from nothing to a report, in minutes",
+        "services.tools.demo:DemoConfig",
+        "services.tools.demo:run",
+    ),
+    "phantom": Command(
+        "draw a small data set of thoraxes in the layout of LUNA16",
+        "services.tools.phantom:PhantomConfig",
+        "services.tools.phantom:run",
+    ),
+    "preprocess": Command(
+        "turn LUNA16 volumes into slices and semantic maps",
+        "services.preprocess.config:PreprocessConfig",
+        "services.preprocess.job:run",
+    ),
+    "train": Command(
+        "train a generator on slices and maps",
+        "services.train.config:TrainConfig",
+        "services.train.job:run",
+        presets="services.train.presets:PRESETS",
+        variant="model",
+    ),
+    "import-checkpoint": Command(
+        "turn a network that was trained elsewhere into a model to draw with",
+        "services.tools.import_checkpoint:ImportConfig",
+        "services.tools.import_checkpoint:run",
+    ),
+    "sample": Command(
+        "draw synthetic slices from maps",
+        "services.sample.config:SampleConfig",
+        "services.sample.job:run",
+    ),
+    "evaluate": Command(
+        "measure synthetic slices against real ones, and write a report",
+        "services.eval.config:EvalConfig",
+        "services.eval.job:run",
+    ),
+    "nightly": Command(
+        "evaluate the newest model of a store, append to its history, and say whether it got worse",
+        "services.nightly.config:NightlyConfig",
+        "services.nightly.job:run",
+        notes="A night is worse, and the exit code 3, when Fréchet distance, KID or near-copies are above "
+        "mean + 3 spreads of the last 14 good nights (4 at least). The same date again does nothing when the "
+        "night is done, and else goes on. Two runs at once keep out of each other's way by a lease.",
+    ),
+    "submit": Command(
+        "run one of these on a Ray cluster, follow its log, and leave with its exit code",
+        "services.submit.job:SubmitConfig",
+        "services.submit.job:run",
+        notes="Its own options stand before the stage: lungforge submit --address URL train --data URI ... "
+        "The same command again attaches to the job that runs, or goes on where one has failed. "
+        "Ctrl-C leaves the job running.",
+        takes_command=True,
+    ),
+    "show": Command(
+        "say what a dataset is and what it was made from; draw a contact sheet",
+        "services.tools.show:ShowConfig",
+        "services.tools.show:run",
+    ),
+    "export": Command(
+        "write a dataset's pictures for other programs: PNG, COCO, MetaImage, class folders",
+        "services.export.config:ExportConfig",
+        "services.export.job:run",
+    ),
+}
+
+
+def execute(name: str, arguments: Sequence[str]) -> Any:
+    """Run one command to its end.
+
+    Args:
+        name: A key of ``COMMANDS``.
+        arguments: Its options, as on the command line.
+
+    Returns:
+        The result of the command, a dataclass instance; a dict where another process had it.
+
+    Raises:
+        InputError: An argument, or something that it names, is wrong.
+        SystemExit: ``--help`` was asked for (code 0), or an option is unknown or malformed (code 2).
+    """
+    command = COMMANDS[name]
+    config = parse(name, arguments)
+    run: Callable[[Any], Any] = _load(command.run)
+    return run(config)
+
+
+def parse(name: str, arguments: Sequence[str]) -> Any:
+    """The configuration that a command's arguments describe; raises as ``execute`` does."""
+    command = COMMANDS[name]
+    config_class = _load(command.config)
+    default = None
+    if command.takes_command:
+        arguments = _hold_together(config_class, arguments)
+    description = f"{command.summary[0].upper()}{command.summary[1:]}. {command.notes}".rstrip()
+    if command.presets:
+        presets = _load(command.presets)
+        preset, arguments = _take_option("--preset", arguments)
+        names = list(filter(None, presets))
+        if preset not in presets:
+            raise InputError(f"--preset is {preset!r}; choose one of {', '.join(names)}")
+        description += f" --preset {{{','.join(names)}}} sets the values that the options then change."
+        default = presets[preset]
+        variant = _take_option(f"--{command.variant}", arguments)[0] if command.variant else None
+        if variant is not None:
+            default = functools.partial(default, **{str(command.variant): variant})
+    return _read(config_class, arguments, prog=f"lungforge {name}", description=description, default=default)
+
+
+def _read(
+    config_class: type,
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    default: Callable[..., Any] | None,
+) -> Any:
+    # tyro frames what a constructor raises; ours are sentences of one line. So tyro reads into a twin
+    # without checks, and the checks run when the real configuration is made from it.
+    unchecked = type(config_class.__name__, (config_class,), {"__post_init__": lambda self: None})
+    unchecked.__doc__ = config_class.__doc__
+    fields = dataclasses.fields(config_class)
+    values: dict[str, Any] = {}
+    if default is not None:
+        required = [field.name for field in fields if field.default is dataclasses.MISSING]
+        # The preset decides everything but where the data are, and that is asked for.
+        preset = default(**dict.fromkeys(required, "-"))
+        values = {field.name: getattr(preset, field.name) for field in fields}
+        values |= dict.fromkeys(required, tyro.MISSING)
+    read = tyro.cli(
+        unchecked,
+        args=list(arguments),
+        prog=prog,
+        description=description,
+        default=unchecked(**values) if values else None,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    return config_class(**{field.name: getattr(read, field.name) for field in fields})
+
+
+def _hold_together(config_class: type, arguments: Sequence[str]) -> list[str]:
+    """The arguments with a ``--`` before the first that is no option and no option's value."""
+    flags = {f"--{field.name}" for field in dataclasses.fields(config_class) if field.default is False}
+    before = ""
+    for position, word in enumerate(arguments):
+        is_value = before.startswith("--") and "=" not in before and before not in flags
+        if not word.startswith("-") and not is_value:
+            return [*arguments[:position], "--", *arguments[position:]]
+        before = word
+    return list(arguments)
+
+
+def _take_option(option: str, arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value that an option is given, the last time where there are several; and the other arguments."""
+    for position in reversed(range(len(arguments))):
+        name, equals, value = arguments[position].partition("=")
+        if name != option:
+            continue
+        rest = list(arguments[position + 1 :])
+        if not equals:
+            value, rest = (rest[0], rest[1:]) if rest else ("", [])
+        return value, [*arguments[:position], *rest]
+    return None, list(arguments)
+
+
+def _load(path: str) -> Any:
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def overview() -> str:
+    """What ``lungforge --help`` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [
+        "usage: lungforge COMMAND [options]",
+        "",
+        "Synthetic chest CT from semantic maps, and an honest measure of its worth.",
+        "",
+        *(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()),
+        "",
+        "lungforge COMMAND --help tells a command's options. --json prints the result as one JSON line.",
+        "Datasets are folders at a path or URI (s3://bucket/folder; the usual AWS_ variables are read).",
+        "Jobs run on the Ray cluster that RAY_ADDRESS names, else on this machine; submit hands them in.",
+        "Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 worse (nightly), 130 interrupted.",
+    ]
+    return "\n".join(lines)
+
+
+def print_result(result: Any, *, as_json: bool) -> None:
+    """Print a command's result, a dataclass or a dict, on stdout: a line a field, or one JSON line."""
+    document = result if isinstance(result, dict) else dataclasses.asdict(result)
+    text = json.dumps(document) if as_json else "\n".join(_lines(document))
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _lines(document: dict[str, Any], indent: str = "") -> list[str]:
+    """A field a line; fields of fields, and the items of long lists, further in below it."""
+    lines = []
+    width = max((len(str(key)) for key in document), default=0)
+    for key, value in document.items():
+        name = f"{indent}{str(key).replace('_', ' '):<{width}}"
+        if isinstance(value, dict) and value:
+            lines += [name.rstrip(), *_lines(value, indent + "  ")]
+        elif isinstance(value, (list, tuple)) and any(isinstance(item, (dict, str)) for item in value):
+            lines += [name.rstrip(), *(f"{indent}  {_plain(item)}" for item in value[:LISTED])]
+            if len(value) > LISTED:
+                lines.append(f"{indent}  ... and {len(value) - LISTED} more (--json prints all)")
+        else:
+            lines.append(f"{name}  {_plain(value)}")
+    return lines
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " ".join(_plain(item) for item in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items()) or "none"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

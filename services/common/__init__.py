@@ -1,0 +1,1 @@
+"""What the services share: Ray, progress, telemetry and errors."""

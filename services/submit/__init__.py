@@ -1,0 +1,1 @@
+"""``lungforge submit``: a command as a job on a Ray cluster."""

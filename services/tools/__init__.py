@@ -1,0 +1,1 @@
+"""Commands that need no Ray job: show, demo, phantom, import-checkpoint."""

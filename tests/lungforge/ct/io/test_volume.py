@@ -1,0 +1,211 @@
+"""Reading MetaImages: equal to SimpleITK where they are sound, one clear line where they are not."""
+
+import zlib
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from fsspec.implementations.local import LocalFileSystem
+
+from lungforge.ct.io.volume import VolumeError, read_geometry, read_slices, read_volume
+
+OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
+
+
+def voxels(dtype=np.int16):
+    return np.random.default_rng(0).integers(0, 100, (4, 5, 6)).astype(dtype)
+
+
+def write(path: Path, array, *, compressed=False, direction=OBLIQUE):
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.7, 0.8, 2.5))
+    image.SetOrigin((-100.5, 20.25, -300.0))
+    image.SetDirection(direction)
+    sitk.WriteImage(image, str(path), useCompression=compressed)
+    return image
+
+
+def state(path: Path, key: str, value: str | None):
+    """Let a header state another value, or none; ElementDataFile is its last line, as the format wants."""
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(f"{key} =")
+    ]
+    if value is not None:
+        lines.insert(len(lines) if key == "ElementDataFile" else 0, f"{key} = {value}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def header(tmp_path):
+    path = tmp_path / "1.2.3.mhd"
+    write(path, voxels())
+    return path
+
+
+@pytest.mark.parametrize("name", ["1.2.3.mhd", "1.2.3.mha"])
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.uint16, np.int32, np.float32])
+def test_reads_what_simpleitk_reads(tmp_path, name, compressed, dtype):
+    image = write(tmp_path / name, voxels(dtype), compressed=compressed)
+    volume = read_volume(str(tmp_path / name))
+    assert volume.series_uid == "1.2.3"
+    assert volume.hu.dtype == np.int16
+    np.testing.assert_array_equal(volume.hu, voxels())
+    geometry = volume.geometry
+    assert geometry.size == image.GetSize()
+    assert (geometry.spacing_mm, geometry.origin_mm) == (image.GetSpacing(), image.GetOrigin())
+    # Written to the header in decimals.
+    np.testing.assert_allclose(np.ravel(geometry.direction), image.GetDirection(), atol=1e-12)
+    assert read_geometry(str(tmp_path / name)) == geometry
+    np.testing.assert_array_equal(read_slices(str(tmp_path / name), [3, 0, 3]), voxels()[[3, 0, 3]])
+
+
+def test_reads_big_endian_voxels(header):
+    header.with_suffix(".raw").write_bytes(voxels().astype(">i2").tobytes())
+    state(header, "BinaryDataByteOrderMSB", "True")
+    np.testing.assert_array_equal(read_volume(str(header)).hu, voxels())
+
+
+def test_reads_from_a_remote_store(tmp_path):
+    path = tmp_path / "1.2.3.mhd"
+    write(path, voxels(), compressed=True)
+    memory = fsspec.filesystem("memory")
+    for file in tmp_path.iterdir():
+        memory.pipe_file(f"/volume-test/{file.name}", file.read_bytes())
+    volume = read_volume("memory://volume-test/1.2.3.mhd")
+    memory.rm("/volume-test", recursive=True)
+    np.testing.assert_array_equal(volume.hu, voxels())
+    assert volume.geometry == read_geometry(str(path))
+
+
+def test_reads_only_the_bytes_of_the_slices(header, monkeypatch):
+    whole_file = LocalFileSystem.cat_file
+
+    def headers_only(self, path, **kwargs):
+        assert not path.endswith(".raw"), "the whole voxel file was read"
+        return whole_file(self, path, **kwargs)
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", headers_only)
+    np.testing.assert_array_equal(read_slices(str(header), [1]), voxels()[[1]])
+    with pytest.raises(AssertionError, match="the whole voxel file"):
+        read_volume(str(header))
+
+
+def test_a_slice_that_is_not_there_is_refused(header):
+    for index in (-1, 4):
+        with pytest.raises(VolumeError, match=f"there is no slice {index}; the slices are 0 to 3"):
+            read_slices(str(header), [0, index])
+
+
+HEADER_FAULTS = {
+    "4-D": ("NDims", "4", "it has 4 dimensions"),
+    "channels": ("ElementNumberOfChannels", "3", "it has 3 channels"),
+    "zero spacing": ("ElementSpacing", "0.7 0 2.5", "the spacing is 0.7 0 2.5 mm"),
+    "negative spacing": ("ElementSpacing", "0.7 0.8 -2.5", "the spacing is 0.7 0.8 -2.5 mm"),
+    "NaN spacing": ("ElementSpacing", "0.7 nan 2.5", "the spacing is 0.7 nan 2.5 mm"),
+    "words for numbers": ("ElementSpacing", "0.7 wide 2.5", "which are not numbers"),
+    "two spacings": ("ElementSpacing", "0.7 0.8", "has 2 numbers in ElementSpacing; 3 are needed"),
+    "too many slices": ("DimSize", "6 5 400", "states 24000 bytes of voxels but 1.2.3.raw has 240"),
+    "too few slices": ("DimSize", "6 5 3", "states 180 bytes of voxels but 1.2.3.raw has 240"),
+    "no slices": ("DimSize", "6 5 0", "the size is 6 5 0 voxels"),
+    "half a slice": ("DimSize", "6 5 3.5", "DimSize = 6 5 3.5, which must be whole numbers"),
+    "NaN slices": ("DimSize", "6 5 nan", "which must be whole numbers"),
+    "unknown type": ("ElementType", "MET_LONG_LONG", "ElementType MET_LONG_LONG is not supported"),
+    "type of another size": ("ElementType", "MET_UCHAR", "states 120 bytes of voxels but 1.2.3.raw has 240"),
+    "text voxels": ("BinaryData", "False", "written as text"),
+    "several files": ("ElementDataFile", "LIST", "spread over several files"),
+    "numbered files": ("ElementDataFile", "slice%03d.raw 1 4 1", "spread over several files"),
+    "file elsewhere": ("ElementDataFile", "../../etc/passwd", "is not the name of a file beside the header"),
+    "absolute file": ("ElementDataFile", "/etc/passwd", "is not the name of a file beside the header"),
+    "folder above": ("ElementDataFile", "..", "is not the name of a file beside the header"),
+    "missing file": ("ElementDataFile", "gone.raw", "its voxel file gone.raw is missing"),
+    "flat matrix": ("TransformMatrix", "1 0 0 1 0 0 0 0 1", "has no inverse"),
+}
+
+
+@pytest.mark.parametrize("fault", HEADER_FAULTS)
+def test_a_bad_header_is_named_with_its_reason(header, fault):
+    key, value, reason = HEADER_FAULTS[fault]
+    state(header, key, value)
+    for read in (read_geometry, read_volume, lambda uri: read_slices(uri, [0])):
+        with pytest.raises(VolumeError) as caught:
+            read(str(header))
+        assert reason in str(caught.value)
+        assert str(caught.value).startswith(f"{header}: ")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it has no 'ElementDataFile = ...' line"),
+        (b"hello\n", "it has no 'ElementDataFile = ...' line"),
+        (b"NDims = 3\n", "it has no 'ElementDataFile = ...' line"),
+        (bytes(range(128, 256)) * 9, "it is not text"),
+        (b"ElementDataFile = LOCAL\n", "its header has no NDims"),
+    ],
+)
+def test_what_is_no_header_is_refused(tmp_path, content, reason):
+    path = tmp_path / "1.mhd"
+    path.write_bytes(content)
+    with pytest.raises(VolumeError, match=reason):
+        read_geometry(str(path))
+
+
+def test_a_missing_header_is_refused(tmp_path):
+    with pytest.raises(VolumeError, match="there is no such file or folder"):
+        read_volume(str(tmp_path / "1.mhd"))
+
+
+def test_a_truncated_or_missing_voxel_file_is_refused(header):
+    raw = header.with_suffix(".raw")
+    raw.write_bytes(raw.read_bytes()[:-1])
+    for read in (read_geometry, read_volume):
+        with pytest.raises(VolumeError, match=r"states 240 bytes of voxels but 1.2.3.raw has 239"):
+            read(str(header))
+    raw.unlink()
+    for read in (read_geometry, read_volume):
+        with pytest.raises(VolumeError, match=r"its voxel file 1.2.3.raw is missing"):
+            read(str(header))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: b"\0" * len(data), "damaged"),
+        (lambda data: data[: len(data) // 2], "holds only"),
+        (lambda data: zlib.compress(zlib.decompress(data)[:-2]), "240 bytes of voxels .* holds only 238"),
+        (
+            lambda data: zlib.compress(zlib.decompress(data) + b"\0"),
+            "240 bytes of voxels .* holds more than 240",
+        ),
+        (lambda data: zlib.compress(zlib.decompress(data))[:-3], "cut off"),
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "damaged"),
+    ],
+)
+def test_damaged_compressed_voxels_are_refused(tmp_path, damage, reason):
+    path = tmp_path / "1.2.3.mhd"
+    write(path, voxels(), compressed=True)
+    state(path, "CompressedDataSize", None)
+    pixels = path.with_suffix(".zraw")
+    pixels.write_bytes(damage(pixels.read_bytes()))
+    read_geometry(str(path))  # the header alone cannot tell
+    with pytest.raises(VolumeError, match=reason):
+        read_volume(str(path))
+
+
+def test_a_compressed_file_of_another_size_than_stated_is_refused_by_its_header(tmp_path):
+    path = tmp_path / "1.2.3.mhd"
+    write(path, voxels(), compressed=True)
+    with path.with_suffix(".zraw").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(VolumeError, match="bytes of voxels but"):
+        read_geometry(str(path))
+
+
+def test_values_that_are_no_hounsfield_units_are_refused(tmp_path):
+    write(tmp_path / "1.mhd", voxels(np.float32) * np.nan)
+    with pytest.raises(VolumeError, match="fit into int16"):
+        read_volume(str(tmp_path / "1.mhd"))

@@ -1,0 +1,122 @@
+"""The order of the rows: every row once an epoch, whatever the number of workers, and little read twice."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
+from lungforge.datasets.shuffling import WINDOW_ROWS, RowStream, shuffle_epoch
+from lungforge.datasets.slices import RowIndex, index_rows
+
+group_sizes = st.lists(st.integers(1, 128), min_size=1, max_size=30)
+
+
+@given(sizes=group_sizes, lanes=st.integers(1, 40), seed=st.integers(0, 9), epoch=st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_an_epoch_is_a_permutation_in_windows_of_one_lane(
+    sizes: list[int], lanes: int, seed: int, epoch: int
+) -> None:
+    chunks = np.repeat(np.arange(len(sizes)), sizes)
+    order = shuffle_epoch(chunks, lanes, seed, epoch)
+    assert np.array_equal(np.sort(order.rows), np.arange(len(chunks)))
+    reads = 0
+    for window in np.unique(order.windows):
+        places = np.flatnonzero(order.windows == window)
+        # One lane, without a gap: a worker holds a window until it has used all of it.
+        assert len(set(places % lanes)) == 1
+        assert np.all(np.diff(places) == lanes)
+        assert len(places) < WINDOW_ROWS + 128
+        reads += len(np.unique(chunks[order.rows[places]]))
+    # Each cut between two lanes can split one row group; nothing else is read twice.
+    assert reads <= len(sizes) + lanes - 1
+
+
+def test_epochs_and_seeds_differ() -> None:
+    chunks = np.repeat(np.arange(20), 5)
+    orders = [shuffle_epoch(chunks, 4, seed, epoch).rows for seed in (0, 1) for epoch in (0, 1)]
+    assert len({order.tobytes() for order in orders}) == 4
+    assert np.array_equal(orders[0], shuffle_epoch(chunks, 4, 0, 0).rows)
+
+
+def _index(folder: str, rows_of_parts: list[int]) -> RowIndex:
+    writer = DatasetWriter(uri=folder, kind=Kind.SLICES, config={})
+    parts = []
+    for part, count in enumerate(rows_of_parts):
+        rows = [
+            {
+                "series_uid": f"scan-{part}",
+                "subset": part % 10,
+                "slice_index": index,
+                "z_mm": 0.0,
+                "spacing_mm": [1.0, 1.0],
+                "image": np.full((4, 4), 1000 * part + index, np.int16),
+                "label": np.zeros((4, 4), np.uint8),
+                "nodules": [],
+            }
+            for index in range(count)
+        ]
+        parts.append(writer.write_part(f"{part}", table_from_rows(Kind.SLICES, rows)))
+    writer.commit(parts)
+    return index_rows(Dataset.open(folder))
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> RowIndex:
+    return _index(str(tmp_path_factory.mktemp("slices")), [7, 150, 1, 30, 12])
+
+
+def _seen(index: RowIndex, *, workers: int, batch: int, steps: range) -> list[list[int]]:
+    """The value of the first pixel of every row, by step, in the order of the global batch."""
+    share = batch // workers
+    streams = [
+        RowStream(index, batch=batch, positions=range(rank * share, (rank + 1) * share), seed=3)
+        for rank in range(workers)
+    ]
+    return [[int(row.image[0, 0]) for stream in streams for row in stream.rows(step)] for step in steps]
+
+
+def test_every_row_is_seen_once_an_epoch_over_all_workers(index: RowIndex) -> None:
+    steps = range(3 * 200 // 8)
+    seen = _seen(index, workers=4, batch=8, steps=steps)
+    flat = [value for step in seen for value in step]
+    everything = sorted(
+        1000 * part + row for part, count in enumerate([7, 150, 1, 30, 12]) for row in range(count)
+    )
+    assert [sorted(flat[epoch * 200 : (epoch + 1) * 200]) for epoch in range(3)] == [everything] * 3
+    assert flat[:200] != flat[200:400]
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_order_is_that_of_one_worker(index: RowIndex, workers: int) -> None:
+    # A batch that does not divide the epoch, so that the lanes move at its turn.
+    assert _seen(index, workers=workers, batch=12, steps=range(40)) == _seen(
+        index, workers=1, batch=12, steps=range(40)
+    )
+
+
+def test_a_stream_begins_anywhere(index: RowIndex) -> None:
+    whole = _seen(index, workers=1, batch=12, steps=range(40))
+    assert _seen(index, workers=1, batch=12, steps=range(17, 40)) == whole[17:]
+
+
+def test_a_batch_may_be_larger_than_the_epoch(tmp_path) -> None:
+    small = _index(str(tmp_path / "small"), [2, 1])
+    flat = [value for step in _seen(small, workers=2, batch=8, steps=range(3)) for value in step]
+    assert [sorted(flat[start : start + 3]) for start in range(0, 24, 3)] == [[0, 1, 1000]] * 8
+
+
+def test_row_groups_are_read_about_once_an_epoch(index: RowIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    read_group = Dataset.read_group
+    monkeypatch.setattr(Dataset, "read_group", lambda *place: reads.append(place) or read_group(*place))
+    _seen(index, workers=1, batch=4, steps=range(50))
+    # Six row groups (150 rows are two), and three cuts between the four lanes.
+    assert 6 <= len(reads) <= 9
+
+
+def test_a_stream_holds_one_window_a_lane(index: RowIndex) -> None:
+    stream = RowStream(index, batch=4, positions=range(4), seed=0)
+    for step in range(120):
+        stream.rows(step)
+        assert len(stream._windows) <= 5  # a lane more at the turn of an epoch

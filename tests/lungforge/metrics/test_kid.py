@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lungforge.metrics import kid
+from lungforge.metrics.kid import kernel_distance, kernel_distance_over_subsets
+
+
+def written_out(x, y):
+    """The unbiased estimate as in the paper, a pair at a time."""
+
+    def k(a, b):
+        return (float(a @ b) / len(a) + 1) ** 3
+
+    n, m = len(x), len(y)
+    xx = sum(k(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    yy = sum(k(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    xy = sum(k(a, b) for a in x for b in y) / (n * m)
+    return xx + yy - 2 * xy
+
+
+@pytest.mark.parametrize("block_rows", [7, 1024])
+def test_equals_the_written_out_double_sum(monkeypatch, block_rows):
+    monkeypatch.setattr(kid, "_BLOCK_ROWS", block_rows)
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(40, 12)).astype(np.float32)
+    y = (generator.normal(size=(31, 12)) * 1.3 + 0.2).astype(np.float32)
+    expected = written_out(x.astype(np.float64), y.astype(np.float64))
+    assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    counts=st.tuples(st.integers(2, 9), st.integers(2, 9)),
+    dimensions=st.integers(1, 40),
+    offset=st.sampled_from([0.0, 3.0]),
+    seed=st.integers(0, 2**32),
+)
+def test_equals_the_double_sum_whatever_the_sizes(counts, dimensions, offset, seed):
+    generator = np.random.default_rng(seed)
+    x, y = (
+        (generator.normal(size=(count, dimensions)) + offset).astype(np.float32).astype(np.float64)
+        for count in counts
+    )
+    # The three terms are of the size of the kernel's values, and nearly cancel.
+    scale = max((float(a @ a) / dimensions + 1) ** 3 for a in (*x, *y))
+    assert kernel_distance(x, y) == pytest.approx(written_out(x, y), rel=1e-9, abs=1e-12 * scale)
+    assert kernel_distance(x, y) == pytest.approx(kernel_distance(y, x), rel=1e-9, abs=1e-12 * scale)
+
+
+def test_known_distance_of_numbers():
+    # Kernel (xy + 1)^3: within {0, 1} 1, within {1, 2} 27; between them 1, 1, 8, 27.
+    assert kernel_distance(np.array([[0.0], [1]]), np.array([[1.0], [2]])) == pytest.approx(
+        1 + 27 - 2 * 37 / 4
+    )
+
+
+def test_is_without_bias_for_equal_distributions():
+    generator = np.random.default_rng(1)
+    values = [
+        kernel_distance(generator.normal(size=(20, 6)), generator.normal(size=(20, 6))) for _ in range(300)
+    ]
+    assert min(values) < 0 < max(values)
+    assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(len(values))
+
+
+def test_over_subsets_gives_mean_and_spread_and_depends_on_the_seed_only():
+    generator = np.random.default_rng(2)
+    x, y = generator.normal(size=(60, 5)), generator.normal(size=(40, 5)) + 0.5
+    first, again = (
+        kernel_distance_over_subsets(x, y, np.random.default_rng(7), subsets=50) for _ in range(2)
+    )
+    assert first == again
+    assert (first.subsets, first.subset_size) == (50, 20)
+    assert first.mean == pytest.approx(kernel_distance(x, y), abs=3 * first.spread / np.sqrt(50))
+    assert first.spread > 0

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lungforge.ct import classes
+from lungforge.metrics.map_agreement import dice, find_again
+
+SIDE = 96
+SPACING = (3.5, 3.5)
+
+
+def ellipse(row, column, height, width):
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    return ((rows - row) / height) ** 2 + ((columns - column) / width) ** 2 < 1
+
+
+@pytest.fixture
+def label():
+    label = np.where(ellipse(48, 48, 34, 44), np.uint8(classes.BODY), np.uint8(0))
+    label[ellipse(48, 28, 24, 14)] = classes.RIGHT_LUNG
+    label[ellipse(48, 68, 24, 14)] = classes.LEFT_LUNG
+    return label
+
+
+def drawn(label):
+    """A slice that is what its map says, with the noise that tells lungs from gas."""
+    levels = np.array([-1000, 30, -830, -830, -980, 20])
+    noise = np.random.default_rng(0).normal(scale=40, size=label.shape) * (label != classes.BACKGROUND)
+    return np.clip(levels[label] + noise, -1000, 400).astype(np.int16)
+
+
+def test_a_slice_that_is_what_its_map_says_is_found_again(label):
+    found = find_again(drawn(label), label, SPACING)
+    assert found.dice["body"] > 0.98
+    assert found.dice["lungs"] > 0.98
+    # Left and right are the patient's.
+    assert (found.anatomy[ellipse(48, 68, 10, 8)] == classes.LEFT_LUNG).all()
+    assert (found.anatomy[ellipse(48, 28, 10, 8)] == classes.RIGHT_LUNG).all()
+
+
+def test_a_lung_that_was_not_drawn_lowers_the_overlap_as_much_as_it_is_large(label):
+    without = np.where(label == classes.LEFT_LUNG, classes.BODY, label)
+    found = find_again(drawn(without), label, SPACING)
+    # One of two equal lungs: 2 * 1 / (2 + 1).
+    assert found.dice["lungs"] == pytest.approx(2 / 3, abs=0.02)
+    assert found.dice["body"] > 0.98
+
+
+def test_a_shifted_slice_has_the_overlap_of_shifted_masks(label):
+    shifted = np.roll(label, 9, axis=0)
+    found = find_again(drawn(shifted), label, SPACING)
+    for name, inside in (("body", label > 0), ("lungs", label >= classes.LEFT_LUNG)):
+        assert found.dice[name] == pytest.approx(dice(np.roll(inside, 9, axis=0), inside), abs=0.02)
+
+
+def test_nodules_count_neither_for_nor_against_the_lungs(label):
+    large = ellipse(48, 28, 12, 10)
+    mapped = np.where(large, np.uint8(classes.NODULE), label)
+    found = find_again(drawn(mapped), mapped, SPACING)
+    assert found.dice["lungs"] > 0.97
+    ignored = find_again(drawn(label), mapped, SPACING)  # not drawn at all: the contrast tells, not this
+    assert ignored.dice["lungs"] > 0.97
+
+
+def test_a_structure_that_neither_map_nor_image_holds_has_no_overlap(label):
+    belly = np.where(label > 0, np.uint8(classes.BODY), np.uint8(0))
+    assert set(find_again(drawn(belly), belly, SPACING).dice) == {"body"}
+    assert find_again(drawn(label), belly, SPACING).dice["lungs"] == 0.0
+    empty = np.zeros((SIDE, SIDE), np.uint8)
+    assert find_again(drawn(empty), empty, SPACING).dice == {}
+
+
+@settings(deadline=None)
+@given(bits=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
+def test_dice_is_that_of_sets(bits):
+    masks = np.array(bits).T
+    first, second = (set(np.flatnonzero(mask).tolist()) for mask in masks)
+    if not first | second:
+        assert dice(*masks) is None
+    else:
+        assert dice(*masks) == pytest.approx(2 * len(first & second) / (len(first) + len(second)))
+        assert dice(*masks) == dice(*masks[::-1])

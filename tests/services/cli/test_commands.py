@@ -1,0 +1,97 @@
+"""How words of the command line become configurations, and results become lines."""
+
+import dataclasses
+import json
+
+import pytest
+
+from lungforge.errors import InputError
+from services.cli.commands import COMMANDS, _load, overview, parse, print_result
+
+
+def test_the_overview_names_every_command() -> None:
+    text = overview()
+    for name, command in COMMANDS.items():
+        assert f"  {name} " in text
+        assert command.summary in text
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_option_is_explained(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_request:
+        parse(name, ["--help"])
+    assert exit_request.value.code == 0
+    printed = capsys.readouterr().out
+    # A field without a docstring below it would show as an option with nothing but its default.
+    for field in dataclasses.fields(_load(COMMANDS[name].config)):
+        option = "--" + field.name.replace("_", "-")
+        if option not in printed and "positional" in printed:
+            option = next(name for name in ("STAGE ...", "URI", "FILE") if name in printed)
+        assert option in printed
+        explanation = printed.split(f"{option} ", 1)[-1].split("(default" if "(default" in printed else ")")[
+            0
+        ]
+        assert len(explanation.split()) > 3, option
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_what_run_names_exists(name: str) -> None:
+    assert callable(_load(COMMANDS[name].run))
+
+
+def test_a_wrong_value_is_one_line_that_names_the_option() -> None:
+    with pytest.raises(InputError) as error:
+        parse("phantom", ["--out", "x", "--series", "0"])
+    assert str(error.value) == "--series is 0; draw at least 1"
+
+
+def test_values_arrive() -> None:
+    config = parse("phantom", ["--out", "somewhere", "--series", "3", "--seed", "7"])
+    assert (config.out, config.series, config.seed, config.size) == ("somewhere", 3, 7, 256)
+
+
+def test_a_preset_sets_what_the_options_then_change() -> None:
+    presets = _load(COMMANDS["train"].presets or "")
+    plain = presets["tiny"](data="slices", out="model")
+    read = parse("train", ["--preset", "tiny", "--data", "slices", "--out", "model"])
+    assert read == plain
+    changed = parse("train", ["--data", "slices", "--preset=tiny", "--out", "model", "--seed", "5"])
+    assert changed == dataclasses.replace(plain, seed=5)
+
+
+def test_a_preset_depends_on_the_generator() -> None:
+    presets = _load(COMMANDS["train"].presets or "")
+    options = ["--data", "slices", "--out", "model"]
+    for name in ("tiny", None):
+        chosen = ["--preset", name] if name else []
+        for words in (["--model", "gaugan"], ["--model=gaugan"]):
+            assert parse("train", [*options, *words, *chosen]) == presets[name]("slices", "model", "gaugan")
+    assert parse("train", options) == presets[None]("slices", "model")
+    with pytest.raises(SystemExit):
+        parse("train", [*options, "--model", "vae"])
+
+
+def test_an_unknown_preset_lists_the_known() -> None:
+    with pytest.raises(InputError, match=r"--preset is 'huge'; choose one of .*luna256"):
+        parse("train", ["--preset", "huge", "--data", "slices", "--out", "model"])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Result:
+    report_path: str = "r.html"
+    counts: dict[str, int] = dataclasses.field(default_factory=lambda: {"body": 1})
+    commands: tuple[str, ...] = ("one two", "three")
+    done: bool = True
+    nothing: None = None
+
+
+def test_a_result_is_lines_for_people_and_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(_Result(), as_json=False)
+    assert capsys.readouterr().out == (
+        "report path  r.html\ncounts\n  body  1\ncommands\n  one two\n  three\n"
+        "done         yes\nnothing      none\n"
+    )
+    print_result(_Result(), as_json=True)
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out)["commands"] == ["one two", "three"]

@@ -1,0 +1,124 @@
+"""What the command line prints where, and the codes that it leaves with."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lungforge.errors import InputError
+from services.cli import main as cli
+
+
+def _raising(error: BaseException):
+    def execute(name: str, arguments: list[str]) -> None:
+        raise error
+
+    return execute
+
+
+def test_help_and_version_are_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    assert "lungforge COMMAND" in capsys.readouterr().out
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == "lungforge 0.1.0\n"
+
+
+def test_no_command_is_a_mistake() -> None:
+    assert cli.main([]) == 2
+
+
+def test_a_mistyped_command_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["preproces"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "did you mean preprocess?" in captured.err
+
+
+def test_bad_input_is_one_line_and_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["phantom", "--out", "x", "--size", "7"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "lungforge phantom: --size is 7; choose a side from 64 to 1024 px\n"
+
+
+def test_an_unknown_option_is_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["phantom", "--out", "x", "--sise", "128"]) == 2
+    assert "--size" in capsys.readouterr().err
+
+
+def test_a_mistake_found_by_a_task_of_ray_is_told_plainly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ray.exceptions import RayTaskError
+
+    cause = InputError("the map has class 9; classes are 0 to 5")
+    wrapped = RayTaskError("draw", "a long remote traceback", cause).as_instanceof_cause()
+    monkeypatch.setattr(cli, "execute", _raising(wrapped))
+    assert cli.main(["sample"]) == 2
+    assert capsys.readouterr().err == "lungforge sample: the map has class 9; classes are 0 to 5\n"
+
+
+def test_a_refusing_store_is_one_line_and_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "execute", _raising(PermissionError("Access Denied")))
+    assert cli.main(["sample"]) == 1
+    assert capsys.readouterr().err == "lungforge sample: PermissionError: Access Denied\n"
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "execute", _raising(AssertionError("ours")))
+    with pytest.raises(AssertionError, match="ours"):
+        cli.main(["sample"])
+
+
+def test_sigterm_leaves_with_130(tmp_path: Path) -> None:
+    # The program says when it is inside its work, so that the signal cannot come too early.
+    program = (
+        "import sys, time\nfrom services.cli import main as cli\n"
+        "def execute(name, arguments):\n    print('working', flush=True)\n    time.sleep(60)\n"
+        "cli.execute = execute\nsys.exit(cli.main(['phantom']))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+
+
+def test_json_is_one_line_on_stdout(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "services",
+        "phantom",
+        "--out",
+        str(tmp_path / "luna16"),
+        "--series",
+        "1",
+    ]
+    done = subprocess.run(
+        [*command, "--size", "64", "--slices", "12", "--json"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    result = json.loads(done.stdout)
+    assert result["series"] == 1
+    assert (tmp_path / "luna16" / "subset0").is_dir()
+
+
+def test_the_overview_does_not_load_the_heavy_libraries() -> None:
+    program = (
+        "import sys\nfrom services.cli.main import main\nmain(['--help'])\n"
+        "print([name for name in ('torch', 'ray') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.endswith("[]\n")

@@ -1,0 +1,180 @@
+"""Where in the figures things are: a wrong place is a wrong number."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.eval.report.downstream_figures import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    bands,
+    curves,
+    fewest_draws,
+    forest,
+    groups_of,
+    interval_words,
+    judgement,
+    measures_of,
+    polyline,
+    round_ticks,
+    spread_words,
+    tick_words,
+)
+
+
+def _difference(difference: float | None, low: float | None, high: float | None, draws: int = 1000) -> Any:
+    return {"difference": difference, "low": low, "high": high, "draws": draws}
+
+
+def _arm(key: str, difference: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "key": key,
+        "name": f"name of {key}",
+        "difference_to_real": None if difference is None else {"balanced_accuracy": difference},
+        "values": {
+            "balanced_accuracy": {"mean": 0.5, "spread": None},
+            "auroc": {"mean": 0.75, "spread": 0.02},
+        },
+        "curve": {"false_positive_rate": [0.0, 0.5, 1.0], "true_positive_rate": [0.0, 1.0, 1.0]},
+    }
+
+
+def _table(**differences: dict[str, Any]) -> dict[str, Any]:
+    keys = {"classic": "classic", "set0_1x": "set0-1x", "set0_only": "set0-only", "set1_1x": "set1-1x"}
+    arms = [_arm("real", None), *(_arm(keys[name], found) for name, found in differences.items())]
+    return {"task": "classification", "headline": "balanced_accuracy", "arms": arms}
+
+
+def test_intervals_lie_where_their_numbers_are() -> None:
+    plot = forest(
+        _table(
+            classic=_difference(0.1, 0.05, 0.2),
+            set0_1x=_difference(-0.1, -0.2, 0.0),
+            set1_1x=_difference(0.0, -0.05, 0.05),
+        ),
+        ["sdm", "gaugan"],
+    )
+    # From -0.2 at 7 % to +0.2 at 93 %, as far to either side.
+    assert plot.ticks == ((7.0, "−0.2"), (28.5, "−0.1"), (50.0, "0.0"), (71.5, "+0.1"), (93.0, "+0.2"))
+    assert plot.zero == 50.0
+    assert [title for title, _ in plot.groups] == ["Controls", "“sdm”", "“gaugan”"]
+    ((classic,), (sdm,), (gaugan,)) = [rows for _, rows in plot.groups]
+    assert (classic.low, classic.middle, classic.high) == (60.75, 71.5, 93.0)
+    assert (sdm.low, sdm.middle, sdm.high) == (7.0, 28.5, 50.0)
+    assert (gaugan.low, gaugan.middle, gaugan.high) == (39.25, 50.0, 60.75)
+    assert classic.words == "+0.100 (+0.050 to +0.200)"
+    assert sdm.words == "−0.100 (−0.200 to +0.000)"
+    assert [row.judgement for row in (classic, sdm, gaugan)] == [
+        "better than real",
+        "no difference shown",
+        "no difference shown",
+    ]
+
+
+def test_zero_is_in_the_picture_when_all_differences_are_of_one_sign() -> None:
+    plot = forest(_table(set0_1x=_difference(-0.3, -0.4, -0.25)), ["sdm"])
+    assert plot.ticks[0][1] == "−0.4"
+    assert plot.ticks[-1][1] == "+0.1"
+    assert plot.zero == pytest.approx(7 + 86 * 4 / 5)
+    assert plot.groups[1][1][0].judgement == "worse than real"
+
+
+def test_without_an_interval_nothing_is_drawn_and_nothing_judged() -> None:
+    plot = forest(
+        _table(classic=_difference(9.0, None, None, 0), set0_1x=_difference(None, None, None, 0)), ["sdm"]
+    )
+    for _, (row,) in plot.groups:
+        assert (row.low, row.middle, row.high) == (None, None, None)
+        assert row.judgement == "cannot be judged"
+    # Nor does it stretch the axis.
+    assert (plot.ticks[0][1], plot.ticks[-1][1]) == ("−0.010", "+0.010")
+    assert [rows[0].words for _, rows in plot.groups] == ["+9.000", "–"]
+
+
+@given(st.floats(-1, 0), st.floats(0.01, 1))
+def test_ticks_are_round_numbers_around_what_is_drawn(low: float, high: float) -> None:
+    ticks = round_ticks(low, high)
+    assert 2 <= len(ticks) <= 6
+    step = ticks[1] - ticks[0]
+    assert float(f"{step:.0e}") == pytest.approx(step)
+    assert f"{step:.0e}"[0] in "125"
+    assert ticks[0] <= low + 1e-6 * step
+    assert ticks[-1] >= high - 1e-6 * step
+    assert all(abs(tick / step - round(tick / step)) < 1e-6 for tick in ticks)
+    assert 0.0 in ticks
+    assert len({tick_words(tick, ticks) for tick in ticks}) == len(ticks)
+
+
+def test_an_interval_is_judged_by_its_ends() -> None:
+    assert judgement(_difference(0.1, 0.001, 0.2)) == "better than real"
+    assert judgement(_difference(-0.1, -0.2, -0.001)) == "worse than real"
+    assert judgement(_difference(0.1, 0.0, 0.2)) == "no difference shown"
+    assert interval_words(_difference(-0.0004, -0.0006, 0.00049)) == "+0.000 (−0.001 to +0.000)"
+
+
+def test_means_and_spreads_have_three_decimals() -> None:
+    assert spread_words({"mean": 0.5, "spread": 0.0}) == "0.500\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.000"
+    assert spread_words({"mean": 0.98765, "spread": None}) == "0.988"
+    assert spread_words({"mean": None, "spread": None}) == "–"
+
+
+def test_curves_lie_between_the_axes() -> None:
+    across, upwards = [0.0, 0.5, None, 1.0], [0.0, 1.0, 1.0, 1.0]
+    right, floor = WIDTH - RIGHT, HEIGHT - BOTTOM
+    middle = (LEFT + right) / 2
+    wanted = f"{float(LEFT)},{float(floor)} {middle},{float(TOP)} {float(right)},{float(TOP)}"
+    assert polyline(across, upwards) == wanted
+    assert right - LEFT == floor - TOP, "a ROC curve is drawn in a square"
+
+
+def test_each_set_is_drawn_beside_the_real_slices() -> None:
+    table = _table(classic=_difference(0, 0, 0), set0_1x=_difference(0, 0, 0), set0_only=_difference(0, 0, 0))
+    controls, sdm = curves(table, ["sdm"])
+    assert [line.arm for line in controls.lines] == ["name of real", "name of classic"]
+    assert [line.arm for line in sdm.lines] == ["name of real", "name of set0-1x", "name of set0-only"]
+    assert [line.dashes for line in sdm.lines] == [0, 1, 2]
+    assert sdm.lines[0].area == "0.750\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.020"
+    assert sdm.summary.startswith("true positive rate (sensitivity) over false positive rate")
+
+
+def test_of_many_ratios_the_largest_and_the_set_alone_are_drawn() -> None:
+    table = _table(classic=_difference(0, 0, 0))
+    table["arms"] += [_arm(f"set0-{ratio}x", _difference(0, 0, 0)) for ratio in range(1, 8)]
+    table["arms"].append(_arm("set0-only", _difference(0, 0, 0)))
+    _, sdm = curves(table, ["sdm"])
+    assert [line.arm for line in sdm.lines] == [
+        f"name of {key}" for key in ("real", "set0-4x", "set0-5x", "set0-6x", "set0-7x", "set0-only")
+    ]
+    assert sdm.left_out == ("name of set0-1x", "name of set0-2x", "name of set0-3x")
+
+
+def test_the_tenth_set_is_not_the_first() -> None:
+    arms = [_arm("real", None), *(_arm(f"set{number}-1x", None) for number in range(12))]
+    groups = groups_of(arms, [f"of {number}" for number in range(12)])
+    assert [[arm["key"] for arm in own] for _, own in groups[1:]] == [[f"set{n}-1x"] for n in range(12)]
+
+
+def test_bands_are_named_counted_and_kept_out_of_the_other_measures() -> None:
+    names = ["ap50_nodule", "ap50_0to6mm", "ap50_6to10mm", "ap50_10toinfmm", "ar50_nodule"]
+    table = {
+        "task": "localisation",
+        "test": {"nodules_by_band_mm": {"0 to 6": 1, "6 to 10": 2, "10 to inf": 3}},
+        "arms": [{"values": dict.fromkeys(names)}],
+    }
+    assert [(band.measure, band.title, band.nodules) for band in bands(table)] == [
+        ("ap50_0to6mm", "0 to 6 mm", 1),
+        ("ap50_6to10mm", "6 to 10 mm", 2),
+        ("ap50_10toinfmm", "10 mm and more", 3),
+    ]
+    assert measures_of(table) == ["ap50_nodule", "ar50_nodule"]
+
+
+def test_the_fewest_draws_that_count_are_those_of_the_headline() -> None:
+    table = _table(classic=_difference(0, 0, 0, 990), set0_1x=_difference(0, 0, 0, 17))
+    assert fewest_draws(table) == 17

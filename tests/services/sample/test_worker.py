@@ -1,0 +1,151 @@
+"""What a worker draws, without Ray: rows by identity, and models that do not fit."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lungforge.datasets import Dataset
+from lungforge.datasets.slices import index_rows
+from lungforge.errors import InputError
+from lungforge.storage import StoreError
+from services.sample.plan import make_plan
+from services.sample.worker import Drawer, Work, sample_id
+
+#: The fixtures of that name.
+MakeWork = Callable[..., Work]
+Draw = Callable[[Work], list[dict[str, Any]]]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_a_row_says_all_about_its_image(
+    make_work: MakeWork, draw: Draw, model: str, slices: str, tmp_path: Path
+) -> None:
+    rows = draw(make_work(model, slices, tmp_path, seed=7))
+    assert len(rows) == 12
+    source = index_rows(Dataset.open(slices)).read([6])[0]
+    row = rows[6]
+    image, label = row.pop("image"), row.pop("label")
+    assert row == {
+        "sample_id": sample_id((7, "scan-1", 11, 0, "none")),
+        "source_series_uid": "scan-1",
+        "source_slice_index": 11,
+        "source_top": 0,
+        "source_left": 0,
+        "subset": 1,
+        "replicate": 0,
+        "seed": 7,
+        "edit": "none",
+        "inpainted": False,
+        "sampler": "ancestral",
+        "steps": 3,
+        "guidance": 1.5,
+        "model_sha256": Dataset.open(model).manifest_sha256,
+        "spacing_mm": [0.8, 0.7],
+        "nodules": list(source.nodules),
+    }
+    assert np.array_equal(label, source.label)
+    assert image.dtype == np.int16
+    assert -1000 <= image.min() < image.max() <= 400
+    assert len({row["sample_id"] for row in rows}) == 12
+
+
+def test_sample_ids_stay_what_they_are() -> None:
+    assert sample_id((7, "scan-1", 11, 0, "none")) == "2f8878fb5a48fdf05386"
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp"])
+def test_the_batch_changes_rounding_at_most(
+    make_work: MakeWork, draw: Draw, model: str, slices: str, tmp_path: Path, sampler: str
+) -> None:
+    drawn = [
+        draw(
+            make_work(
+                model, slices, tmp_path / str(batch), batch=batch, per_map=2, subsets=(2,), sampler=sampler
+            )
+        )
+        for batch in (1, 3, 8)
+    ]
+    for rows in drawn[1:]:
+        assert [row["sample_id"] for row in rows] == [row["sample_id"] for row in drawn[0]]
+        for row, other in zip(rows, drawn[0], strict=True):
+            assert np.abs(row["image"].astype(int) - other["image"]).max() <= 1
+
+
+def test_identity_and_map_decide_the_image(
+    make_work: MakeWork, draw: Draw, model: str, slices: str, tmp_path: Path
+) -> None:
+    rows = draw(make_work(model, slices, tmp_path / "a", per_map=2))
+    assert not np.array_equal(rows[0]["image"], rows[1]["image"])  # replicates
+    other_seed = draw(make_work(model, slices, tmp_path / "b", per_map=2, seed=1))
+    assert not np.array_equal(rows[0]["image"], other_seed[0]["image"])
+    # One subset alone gives what it gives among the others.
+    alone = draw(make_work(model, slices, tmp_path / "c", per_map=2, subsets=(2,)))
+    whole = {row["sample_id"]: row["image"] for row in rows}
+    assert len(alone) == 8
+    for row in alone:
+        assert np.abs(row["image"].astype(int) - whole[row["sample_id"]]).max() <= 1
+
+
+def test_a_part_that_is_there_is_not_drawn_again(
+    make_work: MakeWork, model: str, slices: str, tmp_path: Path
+) -> None:
+    work = make_work(model, slices, tmp_path)
+    plan = make_plan(work.config, work.index)
+    part = Drawer(work, torch.device("cpu")).draw(plan.unit(0))
+    path = tmp_path / part.path
+    written = path.stat().st_mtime_ns
+    assert Drawer(work, torch.device("cpu")).draw(plan.unit(0)) == part
+    assert path.stat().st_mtime_ns == written
+
+
+def test_a_model_of_patches_draws_patches_around_nodules(
+    make_work: MakeWork, draw: Draw, patch_model: str, other_slices: str, tmp_path: Path
+) -> None:
+    rows = draw(make_work(patch_model, other_slices, tmp_path / "samples"))
+    assert [row["image"].shape for row in rows] == [(16, 16)] * 3
+    assert all((row["label"] == 5).any() and row["nodules"] for row in rows)
+    # Where a patch was cut is in its row, so that the place in the real slice can be found again.
+    sources = {row.slice_index: row for row in index_rows(Dataset.open(other_slices)).read(range(3))}
+    for row in rows:
+        top, left = row["source_top"], row["source_left"]
+        there = sources[row["source_slice_index"]].label[top : top + 16, left : left + 16]
+        assert (there == row["label"]).all()
+    assert any(row["source_top"] or row["source_left"] for row in rows)
+
+
+def test_a_model_of_another_size_or_of_other_classes_is_refused(
+    make_work: MakeWork, model: str, other_model: str, slices: str, other_slices: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"draws 16 x 16 px and .* holds 24 x 24; .*preprocess --size 16"):
+        make_work(model, other_slices, tmp_path)
+    with pytest.raises(InputError, match="knows 5 classes and the maps have 6"):
+        make_work(other_model, slices, tmp_path)
+
+
+def test_altered_weights_are_refused(
+    make_work: MakeWork, patch_model: str, other_slices: str, tmp_path: Path
+) -> None:
+    work = make_work(patch_model, other_slices, tmp_path / "samples")
+    path = next(Path(patch_model).glob("*/model.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"model.safetensors: altered since it was written"):
+        Drawer(work, torch.device("cpu"))
+
+
+def test_a_model_that_was_replaced_is_refused(
+    make_work: MakeWork, patch_model: str, other_slices: str, tmp_path: Path
+) -> None:
+    work = make_work(patch_model, other_slices, tmp_path / "samples")
+    manifest = Path(patch_model) / "manifest.json"
+    document = json.loads(manifest.read_text(encoding="utf-8"))
+    manifest.write_text(json.dumps({**document, "seed": 9}), encoding="utf-8")
+    with pytest.raises(InputError, match="was replaced while it was in use"):
+        Drawer(work, torch.device("cpu"))

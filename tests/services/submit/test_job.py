@@ -1,0 +1,117 @@
+"""What ``lungforge submit`` makes of its words: a name, a line of shell, or a refusal."""
+
+import datetime
+import shlex
+import socket
+import subprocess
+
+import pytest
+
+from lungforge.errors import InputError
+from services.cli.commands import parse
+from services.submit.job import _resolved, entrypoint, run, submission_id
+
+
+def _id(words: list[str]) -> str:
+    return submission_id(words[0], parse(words[0], words[1:]))
+
+
+def test_the_same_command_has_the_same_name_however_it_is_written() -> None:
+    plain = ["train", "--data", "s3://lab/slices", "--out", "s3://lab/model"]
+    name = _id(plain)
+    assert name == _id(["train", "--out=s3://lab/model", "--data", "s3://lab/slices", "--model", "sdm"])
+    # Where it goes, and on how many workers, is no part of a manifest's digest, but of a job's name.
+    for other in (["--out", "s3://lab/other"], ["--workers", "4"], ["--seed", "1"], ["--preset", "tiny"]):
+        assert _id([*plain, *other]) != name
+    assert name.startswith("lungforge-train-")
+    assert len(name) == len("lungforge-train-") + 12
+
+
+def test_a_dry_run_is_not_taken_for_the_run() -> None:
+    words = ["sample", "--model", "m", "--data", "d", "--out", "o"]
+    assert _id(words) != _id([*words, "--dry-run"])
+
+
+def test_a_night_without_a_date_is_tonights() -> None:
+    words = ["--store", "s3://lab"]
+    sent, tonight = _resolved("nightly", words)
+    assert sent == [*words, "--date", datetime.datetime.now(datetime.UTC).date().isoformat()]
+    assert _id(["nightly", *sent]) == submission_id("nightly", tonight)
+    assert submission_id("nightly", tonight) != _id(["nightly", *words, "--date", "2020-01-01"])
+    assert _resolved("nightly", [*words, "--date", "2020-01-01"])[0] == [*words, "--date", "2020-01-01"]
+
+
+def test_the_line_of_shell_keeps_every_word_together() -> None:
+    words = ["--source", "s3://lab/a b;rm -rf $HOME", "--out", "x'y"]
+    line = entrypoint("preprocess", words)
+    assert shlex.split(line) == ["python", "-m", "services", "preprocess", *words, "--json"]
+    told = subprocess.run(
+        ["sh", "-c", line.replace("python -m services", "printf '%s\\n'")],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert told.stdout.splitlines() == ["preprocess", *words, "--json"]
+
+
+def test_own_options_stand_before_the_stage_and_the_stages_behind() -> None:
+    stage = ["train", "--data", "d", "--out", "--again"]
+    for own in (["--again", "--address", "http://h:1"], ["--address=http://h:1", "--again"]):
+        read = parse("submit", [*own, *stage])
+        assert (read.address, read.again, read.command) == ("http://h:1", True, tuple(stage))
+    assert not parse("submit", stage).again
+    # The value of an option is no stage, even if it is called like one.
+    with pytest.raises(InputError, match="no stage is named"):
+        parse("submit", ["--address", "train"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian", "--data", "d"], "there is no stage 'trian'; did you mean train?"),
+        (["submit", "train"], "there is no stage 'submit'"),
+        (["--address", "head:8265", "show", "x"], "--address is 'head:8265'; give the dashboard's URL"),
+        (["--working-dir", "/no/such", "show", "x"], "--working-dir is '/no/such'; there is no such folder"),
+    ],
+)
+def test_what_is_wrong_with_its_own_words_is_one_line(words: list[str], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse("submit", words)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nightly", "--store", "s", "--pushgateway", "http://user:pa55word@gateway"],
+        ["--address", "http://user:pa55word@head:8265", "show", "x"],
+    ],
+)
+def test_a_password_is_not_sent_and_not_repeated(words: list[str]) -> None:
+    with pytest.raises(InputError, match="a URL holds a password") as error:
+        parse("submit", words)
+    assert "pa55word" not in str(error.value)
+
+
+def test_nothing_is_sent_when_an_option_of_the_stage_is_wrong() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        config = parse(
+            "submit",
+            [
+                "--address",
+                f"http://127.0.0.1:{server.getsockname()[1]}",
+                "preprocess",
+                "--source",
+                "a",
+                "--out",
+                "b",
+                "--size",
+                "3",
+            ],
+        )
+        with pytest.raises(InputError, match="--size is 3"):
+            run(config)
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()

@@ -1,0 +1,117 @@
+"""What ``lungforge show`` says of a dataset, and draws of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lungforge.ct.classes import BODY, COLOURS
+from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, table_from_rows
+from lungforge.errors import InputError
+from lungforge.visualisation.training_curves import draw_curves
+from services.tools.show import ShowConfig, dataset_row, run, spread
+
+
+def _slice(index: int) -> dict[str, Any]:
+    return {
+        "series_uid": "1.2.3",
+        "subset": 0,
+        "slice_index": index,
+        "z_mm": float(index),
+        "spacing_mm": [2.0, 2.0],
+        "image": np.full((16, 16), index, np.int16),
+        "label": np.full((16, 16), BODY, np.uint8),
+        "nodules": [],
+    }
+
+
+def _slices(folder: Path, *, config: dict[str, Any] | None = None, rows: int = 5) -> Dataset:
+    writer = DatasetWriter(str(folder), Kind.SLICES, config or {"size": 16})
+    first = writer.write_part("a", table_from_rows(Kind.SLICES, [_slice(index) for index in range(2)]))
+    second = writer.write_part("b", table_from_rows(Kind.SLICES, [_slice(index) for index in range(2, rows)]))
+    writer.commit([first, second], {"found": 1})
+    return Dataset.open(str(folder))
+
+
+def _model(folder: Path, *parents: Parent) -> None:
+    writer = DatasetWriter(str(folder), Kind.MODEL, {}, parents=parents)
+    writer.commit([writer.write_file("model.safetensors", b"weights")])
+
+
+def test_what_a_dataset_is(tmp_path: Path) -> None:
+    _slices(tmp_path / "slices")
+    result = run(ShowConfig(data=str(tmp_path / "slices"), verify=True))
+    assert (result.kind, result.rows, result.parts, result.verified) == ("slices", 5, 2, True)
+    assert result.config == {"size": 16}
+    assert result.details == {"found": 1}
+    assert result.lineage == ()
+
+
+def test_the_lineage_reaches_back_and_tells_what_has_changed(tmp_path: Path) -> None:
+    slices = _slices(tmp_path / "slices")
+    _model(tmp_path / "model", slices.parent())
+    model = Dataset.open(str(tmp_path / "model"))
+    samples = DatasetWriter(
+        str(tmp_path / "samples"), Kind.SAMPLES, {}, parents=(model.parent(), slices.parent())
+    )
+    samples.commit([])
+    lines = run(ShowConfig(data=str(tmp_path / "samples"))).lineage
+    assert [line.split()[0] for line in lines] == ["model", "slices", "slices"]
+    assert [line.startswith("  ") for line in lines] == [False, True, False]
+
+    (tmp_path / "slices" / "manifest.json").unlink()
+    _slices(tmp_path / "slices", config={"size": 17})
+    assert "CHANGED since" in run(ShowConfig(data=str(tmp_path / "samples"))).lineage[-1]
+    (tmp_path / "slices" / "manifest.json").unlink()
+    assert "not to be reached" in run(ShowConfig(data=str(tmp_path / "samples"))).lineage[-1]
+
+
+def test_verify_finds_an_altered_part(tmp_path: Path) -> None:
+    dataset = _slices(tmp_path / "slices")
+    part = tmp_path / "slices" / dataset.manifest.parts[1].path
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    run(ShowConfig(data=str(tmp_path / "slices")))
+    with pytest.raises(InputError, match="part-b"):
+        run(ShowConfig(data=str(tmp_path / "slices"), verify=True))
+
+
+def test_rows_by_number_cross_parts(tmp_path: Path) -> None:
+    dataset = _slices(tmp_path / "slices")
+    assert [dataset_row(dataset, number)["slice_index"] for number in range(5)] == [0, 1, 2, 3, 4]
+    assert dataset_row(dataset, 3)["image"].tolist() == np.full((16, 16), 3).tolist()
+
+
+def test_rows_of_a_sheet_are_spread_from_first_to_last() -> None:
+    assert spread(100, 5) == [0, 25, 50, 74, 99]
+    assert spread(3, 6) == [0, 1, 2]
+
+
+def test_the_sheet_shows_the_map_in_its_colours(tmp_path: Path) -> None:
+    _slices(tmp_path / "slices")
+    sheet = tmp_path / "sheet.png"
+    run(ShowConfig(data=str(tmp_path / "slices"), sheet=str(sheet), rows=2))
+    picture = np.asarray(Image.open(sheet).convert("RGB"))
+    body = (picture == COLOURS[BODY]).all(axis=-1).sum()
+    assert body >= 2 * 256 * 256  # two rows, each 16 px enlarged sixteen times
+    assert Image.open(sheet).text["Source"].startswith("LungForge slices")  # type: ignore[attr-defined]
+
+
+def test_a_model_has_no_sheet(tmp_path: Path) -> None:
+    _model(tmp_path / "model")
+    with pytest.raises(InputError, match="no pictures to draw"):
+        run(ShowConfig(data=str(tmp_path / "model"), sheet=str(tmp_path / "sheet.png")))
+
+
+def test_a_trained_model_is_drawn_as_its_curves(tmp_path: Path) -> None:
+    writer = DatasetWriter(str(tmp_path / "model"), Kind.MODEL, {})
+    history = {"loss": [1.0, 0.5, 0.25], "gradient_norm": [3.0, 2.0, 1.0]}
+    part = writer.write_file("history.json", json.dumps(history).encode())
+    writer.commit([part], {"model": "sdm", "rows": 3})
+    path = str(tmp_path / "curves.png")
+    assert run(ShowConfig(data=writer.uri, sheet=path)).sheet == path
+    assert Path(path).read_bytes() == draw_curves(history, "sdm, 3 slices")
