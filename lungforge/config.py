@@ -1,18 +1,116 @@
-"""What of a job's configuration decides its results, as JSON, and the digest of it.
+"""Configurations of jobs: their rules, what of them decides the results, and the digest of that.
 
-A configuration is a frozen dataclass. Fields that change only where and how fast a job runs (the
-number of workers, where the output goes) carry ``metadata=EXECUTION`` and are left out, so that the
-same work has the same digest wherever it is done.
+A configuration is a frozen dataclass. What a field may hold stands in its metadata, once, and ``check``
+enforces it in ``__post_init__`` with one wording::
+
+    @dataclass(frozen=True)
+    class Config:
+        batch: int = field(default=8, metadata=EXECUTION | at_least(1))
+        subsets: tuple[int, ...] | None = field(default=None, metadata=between(0, 9))
+        sampler: Literal["ddim", "dpmpp"] = "ddim"
+
+        def __post_init__(self) -> None:
+            check(self)
+
+Fields that change only where and how fast a job runs (the number of workers, where the output goes) carry
+``EXECUTION`` and are left out of the digest, so that the same work has the same digest wherever it is done.
 """
 
 import dataclasses
 import enum
 import hashlib
 import json
-from typing import Any
+import math
+import typing
+from collections.abc import Callable
+from typing import Any, Literal
+
+from lungforge.errors import InputError
 
 #: Metadata of a dataclass field that has no influence on the results.
 EXECUTION = {"execution": True}
+#: Metadata of a tuple or text that must not be empty.
+NOT_EMPTY = {"not_empty": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Range:
+    """Which numbers a field takes, and that in words."""
+
+    holds: Callable[[float], bool]
+    words: str
+
+
+def at_least(least: float) -> dict[str, Any]:
+    """Metadata of numbers from ``least``; of a tuple, each of its numbers."""
+    return _range(lambda value: value >= least, f"at least {least:g}")
+
+
+def above(bound: float) -> dict[str, Any]:
+    """Metadata of finite numbers above ``bound``."""
+    return _range(lambda value: value > bound, f"a number above {bound:g}")
+
+
+def between(least: float, most: float) -> dict[str, Any]:
+    """Metadata of numbers from ``least`` to ``most``, both included."""
+    return _range(lambda value: least <= value <= most, f"a number from {least:g} to {most:g}")
+
+
+def from_to_below(least: float, bound: float) -> dict[str, Any]:
+    """Metadata of numbers from ``least``, included, to ``bound``, excluded."""
+    return _range(lambda value: least <= value < bound, f"at least {least:g} and below {bound:g}")
+
+
+def _range(holds: Callable[[float], bool], words: str) -> dict[str, Any]:
+    return {"range": _Range(lambda value: math.isfinite(value) and holds(value), words)}
+
+
+def check(config: Any) -> None:
+    """Refuse a configuration that breaks a rule of one of its fields: ranges, choices, emptiness.
+
+    The choices of a field are those of its ``Literal`` type. None is always allowed where the type has it.
+
+    Raises:
+        InputError: One line: the option, its value, and what would do.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value is None:
+            continue
+        if field.metadata.get("not_empty") and not value:
+            raise InputError(f"{option(field.name)} is empty; give at least one value")
+        choices = _choices(hints[field.name])
+        rule: _Range | None = field.metadata.get("range")
+        for item in value if isinstance(value, tuple) else (value,):
+            if rule is not None and not rule.holds(item):
+                raise InputError(f"{option(field.name)} is {_shown(value)}; give {rule.words}")
+            if choices and item not in choices:
+                raise InputError(
+                    f"{option(field.name)} is {_shown(value)}; choose {'one of ' if len(choices) > 2 else ''}"
+                    f"{', '.join(choices) if len(choices) > 2 else ' or '.join(choices)}"
+                )
+
+
+def option(name: str) -> str:
+    """A field's name as an option of the command line: ``per_map`` is ``--per-map``."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The texts that a type allows, where it is or holds a Literal; of pairs, nothing."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return tuple(argument for argument in arguments if isinstance(argument, str))
+    if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
+        return ()
+    return next((found for argument in arguments if (found := _choices(argument))), ())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value))
+    return repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def identity(config: Any) -> dict[str, Any]:

@@ -2,13 +2,24 @@
 
 import dataclasses
 import enum
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lungforge.config import EXECUTION, digest, identity
+from lungforge.config import (
+    EXECUTION,
+    NOT_EMPTY,
+    above,
+    at_least,
+    between,
+    check,
+    digest,
+    from_to_below,
+    identity,
+)
+from lungforge.errors import InputError
 
 
 class Colour(enum.StrEnum):
@@ -61,3 +72,43 @@ def test_what_is_no_json_is_a_fault_of_ours() -> None:
         identity(Bad())
     with pytest.raises(ValueError, match="Out of range float"):
         digest({"a": float("nan")})
+
+
+@dataclasses.dataclass(frozen=True)
+class Ruled:
+    batch: int = dataclasses.field(default=1, metadata=EXECUTION | at_least(1))
+    rate: float = dataclasses.field(default=0.1, metadata=above(0))
+    share: float | None = dataclasses.field(default=None, metadata=between(0, 1))
+    decay: float = dataclasses.field(default=0.9, metadata=from_to_below(0, 1))
+    per_fold: tuple[int, ...] | None = dataclasses.field(default=None, metadata=NOT_EMPTY | between(0, 9))
+    precision: Literal["float32", "bfloat16"] = "float32"
+    tasks: tuple[Literal["a", "b", "c"], ...] | None = ("a",)
+    pairs: tuple[tuple[Literal["move"], float], ...] = (("move", 1.0),)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch": 0}, "--batch is 0; give at least 1"),
+        ({"rate": 0.0}, "--rate is 0; give a number above 0"),
+        ({"rate": float("inf")}, "--rate is inf; give a number above 0"),
+        ({"rate": float("nan")}, "--rate is nan; give a number above 0"),
+        ({"share": 1.5}, "--share is 1.5; give a number from 0 to 1"),
+        ({"decay": 1.0}, "--decay is 1; give at least 0 and below 1"),
+        ({"per_fold": ()}, "--per-fold is empty; give at least one value"),
+        ({"per_fold": (3, 10)}, "--per-fold is 3 10; give a number from 0 to 9"),
+        ({"precision": "float16"}, "--precision is 'float16'; choose float32 or bfloat16"),
+        ({"tasks": ("a", "d")}, "--tasks is 'a' 'd'; choose one of a, b, c"),
+    ],
+)
+def test_a_broken_rule_is_one_line_that_says_what_would_do(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Ruled(**wrong)
+    assert str(caught.value) == message
+
+
+def test_what_the_rules_allow_is_taken() -> None:
+    Ruled(batch=3, share=None, decay=0.0, per_fold=(0, 9), precision="bfloat16", tasks=None)
