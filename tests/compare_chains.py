@@ -44,7 +44,8 @@ def chain(folder: Path) -> list[list[str]]:
         f"{draw} --out {folder}/samples-edits --count 10 --sampler dpmpp"
         " --edits move 1 insert 1 remove 1 resize 1",
         f"{draw} --out {folder}/samples-inpainted --count 4 --edits move 1 insert 1 --inpaint",
-        f"sample --model {folder}/model-gaugan {slices} --subsets 0 1 --out {folder}/samples-gaugan --count 8",
+        f"sample --model {folder}/model-gaugan {slices} --subsets 0 1"
+        f" --out {folder}/samples-gaugan --count 8",
     ]
     return [line.split() for line in lines]
 
