@@ -11,7 +11,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # What the tests of containers, Slurm, Prometheus and the reports need of Debian.
 PACKAGES := iproute2 prometheus chromium docker.io docker-compose iptables debootstrap slurm-wlm munge
 
-.PHONY: help demo test test-cluster packages lint format bench cluster image up down lock clean
+.PHONY: help demo test test-slow test-all test-cluster packages lint format bench cluster image up down lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -29,8 +29,17 @@ $(INSTALLED): requirements.lock requirements-dev.lock pyproject.toml
 demo: $(INSTALLED) ## phantoms to a report, in minutes (DATA=folder for its files)
 	$(BIN)/lungforge demo --out $(DATA)
 
-test: $(INSTALLED) ## the whole test suite (TESTS=paths and options of pytest)
-	$(BIN)/python -m pytest $(TESTS)
+# A file's tests share what is costly to make, so each file stays in one process.
+PARALLEL ?= --numprocesses 2 --dist loadfile
+
+test: $(INSTALLED) ## what tells that all of it works, in under 10 minutes (TESTS=paths and options of pytest)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(TESTS)
+
+test-slow: $(INSTALLED) ## the rest: every fault, many sizes, several hosts (some 15 minutes)
+	$(BIN)/python -m pytest -m "slow and not alone" $(PARALLEL) $(TESTS)
+	$(BIN)/python -m pytest -m "slow and alone" $(TESTS)
+
+test-all: test test-slow ## all tests
 
 test-cluster: $(INSTALLED) packages ## the tests with containers, Slurm and several hosts (Debian, as root)
 	LUNGFORGE_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster tests/docker $(TESTS)
