@@ -9,7 +9,7 @@ from types import FrameType
 from typing import NoReturn
 
 from lungforge import __version__
-from lungforge.errors import InputError
+from lungforge.errors import AccessError, InputError
 from services.cli.commands import COMMANDS, execute, overview, print_result
 from services.common.progress import say
 from services.common.ray_session import private_ray
@@ -55,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"lungforge {name}: interrupted; the same command again goes on from here")
         return EXIT_INTERRUPTED
     except Exception as error:
-        fault = _input_error(error)
+        fault = _known_error(error)
         if fault is not None:
             say(f"lungforge {name}: {fault}")
-            return EXIT_USAGE
+            return EXIT_USAGE if isinstance(fault, InputError) else EXIT_FAILURE
         if isinstance(error, OSError):
             say(f"lungforge {name}: {type(error).__name__}: {error}")
             return EXIT_FAILURE
@@ -72,8 +72,8 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _input_error(error: BaseException) -> InputError | None:
-    """The user's mistake behind an error; Ray wraps what its tasks and actors raise."""
+def _known_error(error: BaseException) -> InputError | AccessError | None:
+    """The error of LungForge behind an error; Ray wraps what its tasks and actors raise."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -83,7 +83,7 @@ def _input_error(error: BaseException) -> InputError | None:
         if isinstance(inner, BaseException):
             cause = inner
             continue
-        if isinstance(cause, InputError):
+        if isinstance(cause, (InputError, AccessError)):
             return cause
         cause = cause.__cause__
     return None

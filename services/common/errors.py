@@ -3,7 +3,7 @@
 import os
 import re
 
-from lungforge.errors import InputError
+from lungforge.errors import AccessError, InputError
 
 #: The longest line.
 _CHARACTERS = 300
@@ -19,7 +19,7 @@ def reason_of(error: BaseException) -> str:
     while isinstance(inner := getattr(error, "cause", None), BaseException):
         error = inner
     words = " ".join(str(error).split())
-    line = words if isinstance(error, InputError) else f"{type(error).__name__}: {words}"
+    line = words if isinstance(error, (InputError, AccessError)) else f"{type(error).__name__}: {words}"
     line = _without_secrets(line)
     return line if len(line) <= _CHARACTERS else f"{line[: _CHARACTERS - 1]}…"
 
