@@ -99,8 +99,8 @@ def _volumes(chain: Chain) -> Iterator[Callable[[], object]]:
     config = _preprocess(chain, "units", 20, 1)
     slices = DatasetWriter(config.out, Kind.SLICES, {})
     task = VolumeTask(config, slices, DatasetWriter(join_uri(config.out, "crops"), Kind.CROPS, {}))
-    for unit in survey(config).units:
-        yield functools.partial(task, unit)
+    for volume in survey(config).volumes:
+        yield functools.partial(task, volume)
 
 
 def _train(chain: Chain, name: str, units: int, workers: int) -> TrainConfig:

@@ -9,6 +9,9 @@ RIGHT_LUNG: Final = 3
 TRACHEA: Final = 4
 NODULE: Final = 5
 
+LUNA16_MASK_VALUES: Final = {LEFT_LUNG: 3, RIGHT_LUNG: 4, TRACHEA: 5}
+"""Class to the value that the masks in seg-lungs-LUNA16 give it; other values of them mean nothing here."""
+
 COUNT: Final = 6
 """Number of classes."""
 

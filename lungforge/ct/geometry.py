@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lungforge.errors import InputError
+from lungforge.errors import ContentError
 
 Triple = tuple[float, float, float]
 
@@ -21,8 +21,8 @@ IDENTITY: Rows = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 """The direction of a volume whose axes are those of the world."""
 
 
-class VolumeError(InputError):
-    """A volume cannot be used; the message is one line that names it and the reason."""
+class VolumeError(ContentError):
+    """A volume cannot be used: its bytes prove it. The message is one line that names it and the reason."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 
 from lungforge.ct.geometry import Geometry
 from lungforge.ct.nodules import Nodule
-from lungforge.errors import InputError
+from lungforge.errors import ContentError, InputError
 
 MOST_READERS = 4
 """How many radiologists read a scan."""
@@ -112,7 +112,8 @@ def outlined_nodules(
         saw but that they agree on in no pixel.
 
     Raises:
-        InputError: ``readers`` is out of range, or the slices are not axial.
+        InputError: ``readers`` is out of range.
+        ContentError: The slices are not axial, or an outline lies beyond them.
     """
     if not 1 <= readers <= MOST_READERS:
         raise InputError(f"readers is {readers}; it must be 1 to {MOST_READERS}")
@@ -176,7 +177,7 @@ def _fill(outline: Outline, geometry: Geometry) -> dict[float, NDArray[np.bool_]
     for contour in sorted(outline, key=lambda contour: not contour.inclusion):
         low, high = contour.points.min(axis=0), contour.points.max(axis=0)
         if low.min() < 0 or (high >= (width, height)).any():
-            raise InputError(f"a contour reaches beyond the {width} x {height} pixels of the slice")
+            raise ContentError(f"a contour reaches beyond the {width} x {height} pixels of the slice")
         line = _draw(contour.points - low, high - low + 1)
         enclosed = ndimage.binary_fill_holes(line)
         mask = masks.setdefault(contour.z_mm, np.zeros((height, width), bool))
@@ -208,7 +209,7 @@ def _nodule(agreed: dict[float, NDArray[np.bool_]], geometry: Geometry) -> Nodul
     # Along an axial volume's z axis, the z position alone tells the slice.
     first, second = geometry.index_to_world([(x, y, 0), (x, y, 1)])[:, 2].tolist()
     if abs(abs(second - first) - geometry.spacing_mm[2]) > 1e-3 * geometry.spacing_mm[2]:
-        raise InputError("LIDC outlines are drawn on axial slices; this volume has others")
+        raise ContentError("LIDC outlines are drawn on axial slices; this volume has others")
     slices = (z_mm - first) / (second - first)
     volume_mm3 = areas.sum() * float(np.prod(geometry.spacing_mm))
     masks: dict[int, NDArray[np.bool_]] = {}

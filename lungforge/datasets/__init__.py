@@ -11,8 +11,6 @@ from lungforge.datasets.parquet import rows_from_table
 from lungforge.datasets.schemas import Kind, schema_for, table_from_rows, validate_table
 from lungforge.datasets.validation import tensor_values
 from lungforge.datasets.writer import DatasetWriter
-from lungforge.storage.errors import StoreError
-from lungforge.storage.files import join_uri, open_uri, read_bytes, write_bytes_atomic
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -22,14 +20,9 @@ __all__ = [
     "Manifest",
     "Parent",
     "Part",
-    "StoreError",
-    "join_uri",
-    "open_uri",
-    "read_bytes",
     "rows_from_table",
     "schema_for",
     "table_from_rows",
     "tensor_values",
     "validate_table",
-    "write_bytes_atomic",
 ]

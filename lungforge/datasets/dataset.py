@@ -12,8 +12,8 @@ from lungforge.datasets.manifest import MANIFEST_NAME, Manifest, Parent, Part
 from lungforge.datasets.parquet import ROWS_PER_GROUP
 from lungforge.datasets.schemas import MADE_BY, Kind, validate_schema
 from lungforge.datasets.validation import validate_values
-from lungforge.errors import InputError
-from lungforge.storage.errors import StoreError, explained
+from lungforge.errors import ContentError, InputError
+from lungforge.storage.errors import explained
 from lungforge.storage.files import absolute_uri, join_uri, open_uri, read_if_there
 
 #: How many bad parts an error names.
@@ -37,16 +37,18 @@ class Dataset:
             kind: What it must hold; None for anything.
 
         Raises:
-            StoreError: There is no manifest, it is none or of a newer schema, or the kind is another.
+            InputError: There is no manifest, or the kind is another.
+            ContentError: The manifest is damaged, or of a newer schema.
+            AccessError: It cannot be read now.
         """
         uri = absolute_uri(uri)
         data = read_if_there(join_uri(uri, MANIFEST_NAME))
         if data is None:
             remedy = f"run `{MADE_BY[kind]}`" if kind else "run its job"
-            raise StoreError(f"{uri}: no {MANIFEST_NAME}: no dataset, or not finished; {remedy} (again)")
+            raise InputError(f"{uri}: no {MANIFEST_NAME}: no dataset, or not finished; {remedy} (again)")
         manifest = Manifest.from_bytes(data, uri)
         if kind is not None and manifest.kind is not kind:
-            raise StoreError(
+            raise InputError(
                 f"{uri}: a {manifest.kind.value} dataset, made by `{MADE_BY[manifest.kind]}`; "
                 f"a {kind.value} dataset is needed, made by `{MADE_BY[kind]}`"
             )
@@ -74,7 +76,8 @@ class Dataset:
             columns: Only these; None for all.
 
         Raises:
-            StoreError: The part is missing, altered, or holds a wrong value.
+            ContentError: The part is missing, altered, or holds a wrong value.
+            AccessError: It cannot be read now.
         """
         with self.open_part(part) as (file, shape):
             table = file.read(columns=_known(columns, file))
@@ -92,7 +95,8 @@ class Dataset:
             batch_rows: Rows of a table, at most.
 
         Raises:
-            StoreError: The part is missing, altered, or holds a wrong value.
+            ContentError: The part is missing, altered, or holds a wrong value.
+            AccessError: It cannot be read now.
         """
         with self.open_part(part) as (file, shape):
             for batch in file.iter_batches(batch_size=batch_rows, columns=_known(columns, file)):
@@ -105,10 +109,11 @@ class Dataset:
 
         Args:
             part: One of ``parts``.
-            group: Number of the row group, from 0.
+            group: Index of the row group, from 0.
 
         Raises:
-            StoreError: The part is missing, altered, or holds a wrong value.
+            ContentError: The part is missing, altered, or holds a wrong value.
+            AccessError: It cannot be read now.
         """
         with self.open_part(part) as (file, shape):
             table = file.read_row_group(group)
@@ -119,36 +124,39 @@ class Dataset:
         """The content of a file that the manifest lists, its sha256 checked.
 
         Raises:
-            StoreError: It is not listed, missing or altered.
+            InputError: It is not listed.
+            ContentError: It is missing or altered.
+            AccessError: It cannot be read now.
         """
         for part in self.manifest.parts:
             if part.name == name:
                 return self._read_checked(part)
-        raise StoreError(f"{self.uri}: a {self.manifest.kind.value} dataset without {name}; {self._remedy()}")
+        raise InputError(f"{self.uri}: a {self.manifest.kind.value} dataset without {name}; {self._remedy()}")
 
     def verify(self) -> None:
         """Read every part and compare its sha256.
 
         Raises:
-            StoreError: Names the first parts that are missing or altered, and how many there are.
+            ContentError: Names the first parts that are missing or altered, and how many there are.
+            AccessError: A part cannot be read now.
         """
         bad = []
         for part in self.manifest.parts:
             try:
                 self._read_checked(part)
-            except StoreError as error:
+            except ContentError as error:
                 bad.append(str(error))
         if bad:
             more = f"; {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-            raise StoreError(f"{'; '.join(bad[:_NAMED])}{more}")
+            raise ContentError(f"{'; '.join(bad[:_NAMED])}{more}")
 
     def _read_checked(self, part: Part) -> bytes:
         uri = join_uri(self.uri, part.path)
         data = read_if_there(uri)
         if data is None:
-            raise StoreError(f"{uri}: missing; {self._remedy()}")
+            raise ContentError(f"{uri}: missing; {self._remedy()}")
         if hashlib.sha256(data).hexdigest() != part.sha256:
-            raise StoreError(f"{uri}: altered since it was written; {self._remedy()}")
+            raise ContentError(f"{uri}: altered since it was written; {self._remedy()}")
         return data
 
     @contextmanager
@@ -156,7 +164,8 @@ class Dataset:
         """A part as a Parquet file, and height and width of its images, for readers with needs of their own.
 
         Raises:
-            StoreError: The part is missing or altered; also when that shows inside the block.
+            ContentError: The part is missing or altered; also when that shows inside the block.
+            AccessError: It cannot be read now; likewise.
         """
         uri = join_uri(self.uri, part.path)
         fs, path = open_uri(uri)
@@ -174,13 +183,13 @@ class Dataset:
                         raise InputError(f"{file.metadata.num_rows} rows instead of {part.rows}")
                     yield file, shape
             except FileNotFoundError as error:
-                raise StoreError(f"{uri}: missing; {self._remedy()}") from error
+                raise ContentError(f"{uri}: missing; {self._remedy()}") from error
             except (InputError, pa.ArrowException, OSError) as error:
                 # Arrow's own is a bare OSError; those of file systems are subclasses of it, or numbered.
                 if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                     raise
                 reason = " ".join(str(error).split())
-                raise StoreError(
+                raise ContentError(
                     f"{uri}: altered since it was written: {reason}; {self._remedy()}"
                 ) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lungforge.config import digest
 from lungforge.datasets.schemas import Kind
-from lungforge.storage.errors import StoreError
+from lungforge.errors import ContentError
 
 #: Grows when the rows or the manifest change so that older code would misread them.
 SCHEMA_VERSION = 1
@@ -87,7 +87,7 @@ class Manifest:
             uri: Where it was read, for the errors.
 
         Raises:
-            StoreError: It is no manifest, was altered by hand, or is of a newer schema.
+            ContentError: It is no manifest, was altered by hand, or is of a newer schema.
         """
         try:
             document = json.loads(data)
@@ -95,15 +95,15 @@ class Manifest:
             if not isinstance(version, int) or version < 1:
                 raise ValueError(f"schema_version {version!r}")
             if version > SCHEMA_VERSION:
-                raise StoreError(
+                raise ContentError(
                     f"{uri}: written with schema {version}, and this LungForge reads up to {SCHEMA_VERSION}; "
                     "install a newer release"
                 )
             manifest = _from_document(document)
-        except StoreError:
+        except ContentError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(
+            raise ContentError(
                 f"{uri}: not a LungForge manifest ({type(error).__name__}: {error}); make the dataset again"
             ) from error
         return manifest

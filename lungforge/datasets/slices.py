@@ -93,7 +93,8 @@ class RowIndex:
             The rows, in the order asked for.
 
         Raises:
-            StoreError: A part is missing or altered.
+            ContentError: A part is missing or altered.
+            AccessError: A part cannot be read now.
         """
         wanted = np.asarray(rows, dtype=np.int64)
         found: dict[int, SliceRow] = {}
@@ -114,7 +115,8 @@ def index_rows(dataset: Dataset, subsets: Sequence[int] | None = None) -> RowInd
 
     Raises:
         InputError: There is no such row, or the images are not all of one size.
-        StoreError: A part is missing or altered.
+        ContentError: A part is missing or altered.
+        AccessError: A part cannot be read now.
     """
     parts = dataset.manifest.parts
     with ThreadPoolExecutor(_READERS) as pool:

@@ -6,10 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lungforge.ct import classes
 from lungforge.errors import InputError
-
-#: Label ids are 0 ... LABEL_CLASSES - 1: background, body, left lung, right lung, trachea, nodule.
-LABEL_CLASSES = 6
 
 # For columns of numbers and words: which values are good, and the rule in words.
 _RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
@@ -28,7 +26,7 @@ _RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "z_mm": (np.isfinite, "finite"),
     "x": (np.isfinite, "finite"),
     "y": (np.isfinite, "finite"),
-    "label": (lambda classes: (classes == 0) | (classes == 1), "0 or 1"),  # of a crop; a map is a tensor
+    "label": (lambda labels: (labels == 0) | (labels == 1), "0 or 1"),  # of a crop; a map is a tensor
 }
 
 
@@ -48,7 +46,7 @@ def validate_values(table: pa.Table, shape: tuple[int, int]) -> None:
         if isinstance(column.type, pa.FixedShapeTensorType):
             if name == "label":
                 highest = tensor_values(column).max(axis=(1, 2), initial=0)
-                _require(highest < LABEL_CLASSES, name, highest, f"a class id below {LABEL_CLASSES}")
+                _require(highest < classes.COUNT, name, highest, f"a class id below {classes.COUNT}")
         elif name == "spacing_mm":
             spacing = pc.list_flatten(column).to_numpy().reshape(-1, 2)
             good = np.isfinite(spacing) & (spacing > 0)

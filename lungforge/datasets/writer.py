@@ -2,13 +2,15 @@
 
 Why a job may be killed at any moment and run again, and why two may race:
 
-- A part appears whole or not at all, under a name made of the piece of work that it holds. It is never
-  replaced while it is sound: who finds it there, takes it.
+- A part appears whole or not at all, under a name made of the unit of work that it holds. It is never
+  replaced while it is sound: a second writer keeps it.
 - Parts lie in a folder named by the digest of the work (configuration, seed, parents, code), files in one
   named by their content. So works that differ never touch one another's files.
-- The manifest is created once. Who comes second gets an error, unless it says the same.
+- The manifest is created once. A second writer gets an error, unless its manifest says the same. A finished
+  dataset may be committed anew with more parts; then its manifest is replaced at once, if nobody else did.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import re
@@ -22,15 +24,16 @@ from lungforge.config import digest
 from lungforge.datasets import parquet
 from lungforge.datasets.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest, Parent, Part, part_of
 from lungforge.datasets.schemas import Kind, validate_table
-from lungforge.storage.errors import StoreError, explained
+from lungforge.errors import AccessError, InputError
 from lungforge.storage.files import (
     absolute_uri,
     join_uri,
-    open_uri,
     read_if_there,
     remove_temporaries,
+    replace_bytes,
     write_bytes_atomic,
 )
+from lungforge.storage.reading import list_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Digits of a digest in the name of a folder.
@@ -70,7 +73,9 @@ class DatasetWriter:
         """The manifest of the finished dataset, or None when it is yet to be made.
 
         Raises:
-            StoreError: Another dataset is there; names what differs.
+            InputError: Another dataset is there; names what differs.
+            ContentError: The manifest is damaged.
+            AccessError: It cannot be read now.
         """
         data = read_if_there(join_uri(self.uri, MANIFEST_NAME))
         if data is None:
@@ -99,7 +104,7 @@ class DatasetWriter:
 
         Raises:
             InputError: A row is wrong.
-            StoreError: The place cannot be written.
+            AccessError: The place cannot be written now.
         """
         validate_table(self.kind, table)
         path = self._part_path(unit)
@@ -125,15 +130,24 @@ class DatasetWriter:
         write_bytes_atomic(join_uri(self.uri, path), data)
         return part_of(path, data)
 
-    def commit(self, parts: Sequence[Part], details: dict[str, Any] | None = None) -> Manifest:
+    def commit(
+        self,
+        parts: Sequence[Part],
+        details: dict[str, Any] | None = None,
+        *,
+        replacing: Manifest | None = None,
+    ) -> Manifest:
         """Make the dataset visible to readers. Done once; the same commit again changes nothing.
 
         Args:
             parts: What the dataset consists of, in any order.
             details: What else the manifest says; JSON values.
+            replacing: The manifest of the finished dataset that this one takes the place of, at once: a
+                reader sees the old one or the new one, also after a kill.
 
         Raises:
-            StoreError: Another writer was first, or a part is not there.
+            InputError: Another writer was first.
+            AccessError: The place cannot be written now, or a part is gone.
         """
         manifest = Manifest(
             kind=self.kind,
@@ -146,13 +160,19 @@ class DatasetWriter:
         )
         names = [part.name for part in manifest.parts]
         assert len(set(names)) == len(names), f"parts of the same name: {names}"
+        if replacing is not None and _result(replacing) == _result(manifest):
+            return replacing
         self._require_present(manifest.parts)
+        uri, data = join_uri(self.uri, MANIFEST_NAME), manifest.to_bytes()
         try:
-            write_bytes_atomic(join_uri(self.uri, MANIFEST_NAME), manifest.to_bytes(), exclusive=True)
+            if replacing is None:
+                write_bytes_atomic(uri, data, exclusive=True)
+            else:
+                replace_bytes(uri, data, expected=replacing.to_bytes())
         except FileExistsError:
             present = self.find_manifest()  # raises when the work differs
             if present is None or _result(present) != _result(manifest):
-                raise StoreError(
+                raise InputError(
                     f"{self.uri}: another writer of the same configuration finished first, with another "
                     "result; use what is there, or choose another --out"
                 ) from None
@@ -169,25 +189,21 @@ class DatasetWriter:
             if present.get(name) != wanted.get(name)
         ]
         if differing:
-            raise StoreError(
+            raise InputError(
                 f"{self.uri}: another dataset is there, which differs in {', '.join(differing)}; "
                 "choose another --out"
             )
 
     def _require_present(self, parts: Sequence[Part]) -> None:
         """Never commit what a reader would not find. One listing a folder, not one request a part."""
-        fs, root = open_uri(self.uri)
         sizes: dict[str, int] = {}
         for folder in sorted({part.path.rsplit("/", 1)[0] for part in parts}):
-            with explained(self.uri):
-                try:
-                    listed = fs.ls(f"{root}/{folder}", detail=True)
-                except FileNotFoundError:
-                    listed = []
-            sizes |= {f"{folder}/{item['name'].rsplit('/', 1)[-1]}": item["size"] for item in listed}
+            with contextlib.suppress(FileNotFoundError):
+                listed = list_folder(join_uri(self.uri, folder))
+                sizes |= {f"{folder}/{entry.name}": entry.size for entry in listed}
         gone = [part.path for part in parts if sizes.get(part.path) != part.bytes]
         if gone:
-            raise StoreError(f"{self.uri}: gone or altered before the end: {gone[0]}; run the job again")
+            raise AccessError(f"{self.uri}: gone or altered before the end: {gone[0]}; run the job again")
 
     def _remove_temporaries(self, parts: Sequence[Part]) -> None:
         folders = {part.path.rsplit("/", 1)[0] for part in parts}

@@ -8,17 +8,15 @@ import contextlib
 import errno
 import functools
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from lungforge.storage.errors import StoreError, explained
-
-#: Ends the name of a file that is being written; the name starts with a dot. No reader lists such names.
-TEMPORARY_SUFFIX = ".tmp"
+from lungforge.errors import AccessError, InputError
+from lungforge.storage.errors import explained
+from lungforge.storage.local import TEMPORARY_SUFFIX, locked_folder, write_local
 
 _CONNECT_TIMEOUT_S = 10
 _READ_TIMEOUT_S = 60
@@ -35,19 +33,19 @@ def open_uri(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         uri: A local path, or a URL of a protocol that fsspec knows.
 
     Raises:
-        StoreError: The protocol is unknown, its package is missing, or the bucket has no name.
+        InputError: The protocol is unknown, its package is missing, or the bucket has no name.
     """
     protocol = uri.split("://", 1)[0] if "://" in uri else "file"
     if protocol == "s3":
         path = uri.removeprefix("s3://").rstrip("/")
         if not path.split("/", 1)[0]:
-            raise StoreError(f"{uri}: no bucket; write s3://BUCKET/FOLDER")
+            raise InputError(f"{uri}: no bucket; write s3://BUCKET/FOLDER")
         environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
         return _s3(os.getpid(), environment), path
     try:
         return fsspec.core.url_to_fs(uri)
     except (ValueError, ImportError) as error:
-        raise StoreError(f"{uri}: {error}; use a local path or s3://BUCKET/FOLDER") from error
+        raise InputError(f"{uri}: {error}; use a local path or s3://BUCKET/FOLDER") from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -77,16 +75,21 @@ def read_bytes(uri: str) -> bytes:
     """The whole content of a file.
 
     Raises:
-        StoreError: It is not there, or may not be read.
+        InputError: It is not there.
+        AccessError: It cannot be read now.
     """
     content = read_if_there(uri)
     if content is None:
-        raise StoreError(f"{uri}: no such file")
+        raise InputError(f"{uri}: no such file")
     return content
 
 
 def read_if_there(uri: str) -> bytes | None:
-    """The whole content of a file, or None when there is none."""
+    """The whole content of a file, or None when there is none.
+
+    Raises:
+        AccessError: It cannot be read now.
+    """
     fs, path = open_uri(uri)
     with explained(uri):
         try:
@@ -109,17 +112,51 @@ def write_bytes_atomic(uri: str, data: bytes, *, exclusive: bool = False) -> Non
     Raises:
         FileExistsError: ``exclusive``, and a file with other content is there. The same content is
             taken for our own: a request that was repeated because its answer was lost.
-        StoreError: It may not be written, or the bucket is missing.
+        InputError: The bucket is missing, or a file is in the way.
+        AccessError: It cannot be written now.
     """
     fs, path = open_uri(uri)
     with explained(uri):
         if isinstance(fs, LocalFileSystem):
-            _write_local(Path(path), data, exclusive)
+            write_local(Path(path), data, exclusive=exclusive)
             return
         try:
             _write_remote(fs, path, data, exclusive)
         except FileNotFoundError as error:
-            raise StoreError(f"{uri}: no such bucket; make it first, or check AWS_ENDPOINT_URL") from error
+            raise InputError(f"{uri}: no such bucket; make it first, or check AWS_ENDPOINT_URL") from error
+
+
+def replace_bytes(uri: str, data: bytes, *, expected: bytes) -> None:
+    """Replace the content of a file at once, if it is still what the caller has read.
+
+    A reader sees the old content or all of the new one. Of two that replace the same content one wins:
+    locally by a lock on the folder, on S3 by a conditional PUT (``If-Match``).
+
+    Args:
+        uri: The file.
+        data: The new content.
+        expected: The content that it replaces. ``data`` itself is also taken for expected.
+
+    Raises:
+        FileExistsError: The file has other content, or is gone.
+        AccessError: It cannot be written now.
+    """
+    fs, path = open_uri(uri)
+    with explained(uri):
+        if isinstance(fs, LocalFileSystem):
+            with locked_folder(Path(path).parent):
+                _require_expected(fs, path, (expected, data))
+                write_local(Path(path), data, exclusive=False)
+            return
+        # The tag comes before the content: were it of a newer one, the PUT would replace what nobody read.
+        tag = _tag(fs, path)
+        _require_expected(fs, path, (expected, data))
+        try:
+            fs.pipe_file(path, data, **tag)
+        except OSError as error:
+            if _status(error) not in (409, 412):
+                raise
+            _require_expected(fs, path, (data,))
 
 
 def remove_temporaries(uri: str) -> None:
@@ -129,61 +166,6 @@ def remove_temporaries(uri: str) -> None:
         for leftover in Path(path).glob(f".*{TEMPORARY_SUFFIX}"):
             with contextlib.suppress(OSError):  # removed by someone else, or a read-only copy: no harm
                 leftover.unlink()
-
-
-def _write_local(path: Path, data: bytes, exclusive: bool) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise NotADirectoryError(errno.ENOTDIR, "a file where a folder should be", error.filename) from error
-    for _ in range(_COLLISIONS):
-        temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-        try:
-            if exclusive and path.exists():
-                _require_same(path, data)
-            else:
-                _write_flushed(temporary, data)
-                _link(temporary, path) if exclusive else temporary.replace(path)
-        except FileNotFoundError:
-            continue  # the temporary file was cleaned away by a writer that has just finished
-        finally:
-            temporary.unlink(missing_ok=True)
-        _flush_folder(path.parent)
-        return
-    raise OSError(f"{path}: temporary files vanish while they are written")
-
-
-def _link(temporary: Path, path: Path) -> None:
-    """Give a whole file its name at once; unlike a rename, never in the place of another file."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        _require_same(path, temporary.read_bytes())
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        raise StoreError(f"{path}: this file system has no hard links; choose another place") from error
-
-
-def _require_same(path: Path, data: bytes) -> None:
-    if path.read_bytes() != data:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-
-
-def _write_flushed(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_folder(path: Path) -> None:
-    """Make the names in a folder durable, so that no manifest survives a power cut that its parts do not."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_remote(fs: fsspec.AbstractFileSystem, path: str, data: bytes, exclusive: bool) -> None:
@@ -205,7 +187,22 @@ def _write_remote(fs: fsspec.AbstractFileSystem, path: str, data: bytes, exclusi
                 raise FileExistsError(path) from error
             if isinstance(error, FileNotFoundError):
                 raise
-    raise OSError(f"{path}: every attempt to write collided with another writer")
+    raise AccessError(f"{path}: every attempt to write collided with another writer")
+
+
+def _require_expected(fs: fsspec.AbstractFileSystem, path: str, expected: tuple[bytes, ...]) -> None:
+    if _content(fs, path) not in expected:
+        raise FileExistsError(errno.EEXIST, "another writer was first", path)
+
+
+def _tag(fs: fsspec.AbstractFileSystem, path: str) -> dict[str, str]:
+    """The condition of a PUT that replaces what is there now, where the store knows conditions."""
+    if "s3" not in fs.protocol:
+        return {}
+    try:
+        return {"IfMatch": fs.info(path)["ETag"]}
+    except FileNotFoundError:
+        return {}
 
 
 def _content(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:

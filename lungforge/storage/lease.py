@@ -22,7 +22,8 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from lungforge.storage.errors import StoreError, explained
+from lungforge.errors import ContentError, InputError
+from lungforge.storage.errors import explained
 from lungforge.storage.files import join_uri, open_uri, read_if_there, write_bytes_atomic
 
 #: How long a lease holds without being renewed: what a killed job delays the next one by, at most.
@@ -84,7 +85,7 @@ class Lease:
 
         Raises:
             LeaseLostError: It is held no more, and never will be again.
-            StoreError: The store refuses; what was held is held for what is left of it.
+            AccessError: The store refuses; what was held is held for what is left of it.
         """
         with self._lock:
             since = time.monotonic()
@@ -115,7 +116,7 @@ class Lease:
                 self.renew()
             except LeaseLostError:
                 return
-            except (OSError, StoreError):
+            except (OSError, InputError):
                 continue  # a store that is away for a while; when it is away for long, the lease runs out
 
 
@@ -128,7 +129,8 @@ def take_lease(uri: str, duration_s: float = DURATION_S) -> Lease:
 
     Raises:
         LeaseHeldError: Another job holds it; says which.
-        StoreError: The folder holds something else, or cannot be written.
+        ContentError: The folder holds something else.
+        AccessError: The store refuses.
     """
     for _ in range(_TRIES):
         newest = _newest(uri)
@@ -214,5 +216,5 @@ def _from_bytes(data: bytes, uri: str) -> Holding:
         holding = Holding(**json.loads(data))
         datetime.fromisoformat(holding.expires)
     except (ValueError, TypeError) as error:
-        raise StoreError(f"{uri}: no lease ({error}); remove the file when no run is under way") from error
+        raise ContentError(f"{uri}: no lease ({error}); remove the file when no run is under way") from error
     return holding

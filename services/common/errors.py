@@ -41,7 +41,7 @@ def reason_of(error: BaseException) -> str:
     """The error behind all that wraps it, as one line without credentials."""
     error = unwrap(error)
     words = " ".join(str(error).split())
-    line = words if isinstance(error, InputError) else f"{type(error).__name__}: {words}"
+    line = words if isinstance(error, (InputError, AccessError)) else f"{type(error).__name__}: {words}"
     line = _without_secrets(line)
     return line if len(line) <= _CHARACTERS else f"{line[: _CHARACTERS - 1]}…"
 

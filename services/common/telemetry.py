@@ -16,7 +16,7 @@ from ray.util.metrics import Counter, Gauge
 #: The services that may be stalled, or have to do something again.
 Service = Literal["preprocess", "train", "sample"]
 
-#: ``outcome``: ``done`` in this run, ``found`` whole from an earlier one, or ``rejected``.
+#: ``outcome``: ``done`` in this run, ``resumed`` (whole from an earlier one), or ``rejected``.
 VOLUMES = Counter("lungforge_preprocess_volumes", "Volumes that were gone through.", ("outcome",))
 STEPS = Counter("lungforge_train_steps", "Steps of the optimiser.")
 IMAGES = Counter("lungforge_sample_images", "Images in parts that are whole.")

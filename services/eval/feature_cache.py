@@ -50,7 +50,7 @@ def features_of(
         cut: How they were cut, if they are patches of the part's slices.
 
     Raises:
-        StoreError: The cache may not be read or written.
+        AccessError: The cache may not be read or written.
     """
     if not len(rows):
         return np.empty((0, network.description.dimensions), dtype=np.float32)

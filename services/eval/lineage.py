@@ -3,7 +3,7 @@
 import dataclasses
 
 from lungforge.datasets import Dataset, Kind, Parent
-from lungforge.storage import StoreError
+from lungforge.errors import AccessError, InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,6 @@ def _open(child: Dataset, kind: Kind, gaps: list[str]) -> list[Dataset]:
 def _same(parent: Parent) -> Dataset | None:
     try:
         dataset = Dataset.open(parent.uri, parent.kind)
-    except StoreError:
+    except (InputError, AccessError):
         return None
     return dataset if dataset.manifest_sha256 == parent.sha256 else None

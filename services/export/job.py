@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from lungforge.datasets import Dataset, Kind, rows_from_table
-from lungforge.errors import InputError
-from lungforge.storage import StoreError, join_uri, write_bytes_atomic
+from lungforge.errors import AccessError, InputError
+from lungforge.storage import join_uri, write_bytes_atomic
 from services.common.progress import progress, say
 from services.export.coco import ANNOTATIONS_NAME, CocoAnnotations
 from services.export.config import ExportConfig
@@ -47,7 +47,8 @@ def run(config: ExportConfig) -> ExportResult:
     Raises:
         InputError: The dataset is none, has no pictures, or none that the format can hold; or the place
             holds something else.
-        StoreError: The dataset is damaged, or the place cannot be written.
+        ContentError: The dataset is damaged.
+        AccessError: The place cannot be written now.
     """
     dataset = Dataset.open(config.data)
     _check(dataset, config)
@@ -159,6 +160,6 @@ def _writing(out: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = " ".join(str(error.strerror or error).split())
-        raise StoreError(
+        raise AccessError(
             f"{out} cannot be written ({reason}) and is not whole; mend that, and the same command goes on"
         ) from error

@@ -16,7 +16,7 @@ from lungforge import __version__
 from lungforge.config import identity
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
-from lungforge.storage import StoreError, join_uri, open_uri, write_bytes_atomic
+from lungforge.storage import join_uri, open_uri, write_bytes_atomic
 from lungforge.storage.errors import explained
 from lungforge.storage.files import read_if_there, remove_temporaries
 from lungforge.visualisation.contact_sheets import HU_OFFSET
@@ -115,7 +115,7 @@ def _read_same(out: str, name: str, description: Mapping[str, Any]) -> dict[str,
     """The document of that name, if there is one.
 
     Raises:
-        StoreError: It is of another export.
+        InputError: It is of another export.
     """
     data = read_if_there(join_uri(out, name))
     if data is None:
@@ -124,7 +124,7 @@ def _read_same(out: str, name: str, description: Mapping[str, Any]) -> dict[str,
         document = json.loads(data)
         present, wanted = _work(document), _work(description)
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
+        raise InputError(
             f"{join_uri(out, name)} is not what `lungforge export` wrote; choose another --out"
         ) from error
     differing = [
@@ -133,7 +133,7 @@ def _read_same(out: str, name: str, description: Mapping[str, Any]) -> dict[str,
         if present.get(option) != wanted[option]
     ]
     if differing:
-        raise StoreError(
+        raise InputError(
             f"{out} holds another export, of {document['dataset']['uri']}, which differs in "
             f"{', '.join(differing)}; choose another --out"
         )

@@ -10,7 +10,8 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lungforge.storage import StoreError, write_bytes_atomic
+from lungforge.errors import ContentError
+from lungforge.storage import write_bytes_atomic
 from lungforge.storage.files import read_if_there
 
 Status = Literal["done", "worse", "failed"]
@@ -83,7 +84,8 @@ def read_history(uri: str) -> list[Night]:
     """The nights by date; none when there is no such file yet.
 
     Raises:
-        StoreError: It is no history.
+        ContentError: It is no history.
+        AccessError: It cannot be read now.
     """
     data = read_if_there(uri)
     if data is None:
@@ -94,7 +96,9 @@ def read_history(uri: str) -> list[Night]:
             table = file.read().cast(SCHEMA)
     except (ValueError, OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
-        raise StoreError(f"{uri}: no history of nights ({reason}); move it away, or take a backup") from error
+        raise ContentError(
+            f"{uri}: no history of nights ({reason}); move it away, or take a backup"
+        ) from error
     return [Night(**row) for row in table.to_pylist()]
 
 

@@ -11,7 +11,7 @@ from lungforge import __version__
 from lungforge.config import digest, identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.errors import InputError
-from lungforge.storage import StoreError, join_uri, open_uri, read_bytes, write_bytes_atomic
+from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.files import absolute_uri
 from lungforge.storage.lease import Lease, LeaseLostError, held_lease
 from services.common.errors import reason_of
@@ -217,7 +217,7 @@ def _make_way(kind: Kind, config: SampleConfig | EvalConfig, *made_from: Dataset
     writer = DatasetWriter(config.out, kind, identity(config), config.seed, parents)
     try:
         writer.find_manifest()
-    except StoreError as error:
+    except InputError as error:
         say(f"another try of this night makes way: {error}")
         fs, path = open_uri(writer.uri)
         fs.rm(path, recursive=True)

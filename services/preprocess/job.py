@@ -1,27 +1,38 @@
-"""``lungforge preprocess``: LUNA16 volumes to slices and maps, one part a volume, by Ray Data."""
+"""``lungforge preprocess``: LUNA16 volumes to slices and maps, one part a volume, by Ray Data.
+
+Only a volume whose bytes prove that it is bad is rejected. What the storage refuses (denied, expired, gone
+since it was listed, cut short, ...) is tried again and then ends the job before anything is committed: a
+dataset never lacks a volume because of a token that expired on the way.
+"""
 
 import dataclasses
 import logging
 import pickle
-from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import ray
 
 from lungforge.config import identity
-from lungforge.ct.window import WINDOW_HU
-from lungforge.datasets import DatasetWriter, Kind, Manifest
-from lungforge.errors import InputError
+from lungforge.datasets import DatasetWriter, Kind, Manifest, Part
+from lungforge.errors import ContentError, InputError
 from lungforge.storage import join_uri
 from services.common import telemetry
 from services.common.progress import progress, say
 from services.common.ray_session import ray_session
 from services.preprocess.config import PreprocessConfig
-from services.preprocess.plan import Bad, Plan, Survey, Unit, no_good_volume, plan_all, survey
-from services.preprocess.volume import Outcome, VolumeTask, wants_healthy
+from services.preprocess.details import all_rejections, crops_details, rejections_of, slices_details
+from services.preprocess.plan import (
+    Rejection,
+    SourceSurvey,
+    SourceVolume,
+    VolumePlan,
+    no_good_volume,
+    plan_all,
+    survey,
+)
+from services.preprocess.volume import VolumeOutcome, VolumeTask, wants_healthy, with_patience
 
-#: Most volumes that one task of Ray works on, one after another: some 15 ms of the driver go into each task.
+#: Most volumes that one task of Ray works on, one after another: each task costs the driver some 15 ms.
 #: But every worker gets at least so many tasks, so that none waits long for the last.
 _MOST_VOLUMES_A_TASK, _TASKS_A_WORKER = 8, 8
 #: How large a pixel of image and map is in a part, about: what zstd leaves of a CT's noise and of a map.
@@ -46,65 +57,96 @@ class PreprocessResult:
 
 
 def run(config: PreprocessConfig) -> PreprocessResult:
-    """Make the dataset; the crops' first, if asked for, so that who sees the slices finds the crops too.
+    """Make the dataset; the crops' first, if asked for, so that a reader of the slices has the crops too.
 
     A bad volume is named on stderr and in the manifest's ``rejected``, and so is an annotation that lies
-    outside its volume, whose other nodules are used. So is a candidates_V2.csv that cannot
-    be read, and then no crops are made. Without a readable annotations.csv every map would lack its nodules,
+    outside its volume, whose other nodules are used. So is a candidates_V2.csv that is not a table of
+    candidates, and then no crops are made. Without a good annotations.csv every map would lack its nodules,
     so that ends the job.
 
     Raises:
-        InputError: The source is wrong, no volume of it is good, a volume is bad and ``strict`` is set, or
-            nothing would be in the dataset.
-        StoreError: Another dataset is at ``out``, or its place cannot be written.
+        InputError: The source is wrong, no volume of it is good, a volume is bad and ``strict`` is set,
+            nothing would be in the dataset, or another dataset is at ``out``.
+        AccessError: The storage of the source or of the output refuses, also after more tries; nothing is
+            committed.
     """
     slices = DatasetWriter(config.out, Kind.SLICES, identity(config), config.seed)
     crops = DatasetWriter(join_uri(config.out, "crops"), Kind.CROPS, identity(config), config.seed)
-    if not config.dry_run:
-        finished = slices.find_manifest()
-        if finished is not None:
-            say(f"{config.out} is finished already")
-            return _result(config, finished)
-    found = survey(config)
-    if found.annotations_without_scan:
-        say(f"{found.annotations_without_scan} rows of annotations.csv name scans that are not in the source")
-    for bad in found.rejected:
+    finished = None if config.dry_run else slices.find_manifest()
+    if finished is not None and not (config.retry_rejected and finished.details["rejected"]):
+        say(f"{config.out} is finished already{_rejected_words(finished)}")
+        return _result(config, finished)
+    source = with_patience(lambda: survey(config))
+    if source.annotations_without_scan:
+        say(f"{source.annotations_without_scan} rows of annotations.csv name scans that the source lacks")
+    for bad in source.rejected:
         _report(bad, config)
     if config.dry_run:
-        return _dry_run(config, found)
-    outcomes = _work(config, found, VolumeTask(config, slices, crops))
-    manifest = _commit(config, found, outcomes, slices, crops)
+        return _dry_run(config, source)
+    outcomes = _run_volumes(config, source, VolumeTask(config, slices, crops))
+    manifest = _commit(config, source, outcomes, slices, crops, finished)
     return _result(config, manifest)
 
 
-def _work(config: PreprocessConfig, found: Survey, task: VolumeTask) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    with ray_session(config.workers), progress("preprocess", len(found.units), unit="volumes") as advance:
-        for outcome in _outcomes(config, found.units, task):
-            for bad in _bad(outcome):
-                _report(bad, config)
-            outcomes.append(outcome)
-            telemetry.VOLUMES.inc(1, {"outcome": outcome.name})
-            advance()
+def _rejected_words(manifest: Manifest) -> str:
+    rejected = len(manifest.details["rejected"])
+    return f"; it lacks what is rejected ({rejected}): --retry-rejected tries that again" if rejected else ""
+
+
+def _run_volumes(config: PreprocessConfig, source: SourceSurvey, task: VolumeTask) -> list[VolumeOutcome]:
+    """Work on all volumes, and on the bad ones twice: a fault on the way may look like damage."""
+    with ray_session(config.workers):
+        outcomes = _pass(config, source.volumes, task, "preprocess")
+        bad = {outcome.part_name for outcome in outcomes if outcome.rejected is not None}
+        if bad:
+            say(f"{len(bad)} volumes are bad; they are read once more")
+            again = tuple(volume for volume in source.volumes if volume.part_name in bad)
+            outcomes = [outcome for outcome in outcomes if outcome.part_name not in bad]
+            outcomes += _pass(config, again, task, "preprocess: bad volumes again")
+    outcomes.sort(key=lambda outcome: (outcome.subset, outcome.series_uid))
+    for outcome in outcomes:
+        if outcome.rejected is not None:
+            telemetry.VOLUMES.inc(1, {"outcome": outcome.state})
+        for rejection in rejections_of(outcome):
+            _report(rejection, config)
     resumed = sum(outcome.resumed and outcome.slices is not None for outcome in outcomes)
     if resumed:
         say(f"{resumed} volumes were there from an earlier run")
-    return sorted(outcomes, key=lambda outcome: (outcome.subset, outcome.series_uid))
+    return outcomes
 
 
-def _outcomes(config: PreprocessConfig, units: tuple[Unit, ...], task: VolumeTask) -> Iterator[Outcome]:
-    """Work on the volumes, as many at a time as there are workers; in no particular order."""
+def _pass(
+    config: PreprocessConfig, volumes: tuple[SourceVolume, ...], task: VolumeTask, title: str
+) -> list[VolumeOutcome]:
+    """Work on volumes, as many at a time as there are workers; the outcomes are in no particular order."""
+    outcomes = []
+    with progress(title, len(volumes), unit="volumes") as advance:
+        for outcome in _outcomes(config, volumes, task):
+            if config.strict:
+                for rejection in rejections_of(outcome):
+                    _report(rejection, config)
+            outcomes.append(outcome)
+            if outcome.rejected is None:  # a bad one may be sound the second time
+                telemetry.VOLUMES.inc(1, {"outcome": outcome.state})
+            advance()
+    return outcomes
+
+
+def _outcomes(
+    config: PreprocessConfig, volumes: tuple[SourceVolume, ...], task: VolumeTask
+) -> Iterator[VolumeOutcome]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True  # so that what a store says reaches the user
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     workers = config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    a_task = min(max(len(units) // (workers * _TASKS_A_WORKER), 1), _MOST_VOLUMES_A_TASK)
+    a_task = min(max(len(volumes) // (workers * _TASKS_A_WORKER), 1), _MOST_VOLUMES_A_TASK)
     dataset = ray.data.from_items(
-        [{"unit": pickle.dumps(unit)} for unit in units], override_num_blocks=-(-len(units) // a_task)
+        [{"volume": pickle.dumps(volume)} for volume in volumes],
+        override_num_blocks=-(-len(volumes) // a_task),
     ).map(
-        _work_on_row,
+        work_on_row,
         fn_kwargs={"task": task},
         num_cpus=1,
         compute=ray.data.TaskPoolStrategy(size=workers),
@@ -113,96 +155,56 @@ def _outcomes(config: PreprocessConfig, units: tuple[Unit, ...], task: VolumeTas
         yield pickle.loads(row["outcome"])  # noqa: S301 - from our own workers
 
 
-def _work_on_row(row: dict[str, bytes], task: VolumeTask) -> dict[str, bytes]:
-    # Rows travel as Arrow tables, which hold bytes but no objects.
-    return {"outcome": pickle.dumps(task(pickle.loads(row["unit"])))}  # noqa: S301
+def work_on_row(row: dict[str, bytes], task: VolumeTask) -> dict[str, bytes]:
+    """The work on one volume, as Ray Data calls it: rows are Arrow tables, which hold bytes, no objects."""
+    return {"outcome": pickle.dumps(task(pickle.loads(row["volume"])))}  # noqa: S301
 
 
-def _report(bad: Bad, config: PreprocessConfig) -> None:
+def _report(bad: Rejection, config: PreprocessConfig) -> None:
     if config.strict and not config.dry_run:
         raise InputError(f"{bad.series_uid}: {bad.reason}")
-    say(f"left out: {bad.series_uid}: {bad.reason}")
+    say(f"rejected: {bad.series_uid}: {bad.reason}")
 
 
 def _commit(
     config: PreprocessConfig,
-    found: Survey,
-    outcomes: list[Outcome],
+    source: SourceSurvey,
+    outcomes: list[VolumeOutcome],
     slices: DatasetWriter,
     crops: DatasetWriter,
+    finished: Manifest | None,
 ) -> Manifest:
-    good = [outcome for outcome in outcomes if outcome.rejected is None]
-    rejected = [
-        *found.rejected,
-        *(bad for outcome in outcomes for bad in _bad(outcome)),
-    ]
-    if not good:
-        raise no_good_volume(config, rejected)
-    if not any(outcome.slices for outcome in good):
+    used = [outcome for outcome in outcomes if outcome.rejected is None]
+    if not used:
+        raise no_good_volume(config, all_rejections(source, outcomes))
+    if not any(outcome.slices for outcome in used):
         raise InputError(
-            f"{config.source}: no slice of {len(good)} volumes shows a nodule of at least "
+            f"{config.source}: no slice of {len(used)} volumes shows a nodule of at least "
             f"{config.minimum_diameter_mm:g} mm; take others by --healthy-every or --slices all"
         )
-    shapes = sorted({outcome.shape for outcome in good if outcome.shape})
+    shapes = sorted({outcome.shape for outcome in used if outcome.shape})
     if len(shapes) > 1:
         raise InputError(
             f"{config.source}: the images have different sizes ({shapes}); give them one by --size"
         )
-    common = {
-        "rejected": [dataclasses.asdict(bad) for bad in rejected],
-        "skipped": [
-            {"series_uid": outcome.series_uid, "reason": reason}
-            for outcome in good
-            for reason in outcome.skipped
-        ],
-        "annotations_without_scan": found.annotations_without_scan,
-    }
-    if found.crops:
-        crop_parts = [outcome.crops for outcome in good if outcome.crops]
-        crops.commit(crop_parts, {**common, "subsets": _by_subset(good, _crop_counts)})
-    details = {
-        **common,
-        "subsets": _by_subset(good, _slice_counts),
-        "crops": sum(outcome.crops.rows for outcome in good if outcome.crops),
-        "masks": dict(Counter("derived" if o.derived else "luna16" for o in good if o.slices)),
-        "values": "Hounsfield units",
-        "window_hu": list(WINDOW_HU),
-    }
-    return slices.commit([outcome.slices for outcome in good if outcome.slices], details)
+    slice_parts = [outcome.slices for outcome in used if outcome.slices]
+    crop_parts = [outcome.crops for outcome in used if outcome.crops] if source.crops else []
+    finished_crops = crops.find_manifest() if finished is not None else None
+    _require_kept(config, finished, slice_parts)
+    _require_kept(config, finished_crops, crop_parts)
+    if source.crops:
+        crops.commit(crop_parts, crops_details(source, outcomes), replacing=finished_crops)
+    return slices.commit(slice_parts, slices_details(source, outcomes), replacing=finished)
 
 
-def _bad(found: Outcome) -> list[Bad]:
-    """The volume, if it is bad as a whole, or those of its annotations that are."""
-    reasons = found.lost if found.rejected is None else (found.rejected,)
-    return [Bad(found.series_uid, reason) for reason in reasons]
-
-
-def _slice_counts(outcome: Outcome) -> dict[str, int]:
-    rows = outcome.slices.rows if outcome.slices else 0
-    return {
-        "volumes": int(outcome.slices is not None or outcome.crops is not None),
-        "slices": rows,
-        "slices_with_nodules": outcome.slices_with_nodules,
-        "slices_without_nodules": rows - outcome.slices_with_nodules,
-        "nodules": outcome.nodules,
-    }
-
-
-def _crop_counts(outcome: Outcome) -> dict[str, int]:
-    rows = outcome.crops.rows if outcome.crops else 0
-    return {
-        "volumes": int(outcome.crops is not None),
-        "class_0": rows - outcome.nodule_crops,
-        "class_1": outcome.nodule_crops,
-    }
-
-
-def _by_subset(outcomes: list[Outcome], counts: Any) -> dict[str, dict[str, int]]:
-    """Counts of each subset; -1 stands for series of no subset."""
-    sums: dict[str, Counter[str]] = {}
-    for outcome in outcomes:
-        sums.setdefault(str(outcome.subset), Counter()).update(counts(outcome))
-    return {subset: dict(counter) for subset, counter in sums.items()}
+def _require_kept(config: PreprocessConfig, finished: Manifest | None, parts: Sequence[Part]) -> None:
+    """Retrying what is rejected must not cost a finished dataset any of its volumes."""
+    lost = {part.name for part in finished.parts} - {part.name for part in parts} if finished else set()
+    if lost:
+        raise ContentError(
+            f"{config.source}: {len(lost)} volumes that {config.out} holds are bad or gone in it now "
+            f"(the first is {min(lost)}); the dataset stays as it is"
+        )
 
 
 def _result(config: PreprocessConfig, manifest: Manifest) -> PreprocessResult:
@@ -218,13 +220,14 @@ def _result(config: PreprocessConfig, manifest: Manifest) -> PreprocessResult:
     )
 
 
-def _dry_run(config: PreprocessConfig, found: Survey) -> PreprocessResult:
-    rejected = list(found.rejected)
-    plans: list[Plan] = []
-    for unit, plan in zip(found.units, plan_all(found.units, config), strict=True):
-        if isinstance(plan, Plan):
+def _dry_run(config: PreprocessConfig, source: SourceSurvey) -> PreprocessResult:
+    rejected = list(source.rejected)
+    plans: list[VolumePlan] = []
+    planned = with_patience(lambda: plan_all(source.volumes, config))
+    for volume, plan in zip(source.volumes, planned, strict=True):
+        if isinstance(plan, VolumePlan):
             plans.append(plan)
-            bad = [Bad(unit.entry.series_uid, reason) for reason in plan.lost]
+            bad = [Rejection(volume.entry.series_uid, reason) for reason in plan.outside]
         else:
             bad = [plan]
         for one in bad:

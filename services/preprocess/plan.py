@@ -1,6 +1,7 @@
 """What is to be made of each volume, decided from its header and the tables alone."""
 
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from lungforge.ct.io.volume import Geometry, VolumeError, read_geometry
 from lungforge.ct.lidc_outlines import outlined_nodules, read_outlines
 from lungforge.ct.nodules import Nodule, sphere_nodules
 from lungforge.ct.resize import PixelMap
-from lungforge.errors import InputError
+from lungforge.errors import ContentError, InputError
 from services.preprocess.config import PreprocessConfig
 
 #: Headers that a dry run reads at a time: on object storage each is a few round trips.
@@ -19,22 +20,22 @@ _READERS = 16
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One volume, with its rows of the tables: a piece of work that needs nothing else."""
+class SourceVolume:
+    """One volume of the source, with its rows of the tables."""
 
     entry: SeriesEntry
     annotations: tuple[Annotation, ...] = ()
     candidates: tuple[Candidate, ...] = ()
 
     @property
-    def name(self) -> str:
-        """The name of its part."""
+    def part_name(self) -> str:
+        """The name of its parts."""
         subset = "x" if self.entry.subset < 0 else str(self.entry.subset)
         return f"subset{subset}-{re.sub('[^A-Za-z0-9._-]', '_', self.entry.series_uid)}"
 
 
 @dataclass(frozen=True)
-class Bad:
+class Rejection:
     """Something of the source that is not used, and why."""
 
     series_uid: str
@@ -43,18 +44,18 @@ class Bad:
 
 
 @dataclass(frozen=True)
-class Survey:
+class SourceSurvey:
     """What a source offers to a job."""
 
-    units: tuple[Unit, ...]
-    rejected: tuple[Bad, ...] = ()
+    volumes: tuple[SourceVolume, ...]
+    rejected: tuple[Rejection, ...] = ()
     annotations_without_scan: int = 0
     crops: bool = False
     """Whether crops can be made: they are asked for, and candidates_V2.csv can be read."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class VolumePlan:
     """What is to be made of one volume."""
 
     geometry: Geometry
@@ -64,37 +65,40 @@ class Plan:
     nodules: tuple[Nodule, ...]
     """All nodules of the volume."""
     chosen: tuple[Nodule, ...]
-    """Those that select slices."""
+    """The nodules that select slices."""
     crossed: frozenset[int]
-    """Slices that any nodule crosses, those of the table and those of the outlines: none is healthy."""
+    """Slices that any nodule crosses, of annotations.csv or of the outlines: none of them is healthy."""
     slices: tuple[int, ...]
-    """The slices to take, in order, without the healthy ones: those take a look at the lungs."""
+    """The slices to take, in order, without the healthy ones: to know those, the lungs are needed."""
     crops: tuple[PlacedCandidate, ...] = ()
-    lost: tuple[str, ...] = ()
-    """Annotations that lie outside the volume: the table or the header is wrong."""
+    outside: tuple[str, ...] = ()
+    """Why annotations are rejected: they lie outside the volume, so the table or the header is wrong."""
     skipped: tuple[str, ...] = ()
-    """Other findings that are not used, and why."""
+    """Other nodules and candidates that are not used, and why."""
 
     @property
     def knows_healthy(self) -> bool:
-        """Whether its slices can be told healthy: a lost nodule may be on any of them."""
-        return not self.lost
+        """Whether healthy slices are known: a nodule of unknown place may be on any slice."""
+        return not self.outside
 
 
-def survey(config: PreprocessConfig) -> Survey:
+def survey(config: PreprocessConfig) -> SourceSurvey:
     """List the volumes of the source and give each its rows of the tables; reads no volume.
 
     Raises:
         InputError: There is no such source, no series in the subsets, or annotations.csv is needed and
-            missing or wrong. (A wrong candidates_V2.csv spoils the crops alone: it is among the rejected.)
+            missing or wrong. (A wrong candidates_V2.csv prevents only the crops: it is rejected.)
+        AccessError: The source cannot be read now.
     """
     source = list_series(config.source)
     entries = [entry for entry in source.entries if config.subsets is None or entry.subset in config.subsets]
-    rejected = [Bad(bad.series_uid, bad.reason) for bad in source.rejected]
+    rejected = [Rejection(series.series_uid, series.reason) for series in source.rejected]
     if not entries:
         if config.subsets is not None and source.entries:
-            there = sorted({entry.subset for entry in source.entries})
-            raise InputError(f"{config.source}: no series in the subsets {config.subsets}; there are {there}")
+            present = sorted({entry.subset for entry in source.entries})
+            raise InputError(
+                f"{config.source}: no series in the subsets {config.subsets}; there are {present}"
+            )
         raise no_good_volume(config, rejected)
     annotations: dict[str, list[Annotation]] = {}
     if source.annotations_uri is not None:
@@ -112,12 +116,12 @@ def survey(config: PreprocessConfig) -> Survey:
         try:
             candidates = read_candidates(source.candidates_uri)
             crops = True
-        except InputError as error:
-            rejected.append(Bad("candidates_V2.csv", f"no crops are made: {error}"))
+        except ContentError as error:
+            rejected.append(Rejection("candidates_V2.csv", f"no crops are made: {error}"))
     known = {entry.series_uid for entry in source.entries}
-    return Survey(
-        units=tuple(
-            Unit(
+    return SourceSurvey(
+        volumes=tuple(
+            SourceVolume(
                 entry,
                 tuple(annotations.get(entry.series_uid, ())),
                 _useful(candidates.get(entry.series_uid, [])),
@@ -130,7 +134,7 @@ def survey(config: PreprocessConfig) -> Survey:
     )
 
 
-def no_good_volume(config: PreprocessConfig, rejected: list[Bad]) -> InputError:
+def no_good_volume(config: PreprocessConfig, rejected: Sequence[Rejection]) -> InputError:
     """The error for a source that holds nothing of use."""
     first = (
         f"; the first of {len(rejected)}: {rejected[0].series_uid}: {rejected[0].reason}" if rejected else ""
@@ -138,16 +142,18 @@ def no_good_volume(config: PreprocessConfig, rejected: list[Bad]) -> InputError:
     return InputError(f"{config.source}: there is no good volume{first}")
 
 
-def plan_volume(unit: Unit, config: PreprocessConfig) -> Plan:
+def plan_volume(volume: SourceVolume, config: PreprocessConfig) -> VolumePlan:
     """Decide what is made of a volume, from its header and its rows of the tables.
 
     Raises:
-        InputError: The volume is bad; says why.
+        ContentError: The volume is bad; says why.
+        InputError: There is no such ``lidc_database``.
+        AccessError: The volume cannot be read now.
     """
-    entry = unit.entry
-    geometry = read_geometry(entry.uri)
+    entry = volume.entry
+    geometry = read_geometry(entry.uri, listed=entry.listed)
     mask_uri = _mask(entry, geometry, config)
-    nodules, outside = sphere_nodules(unit.annotations, geometry)
+    nodules, outside = sphere_nodules(volume.annotations, geometry)
     crossed = {index for nodule in nodules for index in nodule.masks}
     skipped: list[str] = []
     if config.lidc_database is not None:
@@ -174,8 +180,8 @@ def plan_volume(unit: Unit, config: PreprocessConfig) -> Plan:
         slices = {index for nodule in chosen for index in nodule.masks}
     else:
         slices = {nodule.centre_slice for nodule in chosen if nodule.centre_slice is not None}
-    crops, crops_outside = choose_candidates(unit.candidates, geometry, seed=config.seed)
-    return Plan(
+    crops, crops_outside = choose_candidates(volume.candidates, geometry, seed=config.seed)
+    return VolumePlan(
         geometry=geometry,
         pixel_map=pixel_map,
         mask_uri=mask_uri,
@@ -184,22 +190,26 @@ def plan_volume(unit: Unit, config: PreprocessConfig) -> Plan:
         crossed=frozenset(crossed),
         slices=tuple(sorted(slices)),
         crops=tuple(crops),
-        lost=tuple(outside),
+        outside=tuple(outside),
         skipped=tuple(skipped + crops_outside),
     )
 
 
-def plan_all(units: tuple[Unit, ...], config: PreprocessConfig) -> list[Plan | Bad]:
-    """Plan every volume, several headers at a time; in the order of the units."""
+def plan_all(volumes: tuple[SourceVolume, ...], config: PreprocessConfig) -> list[VolumePlan | Rejection]:
+    """Plan every volume, several headers at a time; in the order of the volumes.
 
-    def plan(unit: Unit) -> Plan | Bad:
+    Raises:
+        AccessError: A volume cannot be read now.
+    """
+
+    def plan(volume: SourceVolume) -> VolumePlan | Rejection:
         try:
-            return plan_volume(unit, config)
-        except InputError as error:
-            return Bad(unit.entry.series_uid, str(error))
+            return plan_volume(volume, config)
+        except ContentError as error:
+            return Rejection(volume.entry.series_uid, str(error))
 
     with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(plan, units))
+        return list(pool.map(plan, volumes))
 
 
 def _mask(entry: SeriesEntry, geometry: Geometry, config: PreprocessConfig) -> str | None:
@@ -209,7 +219,7 @@ def _mask(entry: SeriesEntry, geometry: Geometry, config: PreprocessConfig) -> s
         if config.masks == "luna16":
             raise VolumeError("seg-lungs-LUNA16 has no mask of it; --masks auto derives one")
         return None
-    mask = read_geometry(entry.lung_mask_uri)
+    mask = read_geometry(entry.lung_mask_uri, listed=entry.listed)
     if mask.size != geometry.size:
         raise VolumeError(
             f"its lung mask has {mask.size} voxels and the volume {geometry.size}; take --masks derived"

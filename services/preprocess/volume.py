@@ -1,4 +1,4 @@
-"""The work on one volume: read what is needed of it, make its rows, put them down as one part."""
+"""The work on one volume: read what is needed of it, make its rows, write them as one part."""
 
 import dataclasses
 import time
@@ -10,34 +10,34 @@ import pyarrow as pa
 import SimpleITK
 from numpy.typing import NDArray
 
-from lungforge.ct.classes import LEFT_LUNG, RIGHT_LUNG
+from lungforge.ct.classes import LEFT_LUNG, LUNA16_MASK_VALUES, RIGHT_LUNG
 from lungforge.ct.crops import CROP_SIZE, cut_crop
+from lungforge.ct.io.luna16 import SeriesEntry
 from lungforge.ct.io.volume import read_slices, read_volume
 from lungforge.ct.nodules import nodules_in_slice
 from lungforge.ct.resize import resize_slice
 from lungforge.ct.segmentation.anatomy import anatomy_from_luna, derive_anatomy
 from lungforge.datasets import DatasetWriter, Kind, Part, table_from_rows
-from lungforge.errors import InputError
-from lungforge.storage import StoreError
+from lungforge.errors import ContentError
 from services.common import telemetry
 from services.preprocess.config import PreprocessConfig
-from services.preprocess.plan import Plan, Unit, plan_volume
+from services.preprocess.plan import SourceVolume, VolumePlan, plan_volume
 
-#: The pauses before a volume is tried again, when storage failed under it; then the job ends.
-_PAUSES_S = (1.0, 5.0)
+#: The pauses before another try of what storage refuses; then the job ends.
+PAUSES_S = (1.0, 5.0)
 
 Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class VolumeOutcome:
     """What became of one volume; small, whatever the volume's size."""
 
-    unit: str
+    part_name: str
     series_uid: str
     subset: int
     rejected: str | None = None
-    """Why the volume is not used; then nothing else holds."""
+    """Why the volume is not used; then the fields below have no meaning."""
     shape: tuple[int, int] | None = None
     """H, W of its images, if it gave any."""
     slices: Part | None = None
@@ -48,19 +48,19 @@ class Outcome:
     nodule_crops: int = 0
     derived: bool = False
     """Whether its lungs were derived."""
-    lost: tuple[str, ...] = ()
-    """Annotations that lie outside the volume."""
+    outside: tuple[str, ...] = ()
+    """Why annotations are rejected: they lie outside the volume."""
     skipped: tuple[str, ...] = ()
-    """Other findings that are not used."""
+    """Other nodules and candidates that are not used, and why."""
     resumed: bool = False
     """Whether an earlier run had made all of it."""
 
     @property
-    def name(self) -> str:
-        """In one word: ``done``, ``found`` whole, or ``rejected``."""
+    def state(self) -> str:
+        """In one word: ``done``, ``resumed`` (whole from an earlier run), or ``rejected``."""
         if self.rejected is not None:
             return "rejected"
-        return "found" if self.resumed and (self.slices or self.crops) else "done"
+        return "resumed" if self.resumed and (self.slices or self.crops) else "done"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,37 +71,37 @@ class VolumeTask:
     slices: DatasetWriter
     crops: DatasetWriter
 
-    def __call__(self, unit: Unit) -> Outcome:
+    def __call__(self, volume: SourceVolume) -> VolumeOutcome:
         """Work on one volume; a part that an earlier run left whole is not made again.
 
         Raises:
-            StoreError, OSError: The source's or the output's storage fails, also after further tries.
+            AccessError, OSError: The storage of the source or of the output refuses, also after more tries.
         """
         _use_one_core()
-        return _with_further_tries(lambda: self._work(unit))
+        return with_patience(lambda: self._work(volume))
 
-    def _work(self, unit: Unit) -> Outcome:
-        outcome = Outcome(unit.name, unit.entry.series_uid, unit.entry.subset)
+    def _work(self, volume: SourceVolume) -> VolumeOutcome:
+        outcome = VolumeOutcome(volume.part_name, volume.entry.series_uid, volume.entry.subset)
         try:
             with telemetry.stall("preprocess"):
-                plan = plan_volume(unit, self.config)
-        except InputError as error:
+                plan = plan_volume(volume, self.config)
+            return self._make(volume, plan, outcome)
+        except ContentError as error:
             return dataclasses.replace(outcome, rejected=str(error))
+
+    def _make(self, volume: SourceVolume, plan: VolumePlan, outcome: VolumeOutcome) -> VolumeOutcome:
         wants_slices = bool(plan.slices) or wants_healthy(plan, self.config)
-        slices = self.slices.find_part(unit.name) if wants_slices else None
-        crops = self.crops.find_part(unit.name) if plan.crops else None
+        slices = self.slices.find_part(volume.part_name) if wants_slices else None
+        crops = self.crops.find_part(volume.part_name) if plan.crops else None
         resumed = (slices is not None or not wants_slices) and (crops is not None or not plan.crops)
         if not resumed:
-            try:
-                rows, crop_rows = make_rows(unit, plan, self.config)
-            except InputError as error:
-                return dataclasses.replace(outcome, rejected=str(error))
+            rows, crop_rows = make_rows(volume, plan, self.config)
             if slices is None and rows:
-                slices = self.slices.write_part(unit.name, table_from_rows(Kind.SLICES, rows))
+                slices = self.slices.write_part(volume.part_name, table_from_rows(Kind.SLICES, rows))
             if crops is None and crop_rows:
                 table = table_from_rows(Kind.CROPS, crop_rows, shape=(CROP_SIZE, CROP_SIZE))
-                crops = self.crops.write_part(unit.name, table)
-        # All that follows is known without the rows, so that a resumed job tells the same.
+                crops = self.crops.write_part(volume.part_name, table)
+        # The rest is known without the rows, so that a resumed job reports the same.
         taken = set(plan.slices)
         shown = [nodule for nodule in plan.nodules if taken & nodule.masks.keys()]
         return dataclasses.replace(
@@ -113,47 +113,31 @@ class VolumeTask:
             nodules=len(shown),
             nodule_crops=sum(candidate.label for candidate in plan.crops),
             derived=plan.mask_uri is None,
-            lost=plan.lost,
+            outside=plan.outside,
             skipped=plan.skipped,
             resumed=resumed,
         )
 
 
 def make_rows(
-    unit: Unit, plan: Plan, config: PreprocessConfig
+    volume: SourceVolume, plan: VolumePlan, config: PreprocessConfig
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Make the rows of a volume; only the slices that are wanted are read where the file allows it.
+    """Make the rows of a volume; only the slices that are needed are read where the file allows it.
 
     Returns:
         The rows of the slices, and of the crops.
 
     Raises:
-        InputError: The volume or its mask is damaged.
+        ContentError: The volume or its mask is damaged.
+        AccessError: It cannot be read now.
     """
     crop_slices = {candidate.slice_index for candidate in plan.crops}
-    anatomy: dict[int, NDArray[np.uint8]] = {}
-    if plan.mask_uri is None and (plan.slices or wants_healthy(plan, config)):
-        volume = _read_whole(unit.entry.uri)
-        whole = derive_anatomy(volume, plan.geometry)
-        wanted = _with_healthy(plan, config, (whole == LEFT_LUNG) | (whole == RIGHT_LUNG))
-        anatomy = {index: whole[index] for index in wanted}
-        hu = {index: volume[index] for index in crop_slices | set(wanted)}
-    elif plan.mask_uri is not None and wants_healthy(plan, config):
-        mask = _read_whole(plan.mask_uri)  # 3: left lung, 4: right lung
-        wanted = _with_healthy(plan, config, (mask == 3) | (mask == 4))
-        hu = _read(unit.entry.uri, crop_slices | set(wanted))
-        anatomy = {index: anatomy_from_luna(mask[index][None], hu[index][None])[0] for index in wanted}
-    else:
-        wanted = plan.slices
-        hu = _read(unit.entry.uri, crop_slices | set(wanted))
-        if plan.mask_uri is not None and wanted:
-            masks = _read(plan.mask_uri, set(wanted))
-            anatomy = {index: anatomy_from_luna(masks[index][None], hu[index][None])[0] for index in wanted}
-    slice_rows = [_slice_row(unit, plan, index, hu[index], anatomy[index]) for index in wanted]
+    hu, anatomy = _read_slices(volume.entry, plan, config, crop_slices)
+    slice_rows = [_slice_row(volume.entry, plan, index, hu[index], anatomy[index]) for index in anatomy]
     crop_rows = [
         {
-            "series_uid": unit.entry.series_uid,
-            "subset": unit.entry.subset,
+            "series_uid": volume.entry.series_uid,
+            "subset": volume.entry.subset,
             "slice_index": candidate.slice_index,
             "x": candidate.x,
             "y": candidate.y,
@@ -165,12 +149,34 @@ def make_rows(
     return slice_rows, crop_rows
 
 
-def wants_healthy(plan: Plan, config: PreprocessConfig) -> bool:
-    """Whether healthy slices are asked for, and can be told from others."""
+def _read_slices(
+    entry: SeriesEntry, plan: VolumePlan, config: PreprocessConfig, crop_slices: set[int]
+) -> tuple[dict[int, NDArray[np.int16]], dict[int, NDArray[np.uint8]]]:
+    """Slice index to Hounsfield units, of all slices that are needed; and to anatomy, of those to take."""
+    if plan.mask_uri is None and (plan.slices or wants_healthy(plan, config)):
+        whole_hu = _read_whole(entry.uri, entry)
+        whole = derive_anatomy(whole_hu, plan.geometry)
+        taken = _with_healthy(plan, config, (whole == LEFT_LUNG) | (whole == RIGHT_LUNG))
+        hu = {index: whole_hu[index] for index in crop_slices | set(taken)}
+        return hu, {index: whole[index] for index in taken}
+    taken, masks = plan.slices, {}
+    if plan.mask_uri is not None and wants_healthy(plan, config):
+        mask = _read_whole(plan.mask_uri, entry)
+        lung = np.isin(mask, (LUNA16_MASK_VALUES[LEFT_LUNG], LUNA16_MASK_VALUES[RIGHT_LUNG]))
+        taken = _with_healthy(plan, config, lung)
+        masks = {index: mask[index] for index in taken}
+    hu = _read(entry.uri, crop_slices | set(taken), entry)
+    if plan.mask_uri is not None and not masks:
+        masks = _read(plan.mask_uri, set(taken), entry)
+    return hu, {index: anatomy_from_luna(masks[index][None], hu[index][None])[0] for index in taken}
+
+
+def wants_healthy(plan: VolumePlan, config: PreprocessConfig) -> bool:
+    """Whether healthy slices are asked for, and known."""
     return config.healthy_every > 0 and plan.knows_healthy
 
 
-def _with_healthy(plan: Plan, config: PreprocessConfig, lung: NDArray[np.bool_]) -> tuple[int, ...]:
+def _with_healthy(plan: VolumePlan, config: PreprocessConfig, lung: NDArray[np.bool_]) -> tuple[int, ...]:
     if not wants_healthy(plan, config):
         return plan.slices
     with_lung = np.flatnonzero(lung.any(axis=(1, 2))).tolist()
@@ -178,29 +184,29 @@ def _with_healthy(plan: Plan, config: PreprocessConfig, lung: NDArray[np.bool_])
     return tuple(sorted({*plan.slices, *healthy[:: config.healthy_every]}))
 
 
-def _read(uri: str, indices: set[int]) -> dict[int, NDArray[np.int16]]:
+def _read(uri: str, indices: set[int], entry: SeriesEntry) -> dict[int, NDArray[np.int16]]:
     ordered = sorted(indices)
     if not ordered:
         return {}
     with telemetry.stall("preprocess"):
-        return dict(zip(ordered, read_slices(uri, ordered), strict=True))
+        return dict(zip(ordered, read_slices(uri, ordered, listed=entry.listed), strict=True))
 
 
-def _read_whole(uri: str) -> NDArray[np.int16]:
+def _read_whole(uri: str, entry: SeriesEntry) -> NDArray[np.int16]:
     with telemetry.stall("preprocess"):
-        return read_volume(uri).hu
+        return read_volume(uri, listed=entry.listed).hu
 
 
 def _slice_row(
-    unit: Unit, plan: Plan, index: int, hu: NDArray[np.int16], anatomy: NDArray[np.uint8]
+    entry: SeriesEntry, plan: VolumePlan, index: int, hu: NDArray[np.int16], anatomy: NDArray[np.uint8]
 ) -> dict[str, Any]:
     columns, rows, _ = plan.geometry.size
-    found = nodules_in_slice(plan.nodules, index, hu, plan.geometry)
-    image, label, nodules = resize_slice(hu, anatomy, found, plan.pixel_map)
+    shown = nodules_in_slice(plan.nodules, index, hu, plan.geometry)
+    image, label, nodules = resize_slice(hu, anatomy, shown, plan.pixel_map)
     height, width = plan.pixel_map.shape
     return {
-        "series_uid": unit.entry.series_uid,
-        "subset": unit.entry.subset,
+        "series_uid": entry.series_uid,
+        "subset": entry.subset,
         "slice_index": index,
         # The height of the slice's middle; the same everywhere on it unless the gantry was tilted.
         "z_mm": float(plan.geometry.index_to_world([(columns - 1) / 2, (rows - 1) / 2, index])[2]),
@@ -216,12 +222,16 @@ def _slice_row(
     }
 
 
-def _with_further_tries(work: Callable[[], Result]) -> Result:
-    """Object storage has hiccups; what is wrong after three tries is wrong."""
-    for pause in _PAUSES_S:
+def with_patience(work: Callable[[], Result]) -> Result:
+    """Do something that reads or writes, and again after a pause when the storage refuses: it has hiccups.
+
+    Raises:
+        AccessError, OSError: It refuses also after ``PAUSES_S``.
+    """
+    for pause in PAUSES_S:
         try:
             return work()
-        except (StoreError, OSError):
+        except OSError:
             telemetry.retry("preprocess")
             time.sleep(pause)
     return work()

@@ -11,7 +11,7 @@ import tyro
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Kind, rows_from_table
 from lungforge.errors import InputError
-from lungforge.storage import StoreError, write_bytes_atomic
+from lungforge.storage import write_bytes_atomic
 from lungforge.visualisation.contact_sheets import (
     WINDOW_WORDS,
     Tile,
@@ -115,7 +115,7 @@ def lineage(dataset: Dataset, depth: int = 0) -> Iterator[str]:
         line = f"{'  ' * depth}{Kind(parent.kind).value} {parent.uri} (sha256 {parent.sha256[:12]})"
         try:
             ancestor = Dataset.open(parent.uri)
-        except (StoreError, OSError):
+        except (InputError, OSError):
             yield f"{line}: not to be reached from here"
             continue
         if ancestor.manifest_sha256 != parent.sha256:

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from lungforge.errors import ContentError, InputError
 from lungforge.models.model_dataset import to_safetensors
-from lungforge.storage import StoreError, join_uri, open_uri, read_bytes, write_bytes_atomic
+from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from services.common.progress import say
 
 _COMMIT = "checkpoint.json"
@@ -91,7 +92,7 @@ class CheckpointStore:
         for steps in reversed(self._committed()):
             try:
                 return self.load(steps)
-            except StoreError as error:
+            except InputError as error:
                 say(f"{error}; going back to the checkpoint before")
         return None
 
@@ -103,7 +104,8 @@ class CheckpointStore:
             without: Groups of tensors that are not read.
 
         Raises:
-            StoreError: A file is missing or altered.
+            InputError: A file is missing or altered.
+            AccessError: A file cannot be read now.
         """
         folder = self._folder(steps)
         files: dict[str, str] = json.loads(read_bytes(join_uri(folder, _COMMIT)))["files"]
@@ -114,7 +116,7 @@ class CheckpointStore:
                 continue
             data = read_bytes(join_uri(folder, file))
             if hashlib.sha256(data).hexdigest() != sha256:
-                raise StoreError(f"{join_uri(folder, file)}: altered since it was written")
+                raise ContentError(f"{join_uri(folder, file)}: altered since it was written")
             state[name] = load(data)
         history = state.pop("history")["history"]
         return Checkpoint(steps, state, history)

@@ -18,7 +18,7 @@ from ray.train.torch import TorchTrainer, prepare_model
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest
 from lungforge.datasets.slices import index_rows
-from lungforge.errors import InputError
+from lungforge.errors import AccessError, InputError
 from lungforge.storage import join_uri, open_uri
 from services.common.progress import progress, say
 from services.common.ray_session import ray_session
@@ -232,7 +232,7 @@ def _work_in_ray(job: dict[str, Any]) -> _Ending:
             workers=context.get_world_size(),
             distribute=distribute,
         )
-    except InputError as error:
+    except (InputError, AccessError) as error:
         return _Ending(0, str(error))
     return _Ending(steps)
 

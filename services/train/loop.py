@@ -11,7 +11,7 @@ from typing import Any
 from lungforge.datasets import DatasetWriter
 from lungforge.datasets.shuffling import RowStream
 from lungforge.datasets.slices import RowIndex
-from lungforge.errors import InputError
+from lungforge.errors import AccessError, InputError
 from lungforge.models.gaugan.config import GauGANConfig
 from lungforge.models.model_dataset import to_safetensors
 from lungforge.models.sdm.config import UNetConfig
@@ -81,7 +81,7 @@ def train(
 
     Raises:
         InputError: A row is wrong, or training diverged; on every worker alike.
-        StoreError: A checkpoint could not be written.
+        AccessError: A checkpoint could not be written.
     """
     config = work.config
     learner = make_learner(work, distribute=distribute, averages=rank == 0)
@@ -128,7 +128,7 @@ class _AfterStep:
     checkpoints: CheckpointStore
     report: Report
     telemetry: Telemetry
-    fault: InputError | None = None
+    fault: InputError | AccessError | None = None
 
     def require_sound(self) -> None:
         """Raise what went wrong with the store, if anything did."""
@@ -148,7 +148,7 @@ class _AfterStep:
             self.telemetry.picture(done, picture)
             try:
                 write_bytes_atomic(join_uri(self.work.writer.uri, "previews", f"step-{done:08d}.png"), data)
-            except InputError as error:
+            except (InputError, AccessError) as error:
                 self.fault = error
 
 
@@ -191,7 +191,7 @@ class _Source:
                         batch = coming.result()
                     self.rates.waited(time.perf_counter() - started)
                     self.require_sound()
-                except InputError as error:
+                except (InputError, AccessError) as error:
                     fault = str(error)
                 # Workers that go on without one of them would wait for its gradients until a time-out.
                 told = exchange(fault, stop=self.stop())

@@ -16,7 +16,7 @@ from ray.util.metrics import Counter, Metric
 from services.common import telemetry
 from services.eval.downstream.runs import run_cell
 from services.eval.part_tasks import read_real_part, read_synthetic_part
-from services.preprocess.job import _work_on_row
+from services.preprocess.job import work_on_row
 from services.sample.job import _Worker
 from services.train.gaugan import AdversarialLearner
 from services.train.rates import Rates
@@ -105,7 +105,7 @@ def test_what_the_services_count_is_in_the_page_and_on_the_dashboard() -> None:
 def test_stalls_are_told_by_the_tasks_that_work() -> None:
     for alert, tasks in (
         # Ray Data names its tasks by the function that they map.
-        ("LungForgePreprocessingStalled", [f"Map({_work_on_row.__name__})"]),
+        ("LungForgePreprocessingStalled", [f"Map({work_on_row.__name__})"]),
         ("LungForgeEvaluationStalled", [task._function_name for task in EVALUATION]),
     ):
         (rule,) = (rule for rule in _rules() if rule["alert"] == alert)

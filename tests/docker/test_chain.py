@@ -99,7 +99,7 @@ def test_the_chain_again_writes_nothing(cluster: Any) -> None:
     assert "lab/chain/report/report.html" in before
     done = cluster.daemon.make("up", **cluster.settings)
     assert done.returncode == 0, done.stdout[-5000:]
-    assert "chain: the phantoms are drawn already" in done.stdout
+    assert "chain: the phantoms are there already" in done.stdout
     assert cluster.inside("lungforge_head_1", "python", "-c", script) == before
 
 

@@ -1,17 +1,17 @@
 """A folder with the files of one DICOM CT series, read through SimpleITK (GDCM)."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from fsspec import AbstractFileSystem
-from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from lungforge.ct.geometry import Geometry, VolumeError, as_rows, as_triple, to_int16
+from lungforge.errors import AccessError
+from lungforge.storage.reading import list_folder, local_folder, read_file
 
 # A damaged file makes ITK talk on stderr besides raising; the error says it already.
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -20,21 +20,22 @@ _SPACING_TOLERANCE = 0.1
 """How far the distance of two slices may lie from the median one, as a fraction of it."""
 
 
-def read_series(filesystem: AbstractFileSystem, path: str) -> tuple[str, NDArray[np.int16], Geometry]:
+def read_series(uri: str, listed: Collection[str] = ()) -> tuple[str, NDArray[np.int16], Geometry]:
     """Read a series, its slices in the order of their positions.
 
     Args:
-        filesystem: Where the folder is.
-        path: The folder.
+        uri: The folder.
+        listed: URIs of files that are known to have been there.
 
     Returns:
         The series uid, the Hounsfield units [Z, H, W] (rescale slope and intercept applied), the geometry.
 
     Raises:
         VolumeError: The folder does not hold one series of evenly spaced slices, or a file is damaged.
+        AccessError: A file cannot be read now, or is gone since it was listed.
         FileNotFoundError: There is no such folder.
     """
-    with _local_folder(filesystem, path) as folder:
+    with _local_series(uri, listed) as folder:
         series_uid, names, geometry = _read_headers(folder)
         reader = sitk.ImageSeriesReader()
         reader.SetImageIO("GDCMImageIO")
@@ -46,52 +47,56 @@ def read_series(filesystem: AbstractFileSystem, path: str) -> tuple[str, NDArray
         return series_uid, to_int16(sitk.GetArrayViewFromImage(image)), geometry
 
 
-def read_geometry(filesystem: AbstractFileSystem, path: str) -> Geometry:
+def read_geometry(uri: str, listed: Collection[str] = ()) -> Geometry:
     """Read the geometry of a series from the headers of its files.
 
     Arguments and errors as for ``read_series``.
     """
-    with _local_folder(filesystem, path) as folder:
+    with _local_series(uri, listed) as folder:
         return _read_headers(folder)[2]
 
 
-def read_series_uid(filesystem: AbstractFileSystem, path: str) -> str:
+def read_series_uid(uri: str) -> str:
     """The series uid of one DICOM file.
 
     Raises:
         VolumeError: The file is not DICOM.
+        AccessError: It cannot be read now.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        local = path
-        if not isinstance(filesystem, LocalFileSystem):
-            local = str(Path(folder) / "file.dcm")
-            filesystem.get_file(path, local)
-        return _read_header(local).GetMetaData("0020|000e").strip("\0 ")
+    with tempfile.TemporaryDirectory() as local:
+        path = Path(local) / uri.rpartition("/")[2]
+        path.write_bytes(read_file(uri))
+        return _read_header(str(path)).GetMetaData("0020|000e").strip("\0 ")
 
 
 @contextmanager
-def _local_folder(filesystem: AbstractFileSystem, path: str) -> Iterator[str]:
-    """The folder itself when it is local, else a copy of its files that lasts as long as the context."""
-    if not filesystem.isdir(path):
-        raise FileNotFoundError(path)
-    if isinstance(filesystem, LocalFileSystem):
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        for index, entry in enumerate(filesystem.ls(path, detail=True)):
-            if entry["type"] == "file":
-                # The number makes any name of an object a safe name of a file.
-                name = f"{index}-{entry['name'].rpartition('/')[2]}"
-                filesystem.get_file(entry["name"], str(Path(folder) / name))
-        yield folder
+def _local_series(uri: str, listed: Collection[str]) -> Iterator[str]:
+    """The folder with all files that were listed in it, as a local one.
+
+    ITK takes a file that it cannot read for a damaged one, so a fault is believed only when every file can
+    be read whole.
+    """
+    with local_folder(uri) as folder:
+        entries = list_folder(uri)
+        present = {entry.uri for entry in entries}
+        gone = [file for file in listed if file.startswith(f"{uri}/") and file not in present]
+        if gone:
+            raise AccessError(f"{min(gone)}: gone since it was listed")
+        try:
+            yield str(folder)
+        except VolumeError:
+            for entry in entries:
+                if not entry.is_folder:
+                    read_file(entry.uri)
+            raise
 
 
 def _read_headers(folder: str) -> tuple[str, list[str], Geometry]:
     """The series uid, the files in the order of their positions, and the geometry."""
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(folder)
     if len(series) != 1:
-        found = "no DICOM file" if not series else f"{len(series)} DICOM series ({', '.join(sorted(series))})"
-        raise VolumeError(f"the folder holds {found}; a volume is a folder with the files of one series")
+        held = "no DICOM file" if not series else f"{len(series)} DICOM series ({', '.join(sorted(series))})"
+        raise VolumeError(f"the folder holds {held}; a volume is a folder with the files of one series")
     names = sorted(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, series[0]))
     headers = [_read_header(name) for name in names]
     first = headers[0]

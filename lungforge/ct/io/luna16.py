@@ -7,14 +7,13 @@ have the subset -1.
 """
 
 import re
-from dataclasses import dataclass
-
-from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
+from dataclasses import dataclass, field, replace
 
 from lungforge.ct.geometry import VolumeError
 from lungforge.ct.io import dicom, metaimage
-from lungforge.errors import InputError
+from lungforge.errors import AccessError, InputError
+from lungforge.storage.files import absolute_uri
+from lungforge.storage.reading import Entry, list_folder, read_range
 
 MASK_FOLDER = "seg-lungs-LUNA16"
 """Where LUNA16 keeps its lung masks."""
@@ -38,6 +37,8 @@ class SeriesEntry:
     """The MetaImage header or the folder of the DICOM series."""
     lung_mask_uri: str | None = None
     """The MetaImage header of its lung mask, when the source has one."""
+    listed: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """URIs of all that it was listed with: its files, and those of its lung mask."""
 
 
 @dataclass(frozen=True)
@@ -75,26 +76,32 @@ def list_series(source: str) -> Source:
 
     Raises:
         InputError: There is no such folder, or it holds no series.
+        AccessError: A folder cannot be listed now, or is gone since it was listed.
     """
-    filesystem, root = url_to_fs(source)
-    filesystem.invalidate_cache()
-    if not filesystem.isdir(root):
-        raise InputError(f"{source}: there is no such folder; give the folder that holds subset0 to subset9")
-    folders, files = _list(filesystem, root)
-    found: list[SeriesEntry] = []
+    root = absolute_uri(source)
+    try:
+        folders, files = _list(root)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{source}: there is no such folder; give the folder that holds subset0 to subset9"
+        ) from error
+    series: list[SeriesEntry] = []
     rejected: list[RejectedSeries] = []
-    _gather(filesystem, root, UNKNOWN_SUBSET, 0, found, rejected)
-    masks = _list(filesystem, f"{root.rstrip('/')}/{MASK_FOLDER}")[1] if MASK_FOLDER in folders else {}
+    _gather(folders, files, root, UNKNOWN_SUBSET, 0, series, rejected)
+    masks = _list_below(folders[MASK_FOLDER])[1] if MASK_FOLDER in folders else {}
+    mask_files = _by_header(masks)
     entries: dict[str, SeriesEntry] = {}
-    for entry in sorted(found, key=lambda entry: (entry.subset, entry.series_uid, entry.uri)):
+    for entry in sorted(series, key=lambda entry: (entry.subset, entry.series_uid, entry.uri)):
         kept = entries.get(entry.series_uid)
         if kept is not None:
             reason = f"the same series is there twice; {kept.uri} is used"
             rejected.append(RejectedSeries(entry.series_uid, entry.uri, reason))
             continue
         mask = masks.get(f"{entry.series_uid}.mhd")
-        mask_uri = None if mask is None else _uri(filesystem, mask)
-        entries[entry.series_uid] = SeriesEntry(entry.series_uid, entry.subset, entry.uri, mask_uri)
+        if mask is not None:
+            listed = (*entry.listed, *mask_files[mask.uri])
+            entry = replace(entry, lung_mask_uri=mask.uri, listed=listed)
+        entries[entry.series_uid] = entry
     if not entries and not rejected:
         raise InputError(
             f"{source}: there is no CT series; a source holds subset0/*.mhd and so on as LUNA16 does, "
@@ -103,62 +110,84 @@ def list_series(source: str) -> Source:
     return Source(
         entries=tuple(entries.values()),
         rejected=tuple(sorted(rejected, key=lambda entry: (entry.series_uid, entry.uri))),
-        annotations_uri=_table(filesystem, files, "annotations.csv"),
-        candidates_uri=_table(filesystem, files, "candidates_V2.csv"),
+        annotations_uri=_uri_of("annotations.csv", files),
+        candidates_uri=_uri_of("candidates_V2.csv", files),
     )
 
 
 def _gather(
-    filesystem: AbstractFileSystem,
+    folders: dict[str, str],
+    files: dict[str, Entry],
     folder: str,
     subset: int,
     depth: int,
-    found: list[SeriesEntry],
+    series: list[SeriesEntry],
     rejected: list[RejectedSeries],
 ) -> None:
     """Add the series in a folder and in the folders below it."""
-    folders, files = _list(filesystem, folder)
-    headers = [path for name, path in sorted(files.items()) if metaimage.is_name(name)]
-    for path in headers:
-        uid = path.rpartition("/")[2].rpartition(".")[0]
-        found.append(SeriesEntry(uid, subset, _uri(filesystem, path)))
+    headers = _by_header(files)
+    for uri, listed in headers.items():
+        uid = uri.rpartition("/")[2].rpartition(".")[0]
+        series.append(SeriesEntry(uid, subset, uri, listed=listed))
     if not headers:
-        first = next((path for _, path in sorted(files.items()) if _is_dicom(filesystem, path)), None)
+        first = next((entry.uri for entry in files.values() if _is_dicom(entry)), None)
         if first is not None:
-            uri = _uri(filesystem, folder)
+            listed = (folder, *(entry.uri for entry in files.values()))
             try:
-                found.append(SeriesEntry(dicom.read_series_uid(filesystem, first), subset, uri))
+                series.append(SeriesEntry(dicom.read_series_uid(first), subset, folder, listed=listed))
             except VolumeError as error:
-                rejected.append(RejectedSeries(folder.rpartition("/")[2], uri, str(error)))
+                rejected.append(RejectedSeries(folder.rpartition("/")[2], folder, str(error)))
     if depth < _DEEPEST:
-        for name, path in sorted(folders.items()):
+        for name, uri in folders.items():
             if name != MASK_FOLDER and not name.startswith("."):
                 match = _SUBSET.fullmatch(name) if depth == 0 else None
-                _gather(filesystem, path, int(match[1]) if match else subset, depth + 1, found, rejected)
+                below = _list_below(uri)
+                _gather(*below, uri, int(match[1]) if match else subset, depth + 1, series, rejected)
 
 
-def _list(filesystem: AbstractFileSystem, folder: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The folders and the files in a folder: name to path."""
-    folders: dict[str, str] = {}
-    files: dict[str, str] = {}
-    for entry in filesystem.ls(folder, detail=True):
-        path = entry["name"].rstrip("/")
-        kind = folders if entry["type"] == "directory" else files
-        kind[path.rpartition("/")[2]] = path
-    return folders, files
+def _list(folder: str) -> tuple[dict[str, str], dict[str, Entry]]:
+    """The folders (name to URI) and the files in a folder, by name."""
+    entries = list_folder(folder)
+    folders = {entry.name: entry.uri for entry in entries if entry.is_folder}
+    return folders, {entry.name: entry for entry in entries if not entry.is_folder}
 
 
-def _is_dicom(filesystem: AbstractFileSystem, path: str) -> bool:
+def _list_below(folder: str) -> tuple[dict[str, str], dict[str, Entry]]:
+    """As ``_list``, for a folder that a listing shows.
+
+    Raises:
+        AccessError: It is gone since.
+    """
+    try:
+        return _list(folder)
+    except FileNotFoundError as error:
+        raise AccessError(f"{folder}: gone since it was listed") from error
+
+
+def _by_header(files: dict[str, Entry]) -> dict[str, tuple[str, ...]]:
+    """For each MetaImage header in a folder, its URI and those of the files that may hold its voxels.
+
+    Those are the files that share its name up to the ending, and those that share it with no header.
+    """
+    headers = [(_stem(name), entry.uri) for name, entry in files.items() if metaimage.is_name(name)]
+    shared: list[str] = []
+    beside: dict[str, list[str]] = {stem: [] for stem, _ in headers}
+    for name, entry in files.items():
+        if not metaimage.is_name(name):
+            beside.get(_stem(name), shared).append(entry.uri)
+    return {uri: (uri, *beside[stem], *shared) for stem, uri in headers}
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _is_dicom(entry: Entry) -> bool:
     """Whether a file is DICOM: after 128 bytes of anything come the letters DICM (PS3.10, 7.1)."""
-    if path.lower().endswith((".csv", ".raw", ".zraw", ".json", ".txt", ".md", ".png", ".xml")):
+    if entry.name.lower().endswith((".csv", ".raw", ".zraw", ".json", ".txt", ".md", ".png", ".xml")):
         return False
-    return filesystem.cat_file(path, start=0, end=132)[128:] == b"DICM"
+    return entry.size >= 132 and read_range(entry.uri, 128, 132) == b"DICM"
 
 
-def _table(filesystem: AbstractFileSystem, files: dict[str, str], name: str) -> str | None:
-    return _uri(filesystem, files[name]) if name in files else None
-
-
-def _uri(filesystem: AbstractFileSystem, path: str) -> str:
-    """A path of this file system as a URI; a local path stays a path."""
-    return path if "file" in filesystem.protocol else filesystem.unstrip_protocol(path)
+def _uri_of(name: str, files: dict[str, Entry]) -> str | None:
+    return files[name].uri if name in files else None

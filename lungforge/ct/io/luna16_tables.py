@@ -1,14 +1,14 @@
 """The tables of LUNA16: annotations.csv (nodules) and candidates_V2.csv (places that may be nodules)."""
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import fsspec
-
 from lungforge.ct.geometry import Geometry
-from lungforge.errors import InputError
+from lungforge.errors import ContentError, InputError
+from lungforge.storage.reading import read_file
 
 _PLACE = ("seriesuid", "coordX", "coordY", "coordZ")
 
@@ -67,13 +67,15 @@ def read_annotations(uri: str) -> dict[str, list[Annotation]]:
         Series uid to its nodules, in the order of the file.
 
     Raises:
-        InputError: There is no such file, a column is missing, or a value is not a finite number or not a
-            positive diameter; the message names the file and the line.
+        ContentError: A column is missing, or a value is not a finite number or not a positive diameter; the
+            message names the file and the line.
+        InputError: There is no such file.
+        AccessError: The file cannot be read now.
     """
     annotations: dict[str, list[Annotation]] = {}
     for line, series_uid, x, y, z, diameter in _rows(uri, "diameter_mm"):
         if diameter <= 0:
-            raise InputError(f"{uri}, line {line}: diameter_mm is {diameter:g}; a diameter is positive")
+            raise ContentError(f"{uri}, line {line}: diameter_mm is {diameter:g}; a diameter is positive")
         annotations.setdefault(series_uid, []).append(Annotation(series_uid, x, y, z, diameter))
     return annotations
 
@@ -88,13 +90,15 @@ def read_candidates(uri: str) -> dict[str, list[Candidate]]:
         Series uid to its candidates, in the order of the file.
 
     Raises:
-        InputError: There is no such file, a column is missing, a value is not a finite number, or a class is
-            neither 0 nor 1; the message names the file and the line.
+        ContentError: A column is missing, a value is not a finite number, or a class is neither 0 nor 1;
+            the message names the file and the line.
+        InputError: There is no such file.
+        AccessError: The file cannot be read now.
     """
     candidates: dict[str, list[Candidate]] = {}
     for line, series_uid, x, y, z, label in _rows(uri, "class"):
         if label not in (0, 1):
-            raise InputError(f"{uri}, line {line}: class is {label:g}; it must be 0 or 1")
+            raise ContentError(f"{uri}, line {line}: class is {label:g}; it must be 0 or 1")
         candidates.setdefault(series_uid, []).append(Candidate(series_uid, x, y, z, int(label)))
     return candidates
 
@@ -103,33 +107,34 @@ def _rows(uri: str, value: str) -> Iterator[tuple[int, str, float, float, float,
     """The rows of a table: line number, series uid, x, y, z, and the column ``value``."""
     names = (*_PLACE, value)
     try:
-        # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
-        with fsspec.open(uri, "rt", newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in names if name not in header]
-            if missing:
-                raise InputError(
-                    f"{uri}: no column {', '.join(missing)}; it has {', '.join(header) or 'none'}, "
-                    f"and needs {', '.join(names)}"
-                )
-            uid, column_x, column_y, column_z, column_value = (header.index(name) for name in names)
-            uids: dict[str, str] = {}  # one string a series, not one a row: the table has 755,000 rows
-            for fields in reader:
-                if not fields:
-                    continue
-                try:
-                    x, y, z = float(fields[column_x]), float(fields[column_y]), float(fields[column_z])
-                    number, series_uid = float(fields[column_value]), fields[uid]
-                except (ValueError, IndexError):
-                    raise InputError(_what_is_wrong(uri, reader.line_num, header, fields, names)) from None
-                if not (series_uid and math.isfinite(x + y + z + number)):
-                    raise InputError(_what_is_wrong(uri, reader.line_num, header, fields, names))
-                yield reader.line_num, uids.setdefault(series_uid, series_uid), x, y, z, number
+        data = read_file(uri)
     except FileNotFoundError:
         raise InputError(f"{uri}: there is no such file") from None
+    try:
+        # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
+        reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""))
+        header = [name.strip() for name in next(reader, [])]
+        missing = [name for name in names if name not in header]
+        if missing:
+            raise ContentError(
+                f"{uri}: no column {', '.join(missing)}; it has {', '.join(header) or 'none'}, "
+                f"and needs {', '.join(names)}"
+            )
+        uid, column_x, column_y, column_z, column_value = (header.index(name) for name in names)
+        uids: dict[str, str] = {}  # one string a series, not one a row: the table has 755,000 rows
+        for fields in reader:
+            if not fields:
+                continue
+            try:
+                x, y, z = float(fields[column_x]), float(fields[column_y]), float(fields[column_z])
+                last, series_uid = float(fields[column_value]), fields[uid]
+            except (ValueError, IndexError):
+                raise ContentError(_what_is_wrong(uri, reader.line_num, header, fields, names)) from None
+            if not (series_uid and math.isfinite(x + y + z + last)):
+                raise ContentError(_what_is_wrong(uri, reader.line_num, header, fields, names))
+            yield reader.line_num, uids.setdefault(series_uid, series_uid), x, y, z, last
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{uri}: not a table of comma-separated values ({error})") from None
+        raise ContentError(f"{uri}: not a table of comma-separated values ({error})") from None
 
 
 def _what_is_wrong(uri: str, line: int, header: list[str], fields: list[str], names: tuple[str, ...]) -> str:

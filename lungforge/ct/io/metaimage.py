@@ -7,16 +7,16 @@ tell whether the voxels are there without reading them all.
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-from fsspec import AbstractFileSystem
 from numpy.typing import NDArray
 
 from lungforge.ct.geometry import IDENTITY, Geometry, Rows, VolumeError, as_rows, as_triple, to_int16
+from lungforge.errors import AccessError
+from lungforge.storage.reading import file_size, read_range
 
 _DTYPES = {
     "MET_CHAR": "i1",
@@ -45,7 +45,7 @@ class Header:
     """Type and byte order of a stored value."""
     compressed: bool
     """Whether the voxels are a zlib stream."""
-    pixel_path: str
+    pixel_uri: str
     """The file that holds the voxels."""
     pixel_offset: int
     """Where in that file they begin, in bytes."""
@@ -64,52 +64,55 @@ class Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def is_name(path: str) -> bool:
-    """Whether a path names a MetaImage header."""
-    return path.lower().endswith((".mhd", ".mha"))
+def is_name(uri: str) -> bool:
+    """Whether a URI names a MetaImage header."""
+    return uri.lower().endswith((".mhd", ".mha"))
 
 
-def read_header(filesystem: AbstractFileSystem, path: str) -> Header:
+def read_header(uri: str, listed: Collection[str] = ()) -> Header:
     """Read and check a header.
 
     Args:
-        filesystem: Where the file is.
-        path: The ``.mhd`` or ``.mha`` file.
+        uri: The ``.mhd`` or ``.mha`` file.
+        listed: URIs of files that are known to have been there.
 
     Raises:
         VolumeError: The header cannot be read, states what is not supported, or its voxel file is missing
             or of another size than stated.
+        AccessError: A file cannot be read now, or the voxel file is gone since it was listed.
         FileNotFoundError: There is no such header.
     """
-    fields, header_bytes = _parse(filesystem.cat_file(path, start=0, end=_LONGEST_HEADER))
+    fields, header_bytes = _parse(read_range(uri, 0, min(file_size(uri), _LONGEST_HEADER)))
     _check_supported(fields)
     geometry = Geometry(
-        size=_whole(fields, "DimSize", 3),
-        spacing_mm=as_triple(_numbers(fields, ("ElementSpacing", "ElementSize"), 3, (1.0, 1.0, 1.0))),
-        origin_mm=as_triple(_numbers(fields, ("Offset", "Position", "Origin"), 3, (0.0, 0.0, 0.0))),
+        size=_integers(fields, "DimSize", 3),
+        spacing_mm=as_triple(_floats(fields, ("ElementSpacing", "ElementSize"), 3, (1.0, 1.0, 1.0))),
+        origin_mm=as_triple(_floats(fields, ("Offset", "Position", "Origin"), 3, (0.0, 0.0, 0.0))),
         direction=_direction(fields),
     )
     big_endian = _is_true(fields, "BinaryDataByteOrderMSB") or _is_true(fields, "ElementByteOrderMSB")
     dtype = np.dtype(_DTYPES[fields["ElementType"]]).newbyteorder(">" if big_endian else "<")
     compressed = _is_true(fields, "CompressedData")
-    pixel_path, offset = _pixel_place(fields, path, header_bytes)
+    pixel_uri, offset = _pixel_place(fields, uri, header_bytes)
     try:
-        file_bytes = int(filesystem.info(pixel_path)["size"])
+        file_bytes = file_size(pixel_uri)
     except FileNotFoundError as error:
-        raise VolumeError(f"its voxel file {PurePosixPath(pixel_path).name} is missing") from error
-    header = Header(
-        PurePosixPath(path).stem, geometry, dtype, compressed, pixel_path, offset, max(file_bytes - offset, 0)
-    )
+        if pixel_uri in listed:
+            raise AccessError(f"{pixel_uri}: gone since it was listed") from error
+        raise VolumeError(f"its voxel file {_name(pixel_uri)} is missing") from error
+    series_uid = _name(uri).rpartition(".")[0]
+    header = Header(series_uid, geometry, dtype, compressed, pixel_uri, offset, max(file_bytes - offset, 0))
     stated = header.raw_bytes
     if compressed:
-        stated = _whole(fields, "CompressedDataSize", 1, (header.pixel_bytes,))[0]
+        stated = _integers(fields, "CompressedDataSize", 1, (header.pixel_bytes,))[0]
     if header.pixel_bytes != stated:
-        name = PurePosixPath(pixel_path).name
-        raise VolumeError(f"its header states {stated} bytes of voxels but {name} has {header.pixel_bytes}")
+        raise VolumeError(
+            f"its header states {stated} bytes of voxels but {_name(pixel_uri)} has {header.pixel_bytes}"
+        )
     return header
 
 
-def read_pixels(filesystem: AbstractFileSystem, header: Header) -> NDArray[np.int16]:
+def read_pixels(header: Header) -> NDArray[np.int16]:
     """Read all voxels.
 
     Returns:
@@ -117,22 +120,19 @@ def read_pixels(filesystem: AbstractFileSystem, header: Header) -> NDArray[np.in
 
     Raises:
         VolumeError: The compressed data are damaged, or a value does not fit into int16.
+        AccessError: The file cannot be read now.
     """
-    start = header.pixel_offset
-    data = filesystem.cat_file(header.pixel_path, start=start, end=start + header.pixel_bytes)
+    data = read_range(header.pixel_uri, header.pixel_offset, header.pixel_offset + header.pixel_bytes)
     if header.compressed:
         data = _decompress(data, header.raw_bytes)
-    return to_int16(_array(data, header, header.shape))
+    return to_int16(np.frombuffer(data, header.dtype).reshape(header.shape))
 
 
-def read_raw_slices(
-    filesystem: AbstractFileSystem, header: Header, indices: Sequence[int]
-) -> NDArray[np.int16]:
+def read_raw_slices(header: Header, indices: Sequence[int]) -> NDArray[np.int16]:
     """Read some slices of voxels that are not compressed, and no other bytes of the file.
 
     Args:
-        filesystem: Where the file is.
-        header: Its header, with ``compressed`` false.
+        header: The header, with ``compressed`` false.
         indices: Slice indices, each in 0..Z-1.
 
     Returns:
@@ -140,14 +140,15 @@ def read_raw_slices(
 
     Raises:
         VolumeError: A value does not fit into int16.
+        AccessError: The file cannot be read now.
     """
     depth, *plane = header.shape
     slice_bytes = header.raw_bytes // depth
     slices = np.empty((len(indices), *plane), np.int16)
-    with filesystem.open(header.pixel_path, "rb", cache_type="none") as file:
-        for row, index in enumerate(indices):
-            file.seek(header.pixel_offset + index * slice_bytes)
-            slices[row] = to_int16(_array(file.read(slice_bytes), header, tuple(plane)))
+    for row, index in enumerate(indices):
+        start = header.pixel_offset + index * slice_bytes
+        data = read_range(header.pixel_uri, start, start + slice_bytes)
+        slices[row] = to_int16(np.frombuffer(data, header.dtype).reshape(plane))
     return slices
 
 
@@ -172,11 +173,11 @@ def _parse(data: bytes) -> tuple[dict[str, str], int]:
 
 
 def _check_supported(fields: dict[str, str]) -> None:
-    """Refuse what is not a three-dimensional scalar image of binary numbers."""
-    dimensions = _whole(fields, "NDims", 1)[0]
+    """Refuse what is not a three-dimensional scalar image of binary values."""
+    dimensions = _integers(fields, "NDims", 1)[0]
     if dimensions != 3:
         raise VolumeError(f"it has {dimensions} dimensions; a volume has 3")
-    channels = _whole(fields, "ElementNumberOfChannels", 1, (1.0,))[0]
+    channels = _integers(fields, "ElementNumberOfChannels", 1, (1.0,))[0]
     if channels != 1:
         raise VolumeError(f"it has {channels} channels; a CT volume has 1")
     element = fields.get("ElementType", "missing")
@@ -186,28 +187,28 @@ def _check_supported(fields: dict[str, str]) -> None:
         raise VolumeError("its voxels are written as text (BinaryData = False), which is not supported")
 
 
-def _pixel_place(fields: dict[str, str], path: str, header_bytes: int) -> tuple[str, int]:
-    """The path of the voxel file and the byte at which the voxels begin."""
-    if _whole(fields, "HeaderSize", 1, (0.0,))[0] != 0:
-        raise VolumeError("its voxel file has a header of its own (HeaderSize), which is not supported")
+def _pixel_place(fields: dict[str, str], uri: str, header_bytes: int) -> tuple[str, int]:
+    """The URI of the voxel file and the byte at which the voxels begin."""
+    if _integers(fields, "HeaderSize", 1, (0.0,))[0] != 0:
+        raise VolumeError("its voxel file has a header too (HeaderSize), which is not supported")
     name = fields["ElementDataFile"]
     if name.upper() == "LOCAL":
-        return path, header_bytes
+        return uri, header_bytes
     if name.split()[:1] == ["LIST"] or "%" in name:
         raise VolumeError(
             "its voxels are spread over several files (ElementDataFile), which is not supported"
         )
-    # Whoever wrote the header must not choose which other files of this machine are read.
+    # A header must not choose which other files of this machine are read.
     if not name or name in {".", ".."} or "/" in name or "\\" in name:
         raise VolumeError(f"its ElementDataFile {name!r} is not the name of a file beside the header")
-    folder, slash, _ = path.rpartition("/")
+    folder, slash, _ = uri.rpartition("/")
     return f"{folder}{slash}{name}", 0
 
 
-def _numbers(
+def _floats(
     fields: dict[str, str], names: tuple[str, ...], count: int, default: tuple[float, ...] | None = None
 ) -> tuple[float, ...]:
-    """The numbers of the first of the named fields that is there."""
+    """The values of the first of the named fields that is there."""
     text = next((fields[name] for name in names if name in fields), None)
     if text is None:
         if default is None:
@@ -222,10 +223,10 @@ def _numbers(
     return values
 
 
-def _whole(
+def _integers(
     fields: dict[str, str], name: str, count: int, default: tuple[float, ...] | None = None
 ) -> tuple[Any, ...]:
-    values = _numbers(fields, (name,), count, default)
+    values = _floats(fields, (name,), count, default)
     if not all(value.is_integer() for value in map(float, values)):
         raise VolumeError(f"its header has {name} = {fields[name]}, which must be whole numbers")
     return tuple(int(value) for value in values)
@@ -234,7 +235,7 @@ def _whole(
 def _direction(fields: dict[str, str]) -> Rows:
     """The direction matrix; the file holds the direction of each axis in turn, which are its columns."""
     flat = tuple(value for row in IDENTITY for value in row)
-    axes = _numbers(fields, ("TransformMatrix", "Rotation", "Orientation"), 9, flat)
+    axes = _floats(fields, ("TransformMatrix", "Rotation", "Orientation"), 9, flat)
     return as_rows(np.reshape(axes, (3, 3)).T)
 
 
@@ -251,14 +252,12 @@ def _decompress(data: bytes, size: int) -> bytes:
     except zlib.error as error:
         raise VolumeError(f"its compressed voxels are damaged ({error})") from error
     if len(raw) != size:
-        found = f"more than {size}" if len(raw) > size else f"only {len(raw)}"
-        raise VolumeError(f"its header states {size} bytes of voxels but the compressed file holds {found}")
+        held = f"more than {size}" if len(raw) > size else f"only {len(raw)}"
+        raise VolumeError(f"its header states {size} bytes of voxels but the compressed file holds {held}")
     if not stream.eof:
         raise VolumeError("its compressed voxels are damaged (the stream is cut off)")
     return raw
 
 
-def _array(data: bytes, header: Header, shape: tuple[int, ...]) -> NDArray:
-    if len(data) != math.prod(shape) * header.dtype.itemsize:
-        raise VolumeError(f"{PurePosixPath(header.pixel_path).name} became shorter while it was read")
-    return np.frombuffer(data, header.dtype).reshape(shape)
+def _name(uri: str) -> str:
+    return uri.rpartition("/")[2]

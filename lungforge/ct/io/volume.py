@@ -1,15 +1,15 @@
 """Volumes in Hounsfield units, from MetaImage files and from DICOM series."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from fsspec.core import url_to_fs
 from numpy.typing import NDArray
 
 from lungforge.ct.geometry import Geometry, VolumeError
 from lungforge.ct.io import dicom, metaimage
+from lungforge.errors import AccessError, InputError
 
 __all__ = ["Geometry", "Volume", "VolumeError", "read_geometry", "read_slices", "read_volume"]
 
@@ -26,68 +26,75 @@ class Volume:
     """Where the voxels lie."""
 
 
-def read_volume(uri: str) -> Volume:
+def read_volume(uri: str, *, listed: Collection[str] = ()) -> Volume:
     """Read a volume.
 
     Args:
         uri: A MetaImage header (``.mhd`` with its ``.raw`` or ``.zraw`` beside it, or ``.mha``) or a
             folder that holds the files of one DICOM series; a local path or any URI that fsspec opens.
+        listed: URIs that are known to have been there (``SeriesEntry.listed``). One of them that is gone
+            says nothing about the volume, so it is an AccessError.
 
     Returns:
         The volume. A mask (``seg-lungs-LUNA16``) reads just as well; its values are then in ``hu``.
 
     Raises:
-        VolumeError: The volume is missing, damaged, or of a kind that is not supported.
+        VolumeError: The volume is damaged, incomplete, or of a kind that is not supported.
+        InputError: There is no such file or folder.
+        AccessError: A file cannot be read now: denied, expired, gone since it was listed, cut short, ...
     """
-    with _naming(uri):
-        filesystem, path = url_to_fs(uri)
-        if metaimage.is_name(path):
-            header = metaimage.read_header(filesystem, path)
-            return Volume(header.series_uid, metaimage.read_pixels(filesystem, header), header.geometry)
-        return Volume(*dicom.read_series(filesystem, path))
+    with _naming(uri, listed):
+        if metaimage.is_name(uri):
+            header = metaimage.read_header(uri, listed)
+            return Volume(header.series_uid, metaimage.read_pixels(header), header.geometry)
+        return Volume(*dicom.read_series(uri, listed))
 
 
-def read_geometry(uri: str) -> Geometry:
+def read_geometry(uri: str, *, listed: Collection[str] = ()) -> Geometry:
     """Read where the voxels of a volume lie, from its header alone.
 
-    Finds all that ``read_volume`` finds, but for damage within the pixels of a file of the right size.
+    Notices all that ``read_volume`` notices, but for damage within the pixels of a file of the right size.
 
     Args:
         uri: As for ``read_volume``.
+        listed: As for ``read_volume``.
 
     Raises:
         VolumeError: As for ``read_volume``; also when the pixel file is missing or of another size than
             the header states.
+        InputError: There is no such file or folder.
+        AccessError: As for ``read_volume``.
     """
-    with _naming(uri):
-        filesystem, path = url_to_fs(uri)
-        if metaimage.is_name(path):
-            return metaimage.read_header(filesystem, path).geometry
-        return dicom.read_geometry(filesystem, path)
+    with _naming(uri, listed):
+        if metaimage.is_name(uri):
+            return metaimage.read_header(uri, listed).geometry
+        return dicom.read_geometry(uri, listed)
 
 
-def read_slices(uri: str, indices: Sequence[int]) -> NDArray[np.int16]:
+def read_slices(uri: str, indices: Sequence[int], *, listed: Collection[str] = ()) -> NDArray[np.int16]:
     """Read some slices of a volume: only their bytes from a MetaImage without compression, else all.
 
     Args:
         uri: As for ``read_volume``.
         indices: Slice indices in any order, each in 0..Z-1.
+        listed: As for ``read_volume``.
 
     Returns:
         Hounsfield units, shape [len(indices), H, W], the same as ``read_volume(uri).hu[indices]``.
 
     Raises:
         VolumeError: As for ``read_volume``; or the volume has no such slice.
+        InputError: There is no such file or folder.
+        AccessError: As for ``read_volume``.
     """
-    with _naming(uri):
-        filesystem, path = url_to_fs(uri)
-        if metaimage.is_name(path):
-            header = metaimage.read_header(filesystem, path)
+    with _naming(uri, listed):
+        if metaimage.is_name(uri):
+            header = metaimage.read_header(uri, listed)
             _check_slices(indices, header.geometry)
             if not header.compressed:
-                return metaimage.read_raw_slices(filesystem, header, indices)
-            return metaimage.read_pixels(filesystem, header)[list(indices)]
-        _, hu, geometry = dicom.read_series(filesystem, path)
+                return metaimage.read_raw_slices(header, indices)
+            return metaimage.read_pixels(header)[list(indices)]
+        _, hu, geometry = dicom.read_series(uri, listed)
         _check_slices(indices, geometry)
         return hu[list(indices)]
 
@@ -100,13 +107,13 @@ def _check_slices(indices: Sequence[int], geometry: Geometry) -> None:
 
 
 @contextmanager
-def _naming(uri: str) -> Iterator[None]:
-    """Put the URI before the reason of a VolumeError, and make one of what the file system says."""
+def _naming(uri: str, listed: Collection[str]) -> Iterator[None]:
+    """Put the URI before the reason of a VolumeError, and say what a missing file means."""
     try:
         yield
     except VolumeError as error:
         raise VolumeError(f"{uri}: {error}") from error
     except FileNotFoundError as error:
-        raise VolumeError(f"{uri}: there is no such file or folder") from error
-    except PermissionError as error:
-        raise VolumeError(f"{uri}: reading it is not permitted") from error
+        if uri in listed:
+            raise AccessError(f"{uri}: gone since it was listed") from error
+        raise InputError(f"{uri}: there is no such file or folder") from error

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lungforge.ct.classes import LEFT_LUNG, RIGHT_LUNG, TRACHEA
+from lungforge.ct.classes import LEFT_LUNG, LUNA16_MASK_VALUES, RIGHT_LUNG
 from lungforge.ct.geometry import IDENTITY, Geometry
 from lungforge.ct.io.volume import Volume
 from lungforge.ct.nodules import Annotation, Candidate
@@ -22,9 +22,6 @@ from lungforge.ct.phantoms.writing import write_csv, write_metaimage
 
 MIRRORED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 """The direction of the LUNA16 scans whose rows and columns run backwards."""
-
-LUNA_MASK_VALUES = {LEFT_LUNG: 3, RIGHT_LUNG: 4, TRACHEA: 5}
-"""Class to the value that seg-lungs-LUNA16 gives it."""
 
 _THICKEST_MM = 2.5
 _VESSEL_CANDIDATES = 16
@@ -144,7 +141,7 @@ def write_phantoms(
         )
         if phantom.has_mask:
             values = np.zeros(256, np.uint8)
-            values[list(LUNA_MASK_VALUES)] = list(LUNA_MASK_VALUES.values())
+            values[list(LUNA16_MASK_VALUES)] = list(LUNA16_MASK_VALUES.values())
             mask = values[phantom.anatomy]
             write_metaimage(
                 f"{out}/seg-lungs-LUNA16/{volume.series_uid}.mhd", mask, volume.geometry, compressed=True

@@ -6,11 +6,10 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from lungforge.ct.geometry import Geometry
+from lungforge.storage import write_bytes_atomic
 
 
 def write_metaimage(
@@ -44,8 +43,8 @@ def write_metaimage(
         f"ElementType = {'MET_UCHAR' if voxels.dtype.itemsize == 1 else 'MET_SHORT'}",
         f"ElementDataFile = {name}",
     ]
-    _write(uri, ("\n".join(header) + "\n").encode())
-    _write(uri.rpartition("/")[0] + "/" + name, pixels)
+    write_bytes_atomic(uri, ("\n".join(header) + "\n").encode())
+    write_bytes_atomic(uri.rpartition("/")[0] + "/" + name, pixels)
 
 
 def write_csv(uri: str, names: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
@@ -60,16 +59,7 @@ def write_csv(uri: str, names: tuple[str, ...], rows: Sequence[tuple[object, ...
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     writer.writerows(rows)
-    _write(uri, text.getvalue().encode())
-
-
-def _write(uri: str, data: bytes) -> None:
-    filesystem, path = url_to_fs(uri)
-    # Only where folders are real: on S3 it would make a bucket that was named by mistake.
-    if isinstance(filesystem, LocalFileSystem):
-        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-    with filesystem.open(path, "wb") as file:
-        file.write(data)
+    write_bytes_atomic(uri, text.getvalue().encode())
 
 
 def _words(values: object) -> str:

@@ -6,16 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from lungforge.ct.classes import BODY, LEFT_LUNG, RIGHT_LUNG, TRACHEA
+from lungforge.ct.classes import BODY, LUNA16_MASK_VALUES
 from lungforge.ct.geometry import Geometry
 from lungforge.ct.segmentation.body import body_mask
 from lungforge.ct.segmentation.lungs import find_lungs
-from lungforge.errors import InputError
+from lungforge.errors import ContentError
 
-__all__ = ["LUNA_CLASSES", "anatomy_from_luna", "body_mask", "derive_anatomy"]
-
-LUNA_CLASSES = {3: LEFT_LUNG, 4: RIGHT_LUNG, 5: TRACHEA}
-"""What the values of a mask in seg-lungs-LUNA16 mean; others mean nothing here."""
+__all__ = ["anatomy_from_luna", "body_mask", "derive_anatomy"]
 
 
 def anatomy_from_luna(mask: ArrayLike, hu: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -25,23 +22,23 @@ def anatomy_from_luna(mask: ArrayLike, hu: NDArray[np.int16]) -> NDArray[np.uint
     pockets of the mattress among their airways.
 
     Args:
-        mask: Values of seg-lungs-LUNA16, shape [..., H, W]: 3 left lung, 4 right lung, 5 trachea.
+        mask: Values of seg-lungs-LUNA16 (``LUNA16_MASK_VALUES``), shape [..., H, W].
         hu: Hounsfield units of the same voxels.
 
     Returns:
         Classes background, body, left lung, right lung, trachea; same shape.
 
     Raises:
-        InputError: The shapes differ.
+        ContentError: The shapes differ.
     """
     mask = np.asarray(mask)
     if mask.shape != hu.shape:
-        raise InputError(
+        raise ContentError(
             f"the lung mask has the shape {mask.shape} and its volume {hu.shape}; they must agree"
         )
     body = body_mask(hu)
     anatomy = np.where(body, np.uint8(BODY), np.uint8(0))
-    for value, class_value in LUNA_CLASSES.items():
+    for class_value, value in LUNA16_MASK_VALUES.items():
         anatomy[_touching(mask == value, body)] = class_value
     return anatomy
 

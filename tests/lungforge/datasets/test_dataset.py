@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows, tensor_values
-from lungforge.storage import StoreError, join_uri, open_uri, read_bytes, write_bytes_atomic
+from lungforge.errors import ContentError, InputError
+from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 
 
 def slices(count: int, first: int = 0):
@@ -70,16 +71,16 @@ def test_the_lineage_names_the_manifest_by_its_bytes(dataset):
 
 def test_no_dataset(store_uri):
     with pytest.raises(
-        StoreError, match=r"no manifest.json: no dataset, or not finished; run `lungforge train`"
+        InputError, match=r"no manifest.json: no dataset, or not finished; run `lungforge train`"
     ):
         Dataset.open(store_uri, Kind.MODEL)
-    with pytest.raises(StoreError, match=r"no manifest.json: .*; run its job"):
+    with pytest.raises(InputError, match=r"no manifest.json: .*; run its job"):
         Dataset.open(store_uri)
 
 
 def test_another_kind(dataset):
     with pytest.raises(
-        StoreError, match=r"a slices dataset, .* a model dataset is needed, made by `lungforge train`"
+        InputError, match=r"a slices dataset, .* a model dataset is needed, made by `lungforge train`"
     ):
         Dataset.open(dataset.uri, Kind.MODEL)
 
@@ -88,7 +89,7 @@ def test_a_newer_schema(dataset):
     manifest = read_bytes(join_uri(dataset.uri, "manifest.json"))
     newer = manifest.replace(b'"schema_version": 1', b'"schema_version": 2')
     write_bytes_atomic(join_uri(dataset.uri, "manifest.json"), newer)
-    with pytest.raises(StoreError, match="written with schema 2, and this LungForge reads up to 1"):
+    with pytest.raises(ContentError, match="written with schema 2, and this LungForge reads up to 1"):
         Dataset.open(dataset.uri)
 
 
@@ -98,7 +99,7 @@ def test_a_missing_part(dataset):
     fs.rm_file(path)
     message = r"part-a.parquet: missing; make the dataset again with `lungforge preprocess`$"
     for call in (lambda: dataset.read_part(first), lambda: list(dataset.iter_batches(first)), dataset.verify):
-        with pytest.raises(StoreError, match=message) as error:
+        with pytest.raises(ContentError, match=message) as error:
             call()
         assert "\n" not in str(error.value)
     assert dataset.read_part(second).num_rows == 2
@@ -112,7 +113,7 @@ def test_an_altered_page(dataset, where):
     replace(dataset, first, bytes(data))
     for call in (lambda: dataset.read_part(first), lambda: list(dataset.iter_batches(first)), dataset.verify):
         with pytest.raises(
-            StoreError, match=r"part-a.parquet: altered since it was written.*make the dataset again"
+            ContentError, match=r"part-a.parquet: altered since it was written.*make the dataset again"
         ):
             call()
 
@@ -121,7 +122,7 @@ def test_a_cut_part(dataset):
     first, _ = rows_parts(dataset)
     replace(dataset, first, read_bytes(join_uri(dataset.uri, first.path))[:-1])
     with pytest.raises(
-        StoreError, match=rf"altered since it was written: {first.bytes - 1} bytes instead of {first.bytes}"
+        ContentError, match=rf"altered since it was written: {first.bytes - 1} bytes instead of {first.bytes}"
     ):
         dataset.read_part(first)
 
@@ -129,23 +130,23 @@ def test_a_cut_part(dataset):
 def test_no_parquet_at_all(dataset):
     first, _ = rows_parts(dataset)
     replace(dataset, first, bytes(first.bytes))
-    with pytest.raises(StoreError, match=r"altered since it was written: .*magic bytes"):
+    with pytest.raises(ContentError, match=r"altered since it was written: .*magic bytes"):
         dataset.read_part(first)
 
 
 def test_wrong_rows_are_not_read(dataset, monkeypatch):
     """A part that some other program wrote, of the right size."""
     monkeypatch.setattr(pq.ParquetFile, "schema_arrow", pa.schema([("image", pa.int8())]))
-    with pytest.raises(StoreError, match="altered since it was written: image: expected a tensor column"):
+    with pytest.raises(ContentError, match="altered since it was written: image: expected a tensor column"):
         dataset.read_part(rows_parts(dataset)[0])
 
 
 def test_an_altered_file(dataset):
     [notes] = [part for part in dataset.parts if part.name == "notes.txt"]
     replace(dataset, notes, b"abd")
-    with pytest.raises(StoreError, match=r"notes.txt: altered since it was written"):
+    with pytest.raises(ContentError, match=r"notes.txt: altered since it was written"):
         dataset.read_file("notes.txt")
-    with pytest.raises(StoreError, match=r"a slices dataset without other.txt"):
+    with pytest.raises(InputError, match=r"a slices dataset without other.txt"):
         dataset.read_file("other.txt")
 
 
@@ -156,7 +157,7 @@ def test_verify_names_the_first_bad_parts_and_counts_the_others(store_uri):
     dataset = Dataset.open(store_uri)
     for part in parts[1:]:
         replace(dataset, part, b"?")
-    with pytest.raises(StoreError) as error:
+    with pytest.raises(ContentError) as error:
         dataset.verify()
     assert str(error.value).count("altered") == 3
     assert str(error.value).endswith("; 2 more")

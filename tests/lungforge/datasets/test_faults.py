@@ -11,7 +11,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from lungforge.datasets import Dataset
-from lungforge.storage import StoreError, join_uri, open_uri
+from lungforge.errors import InputError
+from lungforge.storage import join_uri, open_uri
 
 PROGRAM = Path(__file__).with_name("faulty_writer.py")
 faulty_writer = runpy.run_path(str(PROGRAM))
@@ -56,7 +57,7 @@ def test_a_run_after_a_fault_equals_an_unbroken_one(store_uri, how, small_chunks
             Dataset.open(uri).verify()
         else:
             assert end != "done", point
-            with pytest.raises(StoreError, match=r"no manifest.json"):
+            with pytest.raises(InputError, match=r"no manifest.json"):
                 Dataset.open(uri)
         write_dataset(uri)
         assert files(uri) == unbroken, point

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lungforge.datasets import SCHEMA_VERSION, Kind, Manifest, Parent, Part
-from lungforge.storage import StoreError
+from lungforge.errors import ContentError
 
 PART = Part(path="parts-0/part-a.parquet", rows=3, bytes=1000, sha256="a" * 64)
 MANIFEST = Manifest(
@@ -95,7 +95,7 @@ def altered_part(**changes) -> bytes:
     ],
 )
 def test_what_is_no_manifest_is_one_clear_line(data, message):
-    with pytest.raises(StoreError, match=message) as error:
+    with pytest.raises(ContentError, match=message) as error:
         Manifest.from_bytes(data, "s3://lab/data")
     assert str(error.value).startswith("s3://lab/data: ")
     assert "\n" not in str(error.value)

@@ -7,8 +7,7 @@ import pytest
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.datasets.slices import index_rows
-from lungforge.errors import InputError
-from lungforge.storage import StoreError
+from lungforge.errors import ContentError, InputError
 
 NODULE = {"x": 2.5, "y": 1.0, "diameter_px": 2.0, "diameter_mm": 1.4}
 
@@ -110,8 +109,8 @@ def test_a_part_that_has_gone_or_was_altered_is_named(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 0xFF
     path.write_bytes(data)
-    with pytest.raises(StoreError, match=rf"{path.name}: altered since it was written"):
+    with pytest.raises(ContentError, match=rf"{path.name}: altered since it was written"):
         index.read([0])
     path.unlink()
-    with pytest.raises(StoreError, match=rf"{path.name}: missing"):
+    with pytest.raises(ContentError, match=rf"{path.name}: missing"):
         index.read([0])

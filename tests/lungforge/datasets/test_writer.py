@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, table_from_rows
-from lungforge.errors import InputError
-from lungforge.storage import StoreError, join_uri, open_uri, read_bytes, write_bytes_atomic
+from lungforge.errors import AccessError, InputError
+from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 
 CONFIG = {"size": 32, "model": {"channels": [1, 2], "heads": 4}}
 
@@ -37,7 +37,7 @@ def test_a_dataset_is_there_once_it_is_committed(store_uri):
         writer.write_part("a", crops(0)),
         writer.write_file("x", b"abc"),
     ]
-    with pytest.raises(StoreError, match=r"no manifest.json"):
+    with pytest.raises(InputError, match=r"no manifest.json"):
         Dataset.open(store_uri)
     manifest = writer.commit(parts, {"rejected": []})
     assert writer.find_manifest() == manifest
@@ -103,7 +103,7 @@ def test_where_the_input_lies_does_not_matter_but_what_it_is(store_uri):
     assert moved.commit([part]) == manifest
     changed = writer_of(store_uri, parents=(parent(sha256="b" * 64),))
     with pytest.raises(
-        StoreError, match=r"differs in the input \(\['aaaaaaaaaaaa'\] there, \['bbbbbbbbbbbb'\] here\)"
+        InputError, match=r"differs in the input \(\['aaaaaaaaaaaa'\] there, \['bbbbbbbbbbbb'\] here\)"
     ):
         changed.find_manifest()
 
@@ -125,7 +125,7 @@ def test_another_dataset_at_the_place_is_refused_with_what_differs(tmp_path, cha
     writer_of(str(tmp_path)).commit([])
     other = writer_of(str(tmp_path), **changes)
     for call in (other.find_manifest, lambda: other.commit([])):
-        with pytest.raises(StoreError, match=message) as error:
+        with pytest.raises(InputError, match=message) as error:
             call()
         assert "\n" not in str(error.value)
 
@@ -139,7 +139,7 @@ def test_sixteen_works_race_for_one_place_and_one_wins(store_uri):
         parts = [writer.write_part("a", crops(number)), writer.write_file("x", b"%d" % number)]
         try:
             return writer.commit(parts, {"number": number})
-        except StoreError as error:
+        except InputError as error:
             return str(error)
 
     with ThreadPoolExecutor(16) as pool:
@@ -176,7 +176,7 @@ def test_writers_of_one_work_do_not_harm_one_another_even_when_their_rows_differ
 def test_the_same_work_with_another_result_is_refused(store_uri):
     writer = writer_of(store_uri)
     writer.commit([writer.write_file("x", b"first")])
-    with pytest.raises(StoreError, match="another writer of the same configuration finished first"):
+    with pytest.raises(InputError, match="another writer of the same configuration finished first"):
         writer.commit([writer.write_file("x", b"second")])
     Dataset.open(store_uri).verify()
     assert Dataset.open(store_uri).read_file("x") == b"first"
@@ -187,7 +187,7 @@ def test_what_is_gone_is_not_committed(store_uri):
     part = writer.write_part("a", crops())
     fs, path = open_uri(join_uri(store_uri, part.path))
     fs.rm_file(path)
-    with pytest.raises(StoreError, match=rf"gone or altered before the end: {part.path}; run the job again"):
+    with pytest.raises(AccessError, match=rf"gone or altered before the end: {part.path}; run the job again"):
         writer.commit([part])
     assert writer.find_manifest() is None
 

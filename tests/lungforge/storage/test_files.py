@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from s3fs import S3FileSystem
 
-from lungforge.storage import StoreError, join_uri, open_uri, read_bytes, write_bytes_atomic
+from lungforge.errors import AccessError, InputError
+from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.files import absolute_uri, remove_temporaries
 
 CHUNK = 5 * 2**20
@@ -158,7 +159,7 @@ def test_local_files_may_be_read_by_others(tmp_path):
     ],
 )
 def test_a_uri_that_means_nothing_is_one_clear_line(uri, message):
-    with pytest.raises(StoreError, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         open_uri(uri)
     assert str(error.value).startswith(uri)
     assert "\n" not in str(error.value)
@@ -180,20 +181,20 @@ def test_all_ways_to_write_a_place(tmp_path, monkeypatch):
 
 
 def test_a_missing_file_is_named(store_uri):
-    with pytest.raises(StoreError, match=r"nothing: no such file$"):
+    with pytest.raises(InputError, match=r"nothing: no such file$"):
         read_bytes(join_uri(store_uri, "nothing"))
 
 
 def test_a_file_in_the_place_of_a_folder(tmp_path):
     (tmp_path / "file").touch()
     for call in (lambda uri: write_bytes_atomic(uri, b"", exclusive=True), read_bytes):
-        with pytest.raises(StoreError, match=r"file/below: something is in the way"):
+        with pytest.raises(InputError, match=r"file/below: something is in the way"):
             call(f"{tmp_path}/file/below")
 
 
 @pytest.mark.s3
 def test_a_missing_bucket_is_named(s3_server):
-    with pytest.raises(StoreError, match=r"s3://no-such-bucket/x: no such bucket; make it first"):
+    with pytest.raises(InputError, match=r"s3://no-such-bucket/x: no such bucket; make it first"):
         write_bytes_atomic("s3://no-such-bucket/x", b"", exclusive=True)
 
 
@@ -203,7 +204,7 @@ def test_a_refusal_is_one_clear_error_at_once(s3_uri, proxy, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     for call in (lambda: write_bytes_atomic(s3_uri, b"", exclusive=True), lambda: read_bytes(s3_uri)):
         with pytest.raises(
-            StoreError, match=rf"{s3_uri}: access denied \(.+\); check AWS_ACCESS_KEY_ID"
+            AccessError, match=rf"{s3_uri}: access denied \(.+\); check AWS_ACCESS_KEY_ID"
         ) as error:
             call()
         assert "\n" not in str(error.value)
@@ -214,7 +215,7 @@ def test_a_refusal_is_one_clear_error_at_once(s3_uri, proxy, monkeypatch):
 def test_no_credentials_is_one_clear_error(s3_uri, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(StoreError, match="no S3 credentials"):
+    with pytest.raises(AccessError, match="no S3 credentials"):
         read_bytes(s3_uri)
 
 
@@ -224,7 +225,7 @@ def test_a_dead_endpoint_is_one_clear_error(s3_uri, monkeypatch):
         port = taken.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(StoreError, match=r"S3 cannot be reached .* check AWS_ENDPOINT_URL"):
+    with pytest.raises(AccessError, match=r"S3 cannot be reached .* check AWS_ENDPOINT_URL"):
         read_bytes(s3_uri)
 
 
@@ -292,7 +293,7 @@ def test_a_writer_killed_in_the_middle_of_a_put_leaves_nothing(s3_server, s3_uri
     started.set()
     assert writer.wait() == -signal.SIGKILL
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
-    with pytest.raises(StoreError, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         read_bytes(s3_uri)
 
 

@@ -10,7 +10,8 @@ from datetime import datetime
 
 import pytest
 
-from lungforge.storage import StoreError, join_uri, lease, open_uri, read_bytes, write_bytes_atomic
+from lungforge.errors import AccessError, ContentError
+from lungforge.storage import join_uri, lease, open_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.lease import LeaseHeldError, LeaseLostError, held_lease, take_lease
 
 DURATION_S = 100.0
@@ -186,7 +187,7 @@ def test_a_store_that_refuses_for_a_while_does_not_end_the_thread(tmp_path, monk
     def renew() -> None:
         calls.append(1)
         if len(calls) < 3:
-            raise StoreError("away")
+            raise AccessError("away")
         stop.set()
 
     monkeypatch.setattr(ours, "renew", renew)
@@ -203,7 +204,7 @@ def test_old_generations_are_cleared_away(store_uri):
 
 def test_a_file_that_is_no_lease_is_named(store_uri):
     write_bytes_atomic(join_uri(store_uri, "000004.json"), b"{}")
-    with pytest.raises(StoreError, match=r"000004.json: no lease .* remove the file when no run is under"):
+    with pytest.raises(ContentError, match=r"000004.json: no lease .* remove the file when no run is under"):
         take_lease(store_uri, DURATION_S)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lungforge.errors import InputError
+from lungforge.errors import AccessError, InputError
 from services.cli import main as cli
 
 
@@ -41,7 +41,7 @@ def test_bad_input_is_one_line_and_two(capsys: pytest.CaptureFixture[str]) -> No
     assert cli.main(["phantom", "--out", "x", "--size", "7"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "lungforge phantom: --size is 7; choose a side from 64 to 1024 px\n"
+    assert captured.err == "lungforge phantom: --size is 7; give a number from 64 to 1024\n"
 
 
 def test_an_unknown_option_is_two(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,6 +67,19 @@ def test_a_refusing_store_is_one_line_and_one(
     monkeypatch.setattr(cli, "execute", _raising(PermissionError("Access Denied")))
     assert cli.main(["sample"]) == 1
     assert capsys.readouterr().err == "lungforge sample: PermissionError: Access Denied\n"
+
+
+def test_a_store_that_refuses_a_task_of_ray_is_one_line_and_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ray.exceptions import RayTaskError
+
+    cause = AccessError("s3://lab/luna16/1.raw: access denied (expired); check the policy of the bucket")
+    wrapped = RayTaskError("read", "a long remote traceback", cause).as_instanceof_cause()
+    for error in (cause, wrapped):
+        monkeypatch.setattr(cli, "execute", _raising(error))
+        assert cli.main(["preprocess"]) == 1
+        assert capsys.readouterr().err == f"lungforge preprocess: {cause}\n"
 
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

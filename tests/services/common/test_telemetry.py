@@ -9,7 +9,7 @@ import pytest
 
 from lungforge.datasets import Part
 from services.common import telemetry
-from services.preprocess.volume import Outcome
+from services.preprocess.volume import VolumeOutcome
 
 
 class Sum:
@@ -60,18 +60,18 @@ def test_what_fails_after_waiting_is_counted_and_goes_on(stalls: Sum) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "name"),
+    ("outcome", "state"),
     [
-        (Outcome("u", "1.2", 0, rejected="no spacing"), "rejected"),
-        (Outcome("u", "1.2", 0, slices=Part("p", 1, 1, "")), "done"),
-        (Outcome("u", "1.2", 0, slices=Part("p", 1, 1, ""), resumed=True), "found"),
-        (Outcome("u", "1.2", 0, crops=Part("p", 1, 1, ""), resumed=True), "found"),
+        (VolumeOutcome("u", "1.2", 0, rejected="no spacing"), "rejected"),
+        (VolumeOutcome("u", "1.2", 0, slices=Part("p", 1, 1, "")), "done"),
+        (VolumeOutcome("u", "1.2", 0, slices=Part("p", 1, 1, ""), resumed=True), "resumed"),
+        (VolumeOutcome("u", "1.2", 0, crops=Part("p", 1, 1, ""), resumed=True), "resumed"),
         # Nothing was to be taken of it, so nothing of it was there.
-        (Outcome("u", "1.2", 0, resumed=True), "done"),
+        (VolumeOutcome("u", "1.2", 0, resumed=True), "done"),
     ],
 )
-def test_a_volume_has_one_outcome(outcome: Outcome, name: str) -> None:
-    assert outcome.name == name
+def test_a_volume_has_one_outcome(outcome: VolumeOutcome, state: str) -> None:
+    assert outcome.state == state
 
 
 def test_without_ray_nothing_is_counted_and_nothing_fails() -> None:

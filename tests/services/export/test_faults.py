@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lungforge.datasets import Kind
-from lungforge.errors import InputError
-from lungforge.storage import StoreError, join_uri
+from lungforge.errors import AccessError, ContentError, InputError
+from lungforge.storage import join_uri
 from services.export import job, provenance
 from services.export.config import ExportConfig
 from services.export.job import run
@@ -23,7 +23,7 @@ def test_another_dataset_is_named_whole_or_not(
     out = str(tmp_path / "out")
     with monkeypatch.context() as patch:
         patch.setattr(job, "write_bytes_atomic", failing(1, write_error(errno.EIO)))
-        with pytest.raises(StoreError):
+        with pytest.raises(AccessError):
             run(ExportConfig(data=other, out=out))
     for _ in range(2):
         with pytest.raises(InputError, match=f"holds another export, of {other}, .* dataset's sha256"):
@@ -61,7 +61,7 @@ def test_a_full_disk_is_a_line_and_the_export_is_not_taken_for_whole(
     config = ExportConfig(data=samples, out=str(tmp_path / "out"), format="coco")
     with monkeypatch.context() as patch:
         patch.setattr(job, "write_bytes_atomic", failing(after, write_error(errno.ENOSPC)))
-        with pytest.raises(StoreError) as error:
+        with pytest.raises(AccessError) as error:
             run(config)
     assert str(error.value) == (
         f"{config.out} cannot be written (No space left on device) and is not whole; "
@@ -125,12 +125,12 @@ def test_a_damaged_dataset_gives_no_export(build, tmp_path: Path) -> None:
     dataset = build.dataset(Kind.SLICES, [build.slice(3)], [build.slice(4)])
     part = Path(join_uri(dataset.uri, dataset.parts[1].path))
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(StoreError, match="altered since it was written"):
+    with pytest.raises(ContentError, match="altered since it was written"):
         run(ExportConfig(data=dataset.uri, out=str(tmp_path / "out")))
     assert "provenance.json" not in build.tree(tmp_path / "out")
 
 
 def test_a_place_that_cannot_be_is_named(samples: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreError, match="something is in the way"):
+    with pytest.raises(InputError, match="something is in the way"):
         run(ExportConfig(data=samples, out=str(tmp_path / "file" / "out")))

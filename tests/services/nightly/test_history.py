@@ -6,7 +6,8 @@ from datetime import date
 import pyarrow.parquet as pq
 import pytest
 
-from lungforge.storage import StoreError, read_bytes, write_bytes_atomic
+from lungforge.errors import ContentError
+from lungforge.storage import read_bytes, write_bytes_atomic
 from services.nightly.history import find, read_history, with_night, write_history
 
 
@@ -47,5 +48,5 @@ def test_a_failed_night_is_not_found(make_night):
 def test_another_file_is_named(tmp_path):
     path = f"{tmp_path}/history.parquet"
     write_bytes_atomic(path, b"PAR1 and no more")
-    with pytest.raises(StoreError, match=r"history.parquet: no history of nights"):
+    with pytest.raises(ContentError, match=r"history.parquet: no history of nights"):
         read_history(path)

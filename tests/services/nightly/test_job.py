@@ -10,7 +10,7 @@ import pytest
 
 from lungforge.datasets import Dataset
 from lungforge.errors import InputError
-from lungforge.storage import StoreError, join_uri, lease, open_uri, read_bytes
+from lungforge.storage import join_uri, lease, open_uri, read_bytes
 from lungforge.storage.lease import LeaseHeldError, LeaseLostError, held_lease, take_lease
 from services.cli import main as cli
 from services.nightly import job
@@ -181,7 +181,7 @@ def test_what_is_not_there_is_no_night(bench, tmp_path):
     with pytest.raises(InputError, match="no finished model"):
         job.run(dataclasses.replace(bench.config(1), store=str(tmp_path / "mistyped")))
     assert not (tmp_path / "mistyped").exists()
-    with pytest.raises(StoreError, match="no dataset"):
+    with pytest.raises(InputError, match="no dataset"):
         bench.run(1, data=f"{bench.store}/nothing")
     with pytest.raises(InputError, match="--steps is 0"):
         bench.run(1, steps=0)

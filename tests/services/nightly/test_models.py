@@ -8,7 +8,7 @@ import pytest
 
 from lungforge.datasets import DatasetWriter, Kind
 from lungforge.errors import InputError
-from lungforge.storage import StoreError, open_uri, write_bytes_atomic
+from lungforge.storage import open_uri, write_bytes_atomic
 from services.nightly.models import newest_model
 
 
@@ -54,5 +54,5 @@ def test_no_model_is_one_line(store_uri: str, write: Callable) -> None:
     with pytest.raises(InputError, match=r"/models: no finished model; train one with .*/models/NAME`"):
         newest_model(store_uri)
     write(f"{store_uri}/models/wrong", kind=Kind.SLICES)
-    with pytest.raises(StoreError, match="a model dataset is needed"):
+    with pytest.raises(InputError, match="a model dataset is needed"):
         newest_model(store_uri)

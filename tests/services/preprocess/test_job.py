@@ -14,7 +14,6 @@ import pytest
 from lungforge.ct.phantoms.generate import draw_phantom, write_metaimage, write_phantoms
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
-from lungforge.storage import StoreError
 from services.preprocess import job
 from services.preprocess.config import PreprocessConfig
 
@@ -135,7 +134,7 @@ def test_a_bad_volume_is_named_and_the_rest_goes_on(own_source, tmp_path, capsys
     assert rejected["series_uid"] == uid(0)
     assert reason in rejected["reason"]
     assert result.rejected == (rejected,)
-    assert f"left out: {uid(0)}: " in capsys.readouterr().err
+    assert f"rejected: {uid(0)}: " in capsys.readouterr().err
     # Of a scan that is there twice, or with one annotation too many, the rest is used.
     assert result.volumes == (6 if spoil in (annotation_outside, twice_the_same) else 5)
     dry = job.run(PreprocessConfig(str(own_source), str(tmp_path / "out"), size=32, dry_run=True))
@@ -234,7 +233,7 @@ def test_a_finished_job_run_again_writes_nothing(source, unbroken):
 
 
 def test_another_configuration_is_refused_by_the_field_that_differs(source, unbroken):
-    with pytest.raises(StoreError, match="size"):
+    with pytest.raises(InputError, match="size"):
         job.run(PreprocessConfig(str(source), str(unbroken), size=48, healthy_every=3, crops=True))
 
 

@@ -15,11 +15,10 @@ from lungforge.ct.classes import NODULE
 from lungforge.ct.io.luna16_tables import read_annotations
 from lungforge.ct.phantoms.generate import draw_phantom, write_phantoms
 from lungforge.datasets import Dataset, DatasetWriter, Kind, tensor_values
-from lungforge.storage import StoreError
 from services.preprocess import volume
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.plan import survey
-from services.preprocess.volume import Outcome, VolumeTask
+from services.preprocess.volume import VolumeOutcome, VolumeTask
 
 SERIES, SIZE, SLICES = 9, 128, 30
 
@@ -31,12 +30,12 @@ def source(tmp_path_factory) -> Path:
     return folder
 
 
-def make(config: PreprocessConfig) -> tuple[list[Outcome], list[dict]]:
+def make(config: PreprocessConfig) -> tuple[list[VolumeOutcome], list[dict]]:
     """All volumes in turn, and the rows that were made of them."""
     slices = DatasetWriter(config.out, Kind.SLICES, identity(config), config.seed)
     crops = DatasetWriter(f"{config.out}/crops", Kind.CROPS, identity(config), config.seed)
     task = VolumeTask(config, slices, crops)
-    outcomes = [task(unit) for unit in survey(config).units]
+    outcomes = [task(one) for one in survey(config).volumes]
     slices.commit([outcome.slices for outcome in outcomes if outcome.slices])
     if config.crops:
         crops.commit([outcome.crops for outcome in outcomes if outcome.crops])
@@ -189,17 +188,17 @@ def test_a_volume_is_read_again_when_its_storage_fails_and_the_fault_surfaces_in
 
         return make_rows
 
-    monkeypatch.setattr(volume, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(volume, "PAUSES_S", (0.0, 0.0))
     task = VolumeTask(
         config,
         DatasetWriter(config.out, Kind.SLICES, identity(config), 0),
         DatasetWriter(f"{config.out}/crops", Kind.CROPS, identity(config), 0),
     )
-    unit = next(unit for unit in survey(config).units if unit.annotations)
+    source_volume = next(one for one in survey(config).volumes if one.annotations)
     monkeypatch.setattr(volume, "make_rows", failing(2))
-    assert task(unit).slices.rows >= 1
+    assert task(source_volume).slices.rows >= 1
     shutil.rmtree(tmp_path)
     calls.clear()
     monkeypatch.setattr(volume, "make_rows", failing(3))
-    with pytest.raises((OSError, StoreError)):
-        task(unit)
+    with pytest.raises(OSError, match="No space left on device"):
+        task(source_volume)

@@ -15,7 +15,7 @@ import pytest
 
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
-from lungforge.storage import StoreError, open_uri
+from lungforge.storage import open_uri
 from services.sample.config import SampleConfig
 from services.sample.job import SampleResult, run
 
@@ -102,7 +102,7 @@ def test_a_finished_run_writes_nothing(model: str, slices: str, unbroken: Path) 
     before = content()
     assert run(_config(model, slices, unbroken, workers=2)).images == 96
     assert content() == before
-    with pytest.raises(StoreError, match=r"differs in guidance \(1.5 there, 2.0 here\); choose"):
+    with pytest.raises(InputError, match=r"differs in guidance \(1.5 there, 2.0 here\); choose"):
         run(_config(model, slices, unbroken, guidance=2.0))
 
 

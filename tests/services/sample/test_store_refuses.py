@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lungforge.datasets import Dataset, Kind
-from lungforge.storage import StoreError
+from lungforge.errors import InputError
 from services.sample.config import SampleConfig
 from services.sample.job import run
 
@@ -165,7 +165,7 @@ def test_a_refusal_stops_the_run_by_name_and_what_is_written_stays(
     assert "the policy of the bucket" in last
     assert s3_uri in last
     assert s3_server.secret_key not in done.stdout + done.stderr
-    with pytest.raises(StoreError, match=r"no manifest.json"):
+    with pytest.raises(InputError, match=r"no manifest.json"):
         Dataset.open(s3_uri)
     again = _sample(model, slices, s3_uri, s3_server.endpoint, own_ray)
     assert again.returncode == 0, again.stderr

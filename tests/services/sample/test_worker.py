@@ -11,8 +11,7 @@ import torch
 
 from lungforge.datasets import Dataset
 from lungforge.datasets.slices import index_rows
-from lungforge.errors import InputError
-from lungforge.storage import StoreError
+from lungforge.errors import ContentError, InputError
 from services.sample.plan import make_plan
 from services.sample.worker import Drawer, Work, sample_id
 
@@ -136,7 +135,7 @@ def test_altered_weights_are_refused(
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(StoreError, match=r"model.safetensors: altered since it was written"):
+    with pytest.raises(ContentError, match=r"model.safetensors: altered since it was written"):
         Drawer(work, torch.device("cpu"))
 
 

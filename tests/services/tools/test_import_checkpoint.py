@@ -15,7 +15,6 @@ from lungforge.errors import InputError
 from lungforge.models.generators import load_painter
 from lungforge.models.sdm.config import UNetConfig
 from lungforge.models.sdm.unet import SemanticUNet
-from lungforge.storage import StoreError
 from services.eval.lineage import trace
 from services.tools.import_checkpoint import ImportConfig, ImportResult, run
 
@@ -133,7 +132,7 @@ def test_once_is_enough_and_another_file_is_refused(tmp_path: Path) -> None:
     assert run(_config(file, tmp_path / "model")) == first
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "model").rglob("*")} == before
     other = _file(tmp_path / "b.pt", image_channels=3)
-    with pytest.raises(StoreError, match="imported_sha256"):
+    with pytest.raises(InputError, match="imported_sha256"):
         run(_config(other, tmp_path / "model"))
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.errors import InputError
-from lungforge.storage import StoreError, open_uri
+from lungforge.storage import open_uri
 from services.train import loop
 from services.train.config import ModelName, TrainConfig
 from services.train.job import TrainResult, run
@@ -208,7 +208,7 @@ def test_a_finished_run_writes_nothing(slices: str, model: ModelName, unbroken: 
     before = content()
     assert run(_config(slices, unbroken, model)).steps == 40
     assert content() == before
-    with pytest.raises(StoreError, match=r"differs in .*seed.*choose another --out"):
+    with pytest.raises(InputError, match=r"differs in .*seed.*choose another --out"):
         run(_config(slices, unbroken, model, seed=1))
 
 

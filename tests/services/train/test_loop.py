@@ -13,8 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
-from lungforge.errors import InputError
-from lungforge.storage import StoreError
+from lungforge.errors import AccessError, InputError
 from services.train import loop
 from services.train.config import ModelName, TrainConfig
 from services.train.job import plan
@@ -231,7 +230,7 @@ def test_a_store_that_refuses_stops_training_with_its_name(
     slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     def refuse(uri: str, data: bytes, **options: bool) -> None:
-        raise StoreError(f"{uri}: access denied (403); check the policy of the bucket")
+        raise AccessError(f"{uri}: access denied (403); check the policy of the bucket")
 
     module = {"checkpoints": "services.train.checkpoints", "previews": "services.train.loop"}[refused]
     monkeypatch.setattr(f"{module}.write_bytes_atomic", refuse)

@@ -5,10 +5,12 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from fsspec.implementations.local import LocalFileSystem
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from lungforge.ct.io.volume import VolumeError, read_geometry, read_slices, read_volume
+from lungforge.errors import AccessError, ContentError, InputError
 
 UID = "1.2.826.0.1.3680043.8.498.1"
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -154,6 +156,31 @@ def test_a_truncated_file_is_refused_without_talk_on_stderr(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_file_of_a_series_that_is_gone_or_denied_proves_nothing(tmp_path, monkeypatch):
+    folder = write_series(tmp_path / "series")
+    listed = (str(folder), *(str(file) for file in folder.iterdir()))
+    assert read_volume(str(folder), listed=listed).hu.shape[0] == len(listed) - 1
+    last = max(folder.iterdir())
+    whole = LocalFileSystem.cat_file
+
+    def refuse_the_last(self, path, **kwargs):
+        if path == str(last):
+            raise PermissionError(13, "Permission denied", path)
+        return whole(self, path, **kwargs)
+
+    for read in (read_geometry, read_volume):
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalFileSystem, "cat_file", refuse_the_last)
+            with pytest.raises(AccessError, match=f"{last}: access denied"):
+                read(str(folder))
+    last.unlink()  # of the others alone, a shorter volume could be made
+    assert read_geometry(str(folder)).size[2] == len(listed) - 2
+    for read in (read_geometry, read_volume):
+        with pytest.raises(AccessError, match=f"{last}: gone since it was listed"):
+            read(str(folder), listed=listed)
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(VolumeError, match="there is no such file or folder"):
+    with pytest.raises(InputError, match="there is no such file or folder") as caught:
         read_volume(str(tmp_path / "gone"))
+    assert not isinstance(caught.value, ContentError)  # nothing was read that could prove anything

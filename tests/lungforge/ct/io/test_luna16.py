@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from fsspec.core import url_to_fs
 
 from lungforge.ct.io.luna16 import MASK_FOLDER, SeriesEntry, list_series
 from lungforge.ct.io.volume import read_geometry, read_volume
 from lungforge.errors import InputError
+from lungforge.storage import write_bytes_atomic
 
 UID = "1.2.826.0.1.3680043.8.498.1"
 
@@ -38,6 +38,15 @@ def test_luna_is_sorted_by_subset_and_uid_with_its_masks(source):
         SeriesEntry("z", 0, f"{source}/subset0/z.mhd", None),
         SeriesEntry("b", 9, f"{source}/subset9/b.mhd", None),
     )
+    assert [entry.listed for entry in found.entries] == [
+        tuple(
+            f"{source}/{folder}/a.{ending}"
+            for folder in ("subset0", MASK_FOLDER)
+            for ending in ("mhd", "raw")
+        ),
+        (f"{source}/subset0/z.mhd", f"{source}/subset0/z.raw"),
+        (f"{source}/subset9/b.mhd", f"{source}/subset9/b.raw"),
+    ]
     assert found.rejected == ()
     assert found.annotations_uri == f"{source}/annotations.csv"
     assert found.candidates_uri == f"{source}/candidates_V2.csv"
@@ -46,8 +55,7 @@ def test_luna_is_sorted_by_subset_and_uid_with_its_masks(source):
 @pytest.mark.s3
 def test_a_bucket_gives_the_same_as_a_folder(source, s3_uri):
     for file in source.rglob("*.*"):
-        filesystem, path = url_to_fs(f"{s3_uri}/{file.relative_to(source)}")
-        filesystem.pipe_file(path, file.read_bytes())
+        write_bytes_atomic(f"{s3_uri}/{file.relative_to(source)}", file.read_bytes())
     remote, local = list_series(s3_uri), list_series(f"file://{source}/")
     assert [entry.uri for entry in remote.entries] == [
         entry.uri.replace(str(source), s3_uri) for entry in local.entries
@@ -90,6 +98,7 @@ def test_dicom_folders_are_found_at_any_depth(tmp_path):
     (broken / "1.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
     found = list_series(str(tmp_path))
     assert found.entries == (SeriesEntry(UID, -1, str(folder)),)
+    assert found.entries[0].listed == tuple(f"{folder}{name}" for name in ("", "/1.dcm", "/max.xml"))
     assert [(entry.series_uid, entry.uri) for entry in found.rejected] == [("broken", str(broken))]
     assert list_series(str(folder)).entries == found.entries
 

@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from fsspec.implementations.local import LocalFileSystem
 
 from lungforge.ct.io.volume import VolumeError, read_geometry, read_slices, read_volume
+from lungforge.errors import AccessError, ContentError, InputError
 
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 
@@ -83,11 +84,12 @@ def test_reads_from_a_remote_store(tmp_path):
 def test_reads_only_the_bytes_of_the_slices(header, monkeypatch):
     whole_file = LocalFileSystem.cat_file
 
-    def headers_only(self, path, **kwargs):
-        assert not path.endswith(".raw"), "the whole voxel file was read"
-        return whole_file(self, path, **kwargs)
+    def no_whole_file(self, path, start=None, end=None, **kwargs):
+        is_one_slice = start is not None and end - start == voxels()[0].nbytes
+        assert is_one_slice or not path.endswith(".raw"), "the whole voxel file was read"
+        return whole_file(self, path, start=start, end=end, **kwargs)
 
-    monkeypatch.setattr(LocalFileSystem, "cat_file", headers_only)
+    monkeypatch.setattr(LocalFileSystem, "cat_file", no_whole_file)
     np.testing.assert_array_equal(read_slices(str(header), [1]), voxels()[[1]])
     with pytest.raises(AssertionError, match="the whole voxel file"):
         read_volume(str(header))
@@ -155,8 +157,9 @@ def test_what_is_no_header_is_refused(tmp_path, content, reason):
 
 
 def test_a_missing_header_is_refused(tmp_path):
-    with pytest.raises(VolumeError, match="there is no such file or folder"):
+    with pytest.raises(InputError, match="there is no such file or folder") as caught:
         read_volume(str(tmp_path / "1.mhd"))
+    assert not isinstance(caught.value, ContentError)  # nothing was read that could prove anything
 
 
 def test_a_truncated_or_missing_voxel_file_is_refused(header):
@@ -169,6 +172,47 @@ def test_a_truncated_or_missing_voxel_file_is_refused(header):
     for read in (read_geometry, read_volume):
         with pytest.raises(VolumeError, match=r"its voxel file 1.2.3.raw is missing"):
             read(str(header))
+
+
+def test_a_file_that_is_gone_since_it_was_listed_proves_nothing(header):
+    raw = header.with_suffix(".raw")
+    listed = (str(header), str(raw))
+    raw.unlink()
+    for gone in (raw, header):
+        for read in (read_geometry, read_volume, lambda uri, **options: read_slices(uri, [0], **options)):
+            with pytest.raises(AccessError, match=f"{gone}: gone since it was listed"):
+                read(str(header), listed=listed)
+        header.unlink(missing_ok=True)
+
+
+def test_a_file_that_may_not_be_read_proves_nothing(header, monkeypatch):
+    refused = []
+
+    def refuse(self, path, **kwargs):
+        refused.append(path)
+        raise PermissionError(13, "Permission denied", path)
+
+    for method in ("info", "cat_file"):
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalFileSystem, method, refuse)
+            for read in (read_geometry, read_volume):
+                with pytest.raises(AccessError, match=r"access denied \(Permission denied\); check the perm"):
+                    read(str(header))
+    assert len(refused) == 4
+
+
+def test_fewer_bytes_than_the_store_states_prove_nothing(header, monkeypatch):
+    whole = LocalFileSystem.cat_file
+
+    def short(self, path, **kwargs):
+        data = whole(self, path, **kwargs)
+        return data[:-1] if path.endswith(".raw") else data
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", short)
+    with pytest.raises(AccessError, match=r"1.2.3.raw: 239 of 240 bytes arrived"):
+        read_volume(str(header))
+    with pytest.raises(AccessError, match=r"1.2.3.raw: 59 of 60 bytes arrived"):
+        read_slices(str(header), [2])
 
 
 @pytest.mark.parametrize(
