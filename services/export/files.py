@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.ct import classes
 from lungforge.ct.crops import cut_crop
@@ -23,7 +24,7 @@ _CLASS_WORDS = ", ".join(f"{value} {name}" for value, name in enumerate(classes.
 Row = dict[str, Any]
 
 
-class Names:
+class UniqueNames:
     """Gives each row the name that its files begin with, and never the same one twice."""
 
     def __init__(self, kind: Kind) -> None:
@@ -46,15 +47,15 @@ def row_name(kind: Kind, row: Row) -> str:
     """What the files of a row begin with."""
     match kind:
         case Kind.SAMPLES:
-            return f"synthetic_{file_word(row['sample_id'])}"
+            return f"synthetic_{file_safe(row['sample_id'])}"
         case Kind.CROPS:
             place = f"x{round(row['x'])}_y{round(row['y'])}_{CLASS_FOLDERS[row['label']]}"
-            return f"real_{file_word(row['series_uid'])}_z{row['slice_index']:04d}_{place}"
+            return f"real_{file_safe(row['series_uid'])}_z{row['slice_index']:04d}_{place}"
         case _:
-            return f"real_{file_word(row['series_uid'])}_z{row['slice_index']:04d}"
+            return f"real_{file_safe(row['series_uid'])}_z{row['slice_index']:04d}"
 
 
-def file_word(identifier: str) -> str:
+def file_safe(identifier: str) -> str:
     """An identifier as part of a file's name: a letter, digit, dash, dot or underscore each, and no path."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", identifier)
 
@@ -103,7 +104,7 @@ class RowFiles:
         whole = self.kind is not Kind.CROPS and self.config.format != "imagefolder"
         return f"{'synthetic ' if self.kind is Kind.SAMPLES else ''}CT {'slice' if whole else 'crop'}"
 
-    def _grey(self, row: Row, hu: np.ndarray) -> bytes:
+    def _grey(self, row: Row, hu: NDArray[np.int16]) -> bytes:
         low, high = self.config.window
         text = self._text(row, self._ct) | {"Window": f"{low} to {high} HU as 0 to 255"}
         return png_bytes(hu_to_uint8(hu, (low, high)), text)
@@ -128,7 +129,7 @@ class RowFiles:
         if self.kind is not Kind.SAMPLES:
             return text
         maker = (
-            f"LungForge {manifest.code_version}, sample {file_word(row['sample_id'])}, "
+            f"LungForge {manifest.code_version}, sample {file_safe(row['sample_id'])}, "
             f"model sha256 {row['model_sha256']}"
         )
         return {"Synthetic": maker, **text}

@@ -14,8 +14,8 @@ from lungforge.storage import StoreError, join_uri, write_bytes_atomic
 from services.common.progress import progress, say
 from services.export.coco import ANNOTATIONS_NAME, CocoAnnotations
 from services.export.config import ExportConfig
-from services.export.files import CLASS_FOLDERS, Names, Row, RowFiles
-from services.export.provenance import begin, describe, find_whole, finish
+from services.export.files import CLASS_FOLDERS, Row, RowFiles, UniqueNames
+from services.export.provenance import describe, find_complete, mark_complete, mark_started
 
 #: Rows whose files are made and written at a time: on object storage every file is a round trip.
 _WRITERS = 8
@@ -52,14 +52,14 @@ def run(config: ExportConfig) -> ExportResult:
     dataset = Dataset.open(config.data)
     _check(dataset, config)
     description = describe(dataset, config)
-    whole = find_whole(config.out, description)
+    whole = find_complete(config.out, description)
     written = whole is None
     if whole is None:
         with _writing(config.out):
-            begin(config.out, description)
+            mark_started(config.out, description)
         whole = description | _write_rows(dataset, config)
         with _writing(config.out):
-            finish(config.out, whole, CLASS_FOLDERS if config.format == "imagefolder" else ())
+            mark_complete(config.out, whole, CLASS_FOLDERS if config.format == "imagefolder" else ())
     else:
         say(f"{config.out} is whole already; nothing is written")
     return ExportResult(
@@ -126,7 +126,7 @@ def _write_rows(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
 
 
 def _named_rows(dataset: Dataset) -> Iterator[tuple[str, Row]]:
-    names = Names(dataset.manifest.kind)
+    names = UniqueNames(dataset.manifest.kind)
     for part in dataset.parts:
         for table in dataset.iter_batches(part):
             for row in rows_from_table(table):

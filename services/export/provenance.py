@@ -67,7 +67,7 @@ def without_credentials(value: Any) -> Any:
     return value
 
 
-def find_whole(out: str, description: Mapping[str, Any]) -> dict[str, Any] | None:
+def find_complete(out: str, description: Mapping[str, Any]) -> dict[str, Any] | None:
     """The provenance of the export that is asked for, or None where it is yet to be made or finished.
 
     Raises:
@@ -82,12 +82,12 @@ def find_whole(out: str, description: Mapping[str, Any]) -> dict[str, Any] | Non
     return None
 
 
-def begin(out: str, description: Mapping[str, Any]) -> None:
+def mark_started(out: str, description: Mapping[str, Any]) -> None:
     """Say whose the pictures are that will come here."""
     write_bytes_atomic(join_uri(out, UNFINISHED_NAME), _encoded(description))
 
 
-def finish(out: str, document: Mapping[str, Any], folders: tuple[str, ...]) -> None:
+def mark_complete(out: str, document: Mapping[str, Any], folders: tuple[str, ...]) -> None:
     """Say that the export is whole.
 
     Args:

@@ -41,7 +41,7 @@ class JobClient(JobSubmissionClient):
     def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
         return super()._do_request(method, endpoint, timeout=_ANSWER_S, **options)
 
-    def follow_to_end(self, base: str, entrypoint: str, *, working_dir: str | None, again: bool) -> JobResult:
+    def run_to_end(self, base: str, entrypoint: str, *, working_dir: str | None, again: bool) -> JobResult:
         """See ``services.submit.job.run``.
 
         Args:
@@ -54,11 +54,11 @@ class JobClient(JobSubmissionClient):
         try:
             with _explained_loss(self.get_address()):
                 name, job = self._job(base, entrypoint, working_dir, again)
-                talk = Talk(show=job is None)
+                talk = JobOutput(show=job is None)
                 if job is None:
-                    job = self._follow(name, talk.hear)
+                    job = self._follow(name, talk.feed)
                 else:
-                    talk.hear(self.get_job_logs(name))
+                    talk.feed(self.get_job_logs(name))
         except KeyboardInterrupt:
             if name is None:
                 raise
@@ -111,17 +111,17 @@ class JobClient(JobSubmissionClient):
     def _say_attached(self, name: str) -> None:
         say(f"lungforge submit: {name} is under way at {self.get_address()}; its log from the beginning:")
 
-    def _follow(self, name: str, hear: Callable[[str], None]) -> JobDetails:
+    def _follow(self, name: str, feed: Callable[[str], None]) -> JobDetails:
         """Let the whole log be heard, as it comes, and return what became of the job."""
         heard = 0
         while True:
-            heard = asyncio.run(self._hear_log(name, heard, hear))
+            heard = asyncio.run(self._read_log(name, heard, feed))
             details = self.get_job_info(name)
             if details.status.is_terminal():
                 return details
             time.sleep(_PAUSE_S)
 
-    async def _hear_log(self, name: str, heard: int, hear: Callable[[str], None]) -> int:
+    async def _read_log(self, name: str, heard: int, feed: Callable[[str], None]) -> int:
         """The log from the character ``heard`` on; returns where it ended, or its connection broke."""
         position = 0
         log = self.tail_job_logs(name)
@@ -136,11 +136,11 @@ class JobClient(JobSubmissionClient):
                 text = None
             if text is None:
                 return max(heard, position)
-            hear(text[max(0, heard - position) :])
+            feed(text[max(0, heard - position) :])
             position += len(text)
 
 
-class Talk:
+class JobOutput:
     """What a job writes: lines to stderr, but for the last that is a JSON object, its result."""
 
     def __init__(self, *, show: bool) -> None:
@@ -148,7 +148,7 @@ class Talk:
         self._line = ""
         self._candidate: str | None = None
 
-    def hear(self, text: str) -> None:
+    def feed(self, text: str) -> None:
         """Take the next piece of the log; it may end within a line."""
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
@@ -160,7 +160,7 @@ class Talk:
 
     def end(self) -> dict[str, Any] | None:
         """The result, if there is one."""
-        self.hear("\n" if self._line else "")
+        self.feed("\n" if self._line else "")
         return None if self._candidate is None else json.loads(self._candidate)
 
 

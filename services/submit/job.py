@@ -80,7 +80,7 @@ def run(config: SubmitConfig) -> "JobResult":
     _warn_of_open_token()
     from services.submit.client import connect  # late: Ray takes seconds to import
 
-    return connect(_address(config)).follow_to_end(
+    return connect(_address(config)).run_to_end(
         submission_id(name, stage),
         entrypoint(name, words),
         working_dir=config.working_dir,

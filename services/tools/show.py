@@ -13,13 +13,13 @@ from lungforge.datasets import Dataset, Kind, rows_from_table
 from lungforge.errors import InputError
 from lungforge.storage import StoreError, write_bytes_atomic
 from lungforge.visualisation.contact_sheets import (
-    WINDOW_WORDS,
+    WINDOW_TEXT,
     Tile,
     contact_sheet,
     enlarge,
-    map_picture,
-    overlay_picture,
     png_bytes,
+    render_map,
+    render_overlay,
 )
 
 
@@ -130,10 +130,10 @@ def curves(dataset: Dataset) -> bytes | None:
     manifest = dataset.manifest
     if manifest.kind is not Kind.MODEL or all(part.name != "history.json" for part in manifest.parts):
         return None
-    from lungforge.visualisation.training_curves import draw_curves  # late: it loads matplotlib
+    from lungforge.visualisation.training_curves import plot_curves  # late: it loads matplotlib
 
     title = f"{manifest.details['model']}, {manifest.details['rows']} slices"
-    return draw_curves(json.loads(dataset.read_file("history.json")), title)
+    return plot_curves(json.loads(dataset.read_file("history.json")), title)
 
 
 def sheet(dataset: Dataset, count: int) -> bytes:
@@ -154,11 +154,11 @@ def sheet(dataset: Dataset, count: int) -> bytes:
     if kind is Kind.CROPS:
         tiles = [Tile(hu_to_uint8(row["image"]), "nodule" if row["label"] else "no nodule") for row in rows]
         lines = [tiles[start : start + 6] for start in range(0, len(tiles), 6)]
-        return png_bytes(contact_sheet(lines, footer=WINDOW_WORDS, tile_px=160), text)
+        return png_bytes(contact_sheet(lines, footer=WINDOW_TEXT, tile_px=160), text)
     picture = contact_sheet(
         [_tiles(kind, row) for row in rows],
         column_headings=("synthetic CT" if kind is Kind.SAMPLES else "CT", "map", "outlines"),
-        footer=WINDOW_WORDS,
+        footer=WINDOW_TEXT,
         legend=True,
     )
     return png_bytes(picture, text)
@@ -174,8 +174,8 @@ def _tiles(kind: Kind, row: dict[str, Any]) -> list[Tile]:
     sizes = ", ".join(f"{nodule['diameter_mm']:.1f} mm" for nodule in row["nodules"])
     return [
         Tile(enlarge(hu_to_uint8(hu), factor), caption),
-        Tile(enlarge(map_picture(label), factor), f"nodules: {sizes}" if sizes else "no nodule"),
-        Tile(overlay_picture(hu, label, row["nodules"], factor=factor)),
+        Tile(enlarge(render_map(label), factor), f"nodules: {sizes}" if sizes else "no nodule"),
+        Tile(render_overlay(hu, label, row["nodules"], factor=factor)),
     ]
 
 

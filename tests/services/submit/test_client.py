@@ -5,7 +5,7 @@ import json
 import pytest
 from ray.job_submission import JobDetails, JobStatus
 
-from services.submit.client import Talk, _exit_code
+from services.submit.client import JobOutput, _exit_code
 
 
 def _ended(status: JobStatus, code: int | None = None, message: str | None = None) -> JobDetails:
@@ -55,9 +55,9 @@ def test_the_last_object_is_the_result_however_the_log_is_cut(
 ) -> None:
     result = {"uri": "s3://lab/slices", "reason": "Fréchet", "nested": {"rows": [1, 2]}}
     log = 'begin\n{"loss": 1}\n{not json\n{}{}\n' + json.dumps(result) + "\nlate talk\nno newline at the end"
-    talk = Talk(show=True)
+    talk = JobOutput(show=True)
     for start in range(0, len(log), size):
-        talk.hear(log[start : start + size])
+        talk.feed(log[start : start + size])
     assert talk.end() == result
     told = capsys.readouterr()
     assert told.out == ""
@@ -66,7 +66,7 @@ def test_the_last_object_is_the_result_however_the_log_is_cut(
 
 
 def test_a_log_without_an_object_has_no_result(capsys: pytest.CaptureFixture[str]) -> None:
-    talk = Talk(show=False)
-    talk.hear("[1, 2]\n17\nnull\n")
+    talk = JobOutput(show=False)
+    talk.feed("[1, 2]\n17\nnull\n")
     assert talk.end() is None
     assert capsys.readouterr().err == ""

@@ -11,7 +11,7 @@ from PIL import Image
 from lungforge.ct.classes import BODY, COLOURS
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, table_from_rows
 from lungforge.errors import InputError
-from lungforge.visualisation.training_curves import draw_curves
+from lungforge.visualisation.training_curves import plot_curves
 from services.tools.show import ShowConfig, dataset_row, run, spread
 
 
@@ -114,4 +114,4 @@ def test_a_trained_model_is_drawn_as_its_curves(tmp_path: Path) -> None:
     writer.commit([part], {"model": "sdm", "rows": 3})
     path = str(tmp_path / "curves.png")
     assert run(ShowConfig(data=writer.uri, sheet=path)).sheet == path
-    assert Path(path).read_bytes() == draw_curves(history, "sdm, 3 slices")
+    assert Path(path).read_bytes() == plot_curves(history, "sdm, 3 slices")
