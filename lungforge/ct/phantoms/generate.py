@@ -16,7 +16,8 @@ from lungforge.ct.classes import LEFT_LUNG, RIGHT_LUNG, TRACHEA
 from lungforge.ct.geometry import IDENTITY, Geometry
 from lungforge.ct.io.volume import Volume
 from lungforge.ct.nodules import Annotation, Candidate
-from lungforge.ct.phantoms.chest import CHEST_HEIGHT_MM, Chest, render_slice
+from lungforge.ct.phantoms.chest import CHEST_HEIGHT_MM, Chest
+from lungforge.ct.phantoms.rendering import render_slice
 from lungforge.ct.phantoms.vessels import Grid, Tube, generate_vessels, render_sphere, render_tube
 from lungforge.ct.phantoms.writing import write_csv, write_metaimage
 
@@ -24,7 +25,7 @@ MIRRORED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 """Direction of the LUNA16 scans whose rows and columns are reversed."""
 
 LUNA_MASK_VALUES = {LEFT_LUNG: 3, RIGHT_LUNG: 4, TRACHEA: 5}
-"""Value of each class in seg-lungs-LUNA16."""
+"""Class to the value that seg-lungs-LUNA16 gives it."""
 
 _THICKEST_MM = 2.5
 _VESSEL_CANDIDATES = 16

@@ -65,7 +65,7 @@ def write_csv(uri: str, names: tuple[str, ...], rows: Sequence[tuple[object, ...
 
 def _write(uri: str, data: bytes) -> None:
     filesystem, path = url_to_fs(uri)
-    # Only on local disks: on S3 this would create a bucket from a mistyped name.
+    # Only where folders are real: on S3 it would make a bucket that was named by mistake.
     if isinstance(filesystem, LocalFileSystem):
         filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
     with filesystem.open(path, "wb") as file:

@@ -15,7 +15,7 @@ from lungforge.errors import InputError
 __all__ = ["LUNA_CLASSES", "anatomy_from_luna", "body_mask", "derive_anatomy"]
 
 LUNA_CLASSES = {3: LEFT_LUNG, 4: RIGHT_LUNG, 5: TRACHEA}
-"""Class of each value of a seg-lungs-LUNA16 mask; other values are ignored."""
+"""What the values of a mask in seg-lungs-LUNA16 mean; others mean nothing here."""
 
 
 def anatomy_from_luna(mask: ArrayLike, hu: NDArray[np.int16]) -> NDArray[np.uint8]:
