@@ -1,4 +1,4 @@
-"""Synthetic slices of edited maps: ``python -m benchmarks.map_edit_samples --data URI --models URI ... --out PNG``.
+"""Samples of edited maps: ``python -m benchmarks.map_edit_samples --data URI --models URI ... --out FILE``.
 
 Draws the second picture of ``docs/map-edits.md``: one slice, or the patch of it that the models draw, with a
 column for each edit and a row for each model; of diffusion models a second row, in which only what is around

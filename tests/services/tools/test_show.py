@@ -66,7 +66,7 @@ def test_the_lineage_reaches_back_and_tells_what_has_changed(tmp_path: Path) -> 
     _slices(tmp_path / "slices", config={"size": 17})
     assert "CHANGED since" in run(ShowConfig(data=str(tmp_path / "samples"))).lineage[-1]
     (tmp_path / "slices" / "manifest.json").unlink()
-    assert "not to be reached" in run(ShowConfig(data=str(tmp_path / "samples"))).lineage[-1]
+    assert "cannot be reached" in run(ShowConfig(data=str(tmp_path / "samples"))).lineage[-1]
 
 
 def test_verify_finds_an_altered_part(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_the_sheet_shows_the_map_in_its_colours(tmp_path: Path) -> None:
 
 def test_a_model_has_no_sheet(tmp_path: Path) -> None:
     _model(tmp_path / "model")
-    with pytest.raises(InputError, match="no pictures to draw"):
+    with pytest.raises(InputError, match="no images to show"):
         run(ShowConfig(data=str(tmp_path / "model"), sheet=str(tmp_path / "sheet.png")))
 
 
