@@ -10,7 +10,7 @@ from services.submit.client import JobOutput, exit_code_of
 
 def _ended(status: JobStatus, code: int | None = None, message: str | None = None) -> JobDetails:
     return JobDetails(
-        type="SUBMISSION", entrypoint="x", status=status, driverexit_code_of=code, message=message
+        type="SUBMISSION", entrypoint="x", status=status, driver_exit_code=code, message=message
     )
 
 
