@@ -23,7 +23,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from benchmarks.rounds import show, tell
+from benchmarks.rounds import log_round, print_rates
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.metrics.features import INCEPTION_FILE, INCEPTION_V3, load_extractor
@@ -140,13 +140,13 @@ def main() -> int:
             rates["pytorch-fid"].append(pytorch_fid(folder, arguments.images))
             rates["one"].append(service(slices, network, 1))
             rates["two"].append(service(slices, network, 2))
-            tell(turn, rates, 2)
+            log_round(turn, rates, 2)
     ratios = {
         "one_over_pytorch_fid": ("one", "pytorch-fid"),
         "two_over_one": ("two", "one"),
     }
     more = {"images": arguments.images, "side": SIDE}
-    show(rates, ratios, more, places=2, as_json=arguments.json)
+    print_rates(rates, ratios, more, places=2, as_json=arguments.json)
     return 0
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from services.common.progress import say
 
 
-def tell(turn: int, rates: Mapping[str, Sequence[float]], places: int) -> None:
+def log_round(turn: int, rates: Mapping[str, Sequence[float]], places: int) -> None:
     """Say on stderr what the last round came to."""
     words = ", ".join(f"{way} {values[-1]:.{places}f}" for way, values in rates.items())
     say(f"round {turn + 1}: {words}")
 
 
-def show(
+def print_rates(
     rates: Mapping[str, Sequence[float]],
     ratios: Mapping[str, tuple[str, str]],
     more: Mapping[str, Any],

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.rounds import show, tell
+from benchmarks.rounds import log_round, print_rates
 from benchmarks.sdm import phantom_maps, randomised
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.models.generators import DiffusionPainter
@@ -119,14 +119,14 @@ def main() -> int:
             rates["two bare"].append(two_bare_loops(*size))
             for way, workers in (("one", 1), ("two", 2)):
                 rates[way].append(service(slices, model, folder / f"{way}-{turn}", *size, workers))
-            tell(turn, rates, 3)
+            log_round(turn, rates, 3)
     ratios = {
         "service_over_bare": ("one", "bare"),
         "two_over_one": ("two", "one"),
         "two_bare_over_bare": ("two bare", "bare"),
     }
     more = {"images": arguments.images, "steps": arguments.steps, "batch": BATCH}
-    show(rates, ratios, more, places=3, as_json=arguments.json)
+    print_rates(rates, ratios, more, places=3, as_json=arguments.json)
     return 0
 
 

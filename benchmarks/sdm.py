@@ -22,7 +22,7 @@ from benchmarks.plain_sdm import plain_guided, plain_unet
 from lungforge.ct.io.luna16 import list_series
 from lungforge.ct.io.volume import read_volume
 from lungforge.ct.nodules import nodules_in_slice, read_annotations, sphere_nodules
-from lungforge.ct.phantoms.generate import draw_phantom
+from lungforge.ct.phantoms.generate import generate_phantom
 from lungforge.ct.resize import PixelMap, resize_slice
 from lungforge.ct.segmentation.anatomy import anatomy_from_luna
 from lungforge.errors import InputError
@@ -42,7 +42,7 @@ def phantom_maps(size: int) -> np.ndarray:
     """Maps of phantoms, through the nodules where there are any: uint8 [BATCH, size, size]."""
     maps = []
     for index in range(BATCH):
-        phantom = draw_phantom(0, index, slices=20)
+        phantom = generate_phantom(0, index, slices=20)
         nodules, _ = sphere_nodules(phantom.nodules, phantom.volume.geometry)
         middle = min(nodules[0].masks) if nodules else len(phantom.volume.hu) // 2
         maps.append(_map(phantom.volume, phantom.anatomy[middle], nodules, middle, size))

@@ -1,7 +1,7 @@
-"""Random numbers that depend on what they are for, never on who draws them or when.
+"""Random generators seeded by the identity of the item that they are used for.
 
-Every generator is seeded from an identity: the job's seed and what names the item (a step, a series, a
-slice). So results do not change with the number of workers, the batch size or the order of arrival.
+An identity is the job's seed and the name of the item (a step, a series, a slice). So results do not depend
+on the number of workers, the batch size or the order of arrival.
 """
 
 import hashlib
@@ -12,16 +12,16 @@ import torch
 
 
 def seed_of(*identity: int | str) -> int:
-    """A seed from 0 to 2^63 - 1 for an identity; different identities have unrelated seeds."""
+    """Seed of an identity, from 0 to 2^63 - 1; different identities have unrelated seeds."""
     canonical = json.dumps(identity, separators=(",", ":"), ensure_ascii=False)
     return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:8], "big") >> 1
 
 
 def numpy_generator(*identity: int | str) -> np.random.Generator:
-    """A NumPy generator of the identity's own."""
+    """NumPy generator seeded by an identity."""
     return np.random.default_rng(seed_of(*identity))
 
 
 def torch_generator(*identity: int | str) -> torch.Generator:
-    """A torch generator, on the CPU, of the identity's own."""
+    """Torch generator on the CPU, seeded by an identity."""
     return torch.Generator().manual_seed(seed_of(*identity))

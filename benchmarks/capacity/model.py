@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: Numbers of workers that are simulated.
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -113,7 +114,7 @@ def simulate(stage: Stage, resources: Resources, workers: int, seed: int = 0) ->
     return Simulation(stage.name, workers, stage.start_seconds + end, shares)
 
 
-def _durations(stage: Stage, seed: int) -> np.ndarray:
+def _durations(stage: Stage, seed: int) -> NDArray[np.float64]:
     """What each unit takes of a worker; the same units, however many workers."""
     if not stage.variation or not stage.worker_seconds:
         return np.full(stage.units, stage.worker_seconds)
@@ -127,7 +128,7 @@ def _independent(
     resources: Resources,
     workers: int,
     taken: dict[str, float],
-    computing: np.ndarray,
+    computing: NDArray[np.float64],
     waited: float,
 ) -> tuple[float, float]:
     """Whoever is free takes the next unit; the end of the last, and how long a network was at work."""
@@ -151,7 +152,7 @@ def _in_step(
     resources: Resources,
     workers: int,
     taken: dict[str, float],
-    computing: np.ndarray,
+    computing: NDArray[np.float64],
     waited: float,
 ) -> tuple[float, float]:
     """All workers do a unit each, exchange gradients and go on, while what comes next is read; likewise."""

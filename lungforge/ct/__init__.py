@@ -1,1 +1,1 @@
-"""Computed tomography: volumes, anatomy, nodules, label maps, slices, phantoms."""
+"""Computed tomography: volumes, segmentation, nodules, label maps, slices, phantoms."""

@@ -1,4 +1,4 @@
-"""Small crops around candidates, for the classification of nodules."""
+"""Crops around candidates, for nodule classification."""
 
 import hashlib
 from collections.abc import Iterable
@@ -17,41 +17,40 @@ CROP_SIZE = 32
 
 @dataclass(frozen=True)
 class PlacedCandidate:
-    """A candidate in the voxels of its volume."""
+    """A candidate in voxel coordinates of its volume."""
 
     slice_index: int
-    """The slice nearest to it."""
+    """Nearest slice."""
     x: float
-    """Its column, not rounded."""
+    """Column, not rounded."""
     y: float
-    """Its row, not rounded."""
+    """Row, not rounded."""
     label: int
-    """1 when it is a nodule, else 0."""
+    """1 for a nodule, else 0."""
 
 
 def choose_candidates(
     candidates: Iterable[Candidate], geometry: Geometry, *, seed: int, negatives_per_positive: int = 2
 ) -> tuple[list[PlacedCandidate], list[str]]:
-    """Choose the candidates of a scan that are cut out: every nodule, and some of the others.
+    """Choose the candidates of a scan to crop: all nodules, and a sample of the negatives.
 
-    A scan gives at most ``negatives_per_positive`` times as many candidates of class 0 as it has of class 1,
-    as the published study did; so a scan without nodules gives none. Which ones is decided by a hash of the
-    seed, the series and the place of the candidate: it depends neither on the order of the candidates nor on
-    other scans.
+    A scan contributes at most ``negatives_per_positive`` negatives (class 0) per nodule (class 1), as in the
+    published study, and so none if it has no nodule. Negatives are ranked by a hash of seed, series and
+    position, so the choice depends neither on the order of the candidates nor on other scans.
 
     Args:
-        candidates: Those of one scan.
-        geometry: The volume's.
-        seed: Another seed chooses others.
-        negatives_per_positive: Most candidates of class 0 for one of class 1.
+        candidates: Candidates of one scan.
+        geometry: Geometry of the volume.
+        seed: Seed of the choice.
+        negatives_per_positive: Maximum number of negatives per nodule.
 
     Returns:
-        The chosen ones, sorted by slice, row, column and label; and for each candidate that lies outside the
-        volume, a line that says where.
+        The chosen candidates, sorted by slice, row, column and label; and one message for each candidate
+        outside the volume, with its position.
     """
     inside: dict[int, list[tuple[bytes, PlacedCandidate]]] = {0: [], 1: []}
     outside = []
-    # Each place once: a table that names one twice would give the same crop twice.
+    # Deduplicated: a table with a repeated position would give the same crop twice.
     for candidate in sorted(
         set(candidates), key=lambda candidate: (candidate.z_mm, candidate.y_mm, candidate.x_mm)
     ):
@@ -70,16 +69,16 @@ def choose_candidates(
 
 
 def cut_crop(hu: NDArray[np.int16], x: float, y: float, size: int = CROP_SIZE) -> NDArray[np.int16]:
-    """Cut a square out of a slice, in the slice's own pixels.
+    """Cut a square crop out of a slice, without resampling.
 
     Args:
         hu: The slice, shape [H, W], in HU.
-        x: Column of the middle, within the slice.
-        y: Row of the middle, within the slice.
-        size: Rows and columns; the pixel nearest to the middle becomes pixel (size // 2, size // 2).
+        x: Column of the centre, within the slice.
+        y: Row of the centre, within the slice.
+        size: Rows and columns; the pixel nearest to the centre becomes pixel (size // 2, size // 2).
 
     Returns:
-        Shape [size, size], a copy; what lies past the slice's edge is air.
+        Shape [size, size], a copy, padded with air beyond the edge of the slice.
     """
     height, width = hu.shape
     top = min(max(round(y), 0), height - 1) - size // 2

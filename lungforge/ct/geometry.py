@@ -1,6 +1,6 @@
-"""Where the voxels of a volume lie in the patient.
+"""The voxel grid of a volume, and its mapping to world coordinates.
 
-Index points are (x = column, y = row, z = slice) with voxel centres at whole numbers; world points are
+Index points are (x = column, y = row, z = slice) with voxel centres at integers; world points are in
 millimetres in the DICOM patient system LPS (x to the patient's left, y to the back, z to the head).
 """
 
@@ -18,7 +18,7 @@ Triple = tuple[float, float, float]
 Rows = tuple[Triple, Triple, Triple]
 
 IDENTITY: Rows = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-"""The direction of a volume whose axes are those of the world."""
+"""Direction of a volume whose axes are aligned with the world axes."""
 
 
 class VolumeError(ContentError):
@@ -30,8 +30,8 @@ class Geometry:
     """The voxel grid of a volume: world = origin + direction · (spacing x index).
 
     Raises:
-        VolumeError: A number of voxels or a spacing is not positive, a value is not finite, or the
-            direction has no inverse.
+        VolumeError: A size or a spacing is not positive, a value is not finite, or the direction has no
+            inverse.
     """
 
     size: tuple[int, int, int]
@@ -46,17 +46,17 @@ class Geometry:
     def __post_init__(self) -> None:
         if min(self.size) < 1:
             raise VolumeError(
-                f"the size is {_words(self.size)} voxels; it must be at least 1 along each axis"
+                f"the size is {_joined(self.size)} voxels; it must be at least 1 along each axis"
             )
         if not all(math.isfinite(spacing) and spacing > 0 for spacing in self.spacing_mm):
             raise VolumeError(
-                f"the spacing is {_words(self.spacing_mm)} mm; it must be positive along each axis"
+                f"the spacing is {_joined(self.spacing_mm)} mm; it must be positive along each axis"
             )
         if not all(math.isfinite(value) for value in self.origin_mm):
-            raise VolumeError(f"the origin is {_words(self.origin_mm)} mm; it must be finite")
+            raise VolumeError(f"the origin is {_joined(self.origin_mm)} mm; it must be finite")
         matrix = np.asarray(self.direction)
         if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
-            raise VolumeError(f"the direction matrix ({_words(matrix.ravel())}) has no inverse")
+            raise VolumeError(f"the direction matrix ({_joined(matrix.ravel())}) has no inverse")
 
     @cached_property
     def _index_to_world(self) -> NDArray[np.float64]:
@@ -69,7 +69,7 @@ class Geometry:
     def world_to_index(self, points_mm: ArrayLike) -> NDArray[np.float64]:
         """Map world points to index points.
 
-        The same as SimpleITK's ``TransformPhysicalPointToContinuousIndex``, for many points at once.
+        Equal to SimpleITK's ``TransformPhysicalPointToContinuousIndex``, vectorised.
 
         Args:
             points_mm: World points, shape [..., 3], in mm.
@@ -91,7 +91,7 @@ class Geometry:
         return np.asarray(points, np.float64) @ self._index_to_world.T + self.origin_mm
 
     def contains(self, points: ArrayLike) -> NDArray[np.bool_]:
-        """Whether index points lie in the volume, which reaches half a voxel past the outer centres.
+        """Whether index points lie in the volume, which extends half a voxel beyond the outermost centres.
 
         Args:
             points: Index points (x, y, z), shape [..., 3].
@@ -104,22 +104,22 @@ class Geometry:
 
 
 def as_triple(values: ArrayLike) -> Triple:
-    """Three numbers as plain floats."""
+    """A vector of three as Python floats."""
     x, y, z = np.asarray(values, np.float64).tolist()
     return x, y, z
 
 
 def as_rows(matrix: ArrayLike) -> Rows:
-    """A 3 x 3 matrix as plain floats, row by row."""
+    """A 3 x 3 matrix as Python floats, row by row."""
     first, second, third = np.asarray(matrix, np.float64)
     return as_triple(first), as_triple(second), as_triple(third)
 
 
-def to_int16(values: NDArray) -> NDArray[np.int16]:
-    """Stored values as int16, fractions rounded.
+def to_int16(values: NDArray[np.generic]) -> NDArray[np.int16]:
+    """Convert stored values to int16, rounding fractions.
 
     Raises:
-        VolumeError: A value is not finite or lies outside of int16.
+        VolumeError: A value is not finite or outside the range of int16.
     """
     if (values.dtype.kind in "iu" and values.dtype.itemsize < 2) or values.dtype == np.int16:
         return values.astype(np.int16)
@@ -129,5 +129,5 @@ def to_int16(values: NDArray) -> NDArray[np.int16]:
     return np.rint(values).astype(np.int16) if values.dtype.kind == "f" else values.astype(np.int16)
 
 
-def _words(values: ArrayLike) -> str:
+def _joined(values: ArrayLike) -> str:
     return " ".join(f"{value:g}" for value in np.asarray(values).tolist())

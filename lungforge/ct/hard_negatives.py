@@ -1,4 +1,4 @@
-"""Places in the lungs that look like a nodule and are none: what a classifier has to tell from nodules."""
+"""Hard negatives for nodule classification: the places in the lungs that most resemble a nodule."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,18 @@ from scipy import ndimage
 from lungforge.ct.classes import LEFT_LUNG, NODULE, RIGHT_LUNG
 from lungforge.ct.window import WINDOW_HU
 
-#: Scale of the filter: it answers most to bright discs of 2 sqrt(2) times as much, 7 mm.
+#: Scale of the filter: it responds most to bright discs of diameter 2 sqrt(2) sigma, 7 mm.
 _SIGMA_MM = 2.5
 
 
 def window_around(row: float, column: float, size: int, shape: tuple[int, int]) -> tuple[int, int]:
-    """Top and left of the window of ``size`` px around a place, moved so that it lies in the picture.
+    """Top and left of the window of ``size`` px around a pixel, shifted to lie within the image.
 
     Raises:
-        ValueError: The picture is smaller than the window.
+        ValueError: The image is smaller than the window.
     """
     if size > min(shape):
-        raise ValueError(f"a window of {size} px does not fit into a picture of {shape[0]} x {shape[1]}")
+        raise ValueError(f"a window of {size} px does not fit into an image of {shape[0]} x {shape[1]}")
     top, left = (
         int(np.clip(np.floor(centre - size / 2 + 1), 0, side - size))
         for centre, side in zip((row, column), shape, strict=True)
@@ -28,23 +28,23 @@ def window_around(row: float, column: float, size: int, shape: tuple[int, int]) 
     return top, left
 
 
-def most_like_a_nodule(
+def hardest_negative(
     hu: NDArray[np.int16], label: NDArray[np.uint8], spacing_mm: Sequence[float], size: int
 ) -> tuple[int, int] | None:
-    """The pixel of the lungs that is most like the centre of a nodule, with none in the window around it.
+    """The lung pixel most like the centre of a nodule, among those whose window holds no nodule.
 
-    Most like is where the negative Laplacian of a Gaussian (2.5 mm) is largest, over the lungs alone: what is
-    not lung is first given the median of the lungs, so that their walls do not shine in. Such places are
-    vessels and their crossings, as the false candidates of LUNA16 mostly are.
+    Similarity is the negative Laplacian of a Gaussian (sigma 2.5 mm) over the lungs alone: other pixels are
+    first set to the lungs' median, so that the chest wall does not respond. The maxima are vessels and their
+    crossings, as most false candidates of LUNA16 are.
 
     Args:
-        hu: ``[H, W]``.
-        label: Classes, ``[H, W]``.
-        spacing_mm: Distance of pixel centres (row, column).
+        hu: Slice, shape [H, W], in HU.
+        label: Classes, shape [H, W].
+        spacing_mm: Pixel spacing (row, column).
         size: Side of the window, in px.
 
     Returns:
-        Row and column; None where every window in the lungs holds a piece of a nodule, or there is no lung.
+        Row and column; None if there is no lung, or if every window in the lungs overlaps a nodule.
     """
     lungs = (label == LEFT_LUNG) | (label == RIGHT_LUNG)
     allowed = lungs & ~_windows_with(label == NODULE, size)
@@ -53,14 +53,14 @@ def most_like_a_nodule(
     low, high = WINDOW_HU
     values = np.clip(hu.astype(np.float64), low, high)
     flat = np.where(lungs, values, np.median(values[lungs]))
-    answer = -ndimage.gaussian_laplace(flat, [_SIGMA_MM / step for step in spacing_mm], mode="nearest")
-    best = np.argmax(np.where(allowed, answer, -np.inf))
+    response = -ndimage.gaussian_laplace(flat, [_SIGMA_MM / step for step in spacing_mm], mode="nearest")
+    best = np.argmax(np.where(allowed, response, -np.inf))
     row, column = np.unravel_index(best, label.shape)
     return int(row), int(column)
 
 
 def _windows_with(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    """For each pixel, whether the window around it, moved into the picture, holds a pixel of the mask."""
+    """For each pixel, whether the window around it, shifted into the image, overlaps the mask."""
     height, width = mask.shape
     sums = np.pad(mask.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     tops = np.array([window_around(row, 0, size, mask.shape)[0] for row in range(height)])

@@ -1,4 +1,4 @@
-"""The semantic map of a slice: six classes, one a pixel."""
+"""Semantic maps: one of six classes per pixel."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from lungforge.ct.classes import BACKGROUND, BODY, LEFT_LUNG, NODULE, RIGHT_LUNG, TRACHEA
 
 MIRRORED: Final = (BACKGROUND, BODY, RIGHT_LUNG, LEFT_LUNG, TRACHEA, NODULE)
-"""Class that each class becomes when the patient is mirrored: left and right change places."""
+"""Class of each class after mirroring: left and right lung are swapped."""
 
 
 def label_map(anatomy: NDArray[np.uint8], nodule_masks: Iterable[NDArray[np.bool_]]) -> NDArray[np.uint8]:
-    """Draw nodules over the anatomy of a slice; the nodule wins over every other class.
+    """Add nodules to the anatomy of a slice; the nodule class overrides all others.
 
     Args:
         anatomy: Classes 0-4, shape [H, W].
@@ -29,13 +29,13 @@ def label_map(anatomy: NDArray[np.uint8], nodule_masks: Iterable[NDArray[np.bool
 
 
 def flip_label(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Mirror maps horizontally: columns are reversed, and left and right lung change places.
+    """Mirror maps horizontally: reverse the columns and swap left and right lung.
 
     Args:
         label: Classes 0-5, shape [..., H, W].
 
     Returns:
-        The same shape, contiguous. The image is mirrored by reversing its columns, a point by
+        The same shape, contiguous. To match, reverse the columns of the image and map points by
         x -> W - 1 - x.
     """
     return np.array(MIRRORED, np.uint8)[label[..., ::-1]]

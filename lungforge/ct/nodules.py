@@ -1,4 +1,4 @@
-"""Nodules of a volume: annotated spheres, the discs that slices cut from them, refined by intensity."""
+"""Nodules of a volume: annotated spheres, their discs in slices, and refinement of discs by intensity."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,70 +33,68 @@ __all__ = [
     "sphere_nodules",
 ]
 
-Mask = NDArray[np.bool_]
-
 Box = tuple[float, float, float, float]
 """Left, top, width and height in px; the left edge of the first column is 0."""
 
 _DILATION = np.ones((5, 5), bool)
-"""How far the intensities may carry a nodule past its annotated disc (the published study's 5x5)."""
+"""How far refinement may extend a nodule beyond its annotated disc (5x5, as in the published study)."""
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True)
 class Nodule:
-    """One nodule of a volume, and the slices that it crosses."""
+    """A nodule of a volume, and its pixels in each slice."""
 
     centre: tuple[float, float, float]
     """Index point (x, y, z) in the volume, not rounded."""
     diameter_mm: float
-    """The diameter of the whole nodule, as annotated."""
-    masks: Mapping[int, Mask]
+    """Annotated diameter of the whole nodule."""
+    masks: Mapping[int, NDArray[np.bool_]]
     """Slice index to the nodule's pixels in it, shape [H, W], never empty."""
     outlined: bool = False
-    """Whether the masks are outlines that readers drew; else they are discs of a sphere."""
+    """Whether the masks come from readers' outlines; else they are discs of a sphere."""
 
     @property
     def centre_slice(self) -> int | None:
-        """The slice nearest to the centre among those that the nodule crosses; None when it crosses none."""
+        """The slice with nodule pixels that is nearest to the centre; None if there is none."""
         return min(self.masks, key=lambda index: (abs(index - self.centre[2]), index), default=None)
 
 
 @dataclass(frozen=True)
 class SliceNodule:
-    """One nodule as a slice shows it."""
+    """A nodule in one slice."""
 
     x: float
-    """Column of the nodule's centre projected on this slice, in this image's pixels."""
+    """Column of the nodule's centre, projected onto the slice, in pixels of this image."""
     y: float
     """Row of the same point."""
     diameter_px: float
-    """``diameter_mm`` in this image's pixels; where rows and columns differ, by their geometric mean."""
+    """``diameter_mm`` in pixels of this image, by the geometric mean of the row and column spacing."""
     diameter_mm: float
-    """Diameter of the whole nodule. A slice away from the centre shows less of it."""
-    mask: Mask
+    """Diameter of the whole nodule; a slice away from its centre shows a smaller disc."""
+    mask: NDArray[np.bool_]
     """Pixels of the nodule, shape [H, W]."""
 
     def row(self) -> dict[str, float]:
-        """The nodule as an entry of a row's column ``nodules``."""
+        """The nodule as an entry of the column ``nodules``."""
         return {"x": self.x, "y": self.y, "diameter_px": self.diameter_px, "diameter_mm": self.diameter_mm}
 
 
 def sphere_nodules(annotations: Iterable[Annotation], geometry: Geometry) -> tuple[list[Nodule], list[str]]:
-    """Cut annotated spheres by the slices of a volume.
+    """Intersect annotated spheres with the slices of a volume.
 
-    A slice's disc holds the pixels whose centres lie within the radius of the annotated centre, in mm. In the
-    slice nearest to the centre, the pixel nearest to it is always of the disc, however small the nodule. A
-    sphere may reach into the volume from beyond its edge: a volume may be some slices of a scan.
+    The disc of a slice holds the pixels whose centres lie within the radius of the annotated centre, in mm.
+    The voxel nearest to the centre always belongs to the nodule, however small it is. A sphere may reach into
+    the volume from outside, as a volume may be a stack of slices of a scan.
 
     Args:
         annotations: Nodules of this volume.
-        geometry: The volume's.
+        geometry: Geometry of the volume.
 
     Returns:
-        The nodules that cross the volume, in the order given; and for each other one, a line that says
-        where it lies.
+        The nodules that intersect the volume, in the given order; and one message for each other nodule,
+        with its position.
     """
     nodules, outside = [], []
     for annotation in annotations:
@@ -113,31 +111,32 @@ def sphere_nodules(annotations: Iterable[Annotation], geometry: Geometry) -> tup
 def nodules_in_slice(
     nodules: Iterable[Nodule], slice_index: int, hu: NDArray[np.int16], geometry: Geometry
 ) -> list[SliceNodule]:
-    """The nodules that cross a slice, in the order given; discs of spheres are refined by intensity.
+    """Nodules in a slice, in the given order; discs of spheres are refined by intensity.
 
     Args:
         nodules: Nodules of the volume.
-        slice_index: The slice.
+        slice_index: Index of the slice.
         hu: The slice, shape [H, W], in HU.
-        geometry: The volume's.
+        geometry: Geometry of the volume.
     """
     pixel_mm = float(np.sqrt(geometry.spacing_mm[0] * geometry.spacing_mm[1]))
-    found = []
+    present = []
     for nodule in nodules:
         mask = nodule.masks.get(slice_index)
         if mask is not None:
             if not nodule.outlined:
                 mask = refine_by_intensity(mask, hu)
             x, y, _ = nodule.centre
-            found.append(SliceNodule(x, y, nodule.diameter_mm / pixel_mm, nodule.diameter_mm, mask))
-    return found
+            present.append(SliceNodule(x, y, nodule.diameter_mm / pixel_mm, nodule.diameter_mm, mask))
+    return present
 
 
-def refine_by_intensity(disc: Mask, hu: NDArray[np.int16]) -> Mask:
-    """Fit a disc to what the slice shows: the brighter part of the disc dilated by 5x5.
+def refine_by_intensity(disc: NDArray[np.bool_], hu: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Refine a disc by intensity: keep the brighter part of the disc dilated by 5x5.
 
-    The pixels of the dilated disc are split by two-means on their windowed intensity; of the brighter class,
-    the parts that touch the disc are kept. Where all pixels are alike, or nothing is left, the disc stays.
+    The pixels of the dilated disc are split by two-means on their windowed intensity, and the connected
+    components of the brighter class that touch the disc are kept. If all pixels are equal, or none is left,
+    the disc is returned unchanged.
 
     Args:
         disc: Shape [H, W], not empty.
@@ -164,17 +163,17 @@ def refine_by_intensity(disc: Mask, hu: NDArray[np.int16]) -> Mask:
 
 
 def two_means_threshold(values: ArrayLike) -> float | None:
-    """Split numbers into two classes with the least sum of squared distances to their means.
+    """The threshold that splits values into two classes with the least within-class variance.
 
-    In one dimension the best two classes are the numbers up to a threshold and those above it, so all splits
-    are tried: the result is exact and needs no random start (it is Otsu's threshold without bins: N. Otsu,
-    "A threshold selection method from gray-level histograms", 1979).
+    In one dimension the optimal classes are separated by a threshold, so all splits are tried: the result is
+    exact and needs no random start. It is Otsu's threshold without bins (N. Otsu, "A threshold selection
+    method from gray-level histograms", 1979).
 
     Args:
         values: Any shape.
 
     Returns:
-        Half-way between the two numbers around the split; None when fewer than two numbers differ.
+        The midpoint of the two values around the split; None if all values are equal.
     """
     ordered = np.sort(np.asarray(values, np.float64), axis=None)
     splits = np.flatnonzero(np.diff(ordered)) + 1
@@ -182,16 +181,16 @@ def two_means_threshold(values: ArrayLike) -> float | None:
         return None
     below = np.cumsum(ordered)[splits - 1]
     above = ordered.sum() - below
-    # The scatter within the classes is least where this sum, that between them, is greatest.
+    # The within-class variance is least where the between-class variance is greatest.
     between = below**2 / splits + above**2 / (ordered.size - splits)
     best = splits[np.argmax(between)]
     return float((ordered[best - 1] + ordered[best]) / 2)
 
 
-def _discs(centre: NDArray[np.float64], radius_mm: float, geometry: Geometry) -> dict[int, Mask]:
-    """Slice index to the pixels of it that lie in a sphere."""
+def _discs(centre: NDArray[np.float64], radius_mm: float, geometry: Geometry) -> dict[int, NDArray[np.bool_]]:
+    """Slice index to the pixels inside a sphere."""
     steps_mm = geometry.index_to_world(np.eye(3)) - geometry.origin_mm  # a row: one voxel along one axis
-    # The sphere is an ellipsoid among the voxels; this is how far it reaches along each of their axes.
+    # In index space the sphere is an ellipsoid; this is its extent along each axis.
     reach = radius_mm * np.linalg.norm(np.linalg.inv(steps_mm), axis=0)
     last = np.asarray(geometry.size) - 1
     low = np.clip(np.ceil(centre - reach), 0, last).astype(int)
@@ -212,8 +211,8 @@ def _discs(centre: NDArray[np.float64], radius_mm: float, geometry: Geometry) ->
     return masks
 
 
-def _bounding_box(mask: Mask, margin: int) -> tuple[slice, slice]:
-    """The rows and columns that a mask touches, and ``margin`` more on each side within the image."""
+def _bounding_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
+    """Bounding box of a mask, extended by ``margin`` on each side within the image."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return (
         slice(max(rows[0] - margin, 0), rows[-1] + margin + 1),
@@ -224,15 +223,15 @@ def _bounding_box(mask: Mask, margin: int) -> tuple[slice, slice]:
 def nearest_nodules(
     rows: NDArray[np.intp], columns: NDArray[np.intp], nodules: Sequence[Mapping[str, float]]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Whose each nodule pixel of a slice is: the nodule whose centre is nearest, in that nodule's diameters.
+    """Assign each nodule pixel of a slice to the nodule with the nearest centre, relative to its diameter.
 
     Args:
-        rows: Of the pixels, shape [N].
-        columns: Of the pixels, shape [N].
-        nodules: Entries of the row's column ``nodules``: x, y, diameter_px; at least one.
+        rows: Rows of the pixels, shape [N].
+        columns: Columns of the pixels, shape [N].
+        nodules: Entries of the column ``nodules``: x, y, diameter_px; at least one.
 
     Returns:
-        Number of the nodule of each pixel, and the distance to its centre in px; shape [N] each.
+        Index of the nodule of each pixel, and the distance to its centre in px; shape [N] each.
     """
     distances = np.array([np.hypot(columns - nodule["x"], rows - nodule["y"]) for nodule in nodules])
     diameters = np.array([nodule["diameter_px"] for nodule in nodules])
@@ -241,17 +240,17 @@ def nearest_nodules(
 
 
 def nodule_boxes(label: NDArray[np.uint8], nodules: Sequence[Mapping[str, float]]) -> list[Box]:
-    """The box of each nodule of a map.
+    """Bounding box of each nodule of a map.
 
-    Nodule pixels belong to the nodule whose centre is nearest, measured in that nodule's diameters. A
-    nodule that has no pixel of its own in the map is given the box of its circle.
+    Pixels are assigned as by :func:`nearest_nodules`. A nodule without pixels in the map gets the bounding
+    box of its circle.
 
     Args:
         label: Classes 0-5, shape [H, W].
-        nodules: Entries of the row's column ``nodules``: x, y, diameter_px.
+        nodules: Entries of the column ``nodules``: x, y, diameter_px.
 
     Returns:
-        A box for each nodule, in their order.
+        One box per nodule, in the given order.
     """
     if not nodules:
         return []
@@ -259,10 +258,10 @@ def nodule_boxes(label: NDArray[np.uint8], nodules: Sequence[Mapping[str, float]
     owner, _ = nearest_nodules(rows, columns, nodules)
     boxes = []
     for index, nodule in enumerate(nodules):
-        own_rows, own_columns = rows[owner == index], columns[owner == index]
-        if len(own_rows):
-            left, top = float(own_columns.min()), float(own_rows.min())
-            right, bottom = own_columns.max() + 1.0, own_rows.max() + 1.0
+        its_rows, its_columns = rows[owner == index], columns[owner == index]
+        if len(its_rows):
+            left, top = float(its_columns.min()), float(its_rows.min())
+            right, bottom = its_columns.max() + 1.0, its_rows.max() + 1.0
         else:
             height, width = label.shape
             radius = nodule["diameter_px"] / 2

@@ -1,7 +1,7 @@
-"""Resampling of slices, their maps and their nodules, all by one mapping of pixels.
+"""Resampling of slices, maps and nodules by one pixel mapping.
 
-Pixel centres are at whole numbers, so a pixel reaches half a pixel to each side: a point at ``p`` in the
-source lies at ``(p + 0.5) * scale - 0.5 + offset`` in the result.
+Pixel centres are at integers, so a pixel extends half a pixel to each side: a point at ``p`` in the source
+lies at ``(p + 0.5) * scale - 0.5 + offset`` in the result.
 """
 
 import heapq
@@ -20,24 +20,22 @@ from lungforge.ct.nodules import SliceNodule
 from lungforge.ct.window import AIR_HU
 from lungforge.errors import InputError
 
-Mask = NDArray[np.bool_]
-
 _SHARES = 2.0**16
-"""Steps in which the shares of classes in a pixel are told apart."""
+"""Resolution of the area shares that classes are compared by."""
 
 
 @dataclass(frozen=True)
 class PixelMap:
-    """How the pixels of a slice are mapped to those of its resampled image; pairs are (row, column)."""
+    """Mapping of a slice's pixels to those of its resampled image; pairs are (row, column)."""
 
     source_shape: tuple[int, int]
     """H, W of the slice."""
     shape: tuple[int, int]
     """H, W of the result."""
     scale: tuple[float, float]
-    """Pixels of the result that cover one pixel of the slice."""
+    """Pixels of the result per pixel of the slice."""
     offset: tuple[float, float]
-    """Where the slice's corner lies in the result, in pixels from the corner of the result."""
+    """Position of the slice's corner in the result, in pixels from the corner of the result."""
     spacing_mm: tuple[float, float]
     """Distance between pixel centres in the result."""
 
@@ -50,14 +48,14 @@ class PixelMap:
         size: int | None = None,
         spacing_mm: float | None = None,
     ) -> "PixelMap":
-        """The mapping to an image of a given size, a given spacing, or both.
+        """The mapping to a given size, a given spacing, or both.
 
         Args:
             source_shape: H, W of the slice.
             source_spacing_mm: Its spacing (row, column).
-            size: Rows and columns of the result. Without ``spacing_mm`` the whole slice is stretched to it.
-            spacing_mm: Spacing of the result. With ``size`` the slice is resampled to it and cropped or
-                padded around its centre; without, the result is as large as the slice.
+            size: Rows and columns of the result. Without ``spacing_mm``, the whole slice is scaled to it.
+            spacing_mm: Spacing of the result. With ``size``, the result is cropped or padded around its
+                centre; without, the result covers the whole slice.
 
         Raises:
             InputError: The size is below 1 or the spacing is not positive.
@@ -80,70 +78,70 @@ class PixelMap:
 
     @property
     def is_identity(self) -> bool:
-        """Whether every pixel stays what and where it is."""
+        """Whether the mapping changes nothing."""
         return self.shape == self.source_shape and self.scale == (1.0, 1.0) and self.offset == (0.0, 0.0)
 
     def point(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point (x = column, y = row) of the slice lies in the result."""
+        """Map a point (x = column, y = row) of the slice to the result."""
         return (
             (x + 0.5) * self.scale[1] - 0.5 + self.offset[1],
             (y + 0.5) * self.scale[0] - 0.5 + self.offset[0],
         )
 
     def length(self, pixels: float) -> float:
-        """How long a length of the slice is in the result; by the geometric mean of the two scales."""
+        """Map a length of the slice to the result, by the geometric mean of the two scales."""
         return pixels * math.sqrt(self.scale[0] * self.scale[1])
 
 
 def resize_slice(
     hu: NDArray[np.int16], anatomy: NDArray[np.uint8], nodules: Sequence[SliceNodule], pixel_map: PixelMap
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8], list[SliceNodule]]:
-    """Resample a slice, and draw its map in the resampled pixels; no nodule that is in the image is lost.
+    """Resample a slice and its map; no nodule inside the image is lost.
 
     Args:
         hu: Shape [H, W], in HU.
         anatomy: Classes without nodules, shape [H, W].
-        nodules: The nodules in the slice.
-        pixel_map: The mapping, of a source of this shape.
+        nodules: Nodules of the slice.
+        pixel_map: The mapping, for a source of this shape.
 
     Returns:
-        Image in HU and label map of classes 0-5, both of the mapping's shape, and the nodules in the result's
-        pixels, without those of which no pixel lies in it. A nodule that the edge cuts stays, even when its
-        centre lies beyond.
+        Image in HU and label map of classes 0-5, both of the mapping's shape; and the nodules in pixels of
+        the result, without those that have no pixel there. A nodule cut by the edge is kept, even if its
+        centre lies outside.
     """
-    resized = [found for nodule in nodules if (found := resize_nodule(nodule, pixel_map)) is not None]
+    resized = [kept for nodule in nodules if (kept := resize_nodule(nodule, pixel_map)) is not None]
     label = label_map(resize_anatomy(anatomy, pixel_map), [nodule.mask for nodule in resized])
     return resize_image(hu, pixel_map), label, resized
 
 
 def resize_image(hu: NDArray[np.int16], pixel_map: PixelMap) -> NDArray[np.int16]:
-    """Resample a slice: the mean over each new pixel's area where it shrinks, bilinear where it grows.
+    """Resample a slice: area averaging when downsampling, bilinear interpolation when upsampling.
 
     Args:
         hu: Shape [H, W], in HU.
-        pixel_map: The mapping, of a source of this shape.
+        pixel_map: The mapping, for a source of this shape.
 
     Returns:
-        The mapping's shape, rounded to whole HU; what lies past the slice's edge is air.
+        The mapping's shape, rounded to whole HU, padded with air.
     """
     _check_shape(hu, pixel_map)
     if pixel_map.is_identity:
         return hu.copy()
     rows, columns = (_image_weights(*axis) for axis in _axes(pixel_map))
-    # Weights sum to less than one where a pixel reaches past the edge; relative to air, that part is air.
+    # Weights sum to less than one for pixels across the edge; relative to air, the rest is air.
     relative = hu.astype(np.float32) - AIR_HU
     return np.rint(_apply(rows, columns, relative) + AIR_HU).astype(np.int16)
 
 
 def resize_anatomy(anatomy: NDArray[np.uint8], pixel_map: PixelMap) -> NDArray[np.uint8]:
-    """Resample classes: each new pixel gets the class with the largest share of its area.
+    """Resample classes: each pixel gets the class with the largest share of its area.
 
     Args:
         anatomy: Classes 0-5, shape [H, W].
-        pixel_map: The mapping, of a source of this shape.
+        pixel_map: The mapping, for a source of this shape.
 
     Returns:
-        The mapping's shape. Equal shares go to the lower class; past the slice's edge is background.
+        The mapping's shape, padded with background. Ties go to the lower class.
     """
     _check_shape(anatomy, pixel_map)
     if pixel_map.is_identity:
@@ -155,28 +153,28 @@ def resize_anatomy(anatomy: NDArray[np.uint8], pixel_map: PixelMap) -> NDArray[n
         share = _apply(rows, columns, (anatomy == value).astype(np.float32))
         if value == BACKGROUND:
             share += past_the_edge
-        # The class rides in the lowest digit, so that the greatest number tells it; floats below 2**24 are
-        # exact. Rounding keeps errors of the sums from deciding between equal shares.
+        # The class is encoded in the lowest digit, so that one maximum finds share and class; floats below
+        # 2**24 are exact. Rounding the shares keeps summation errors from breaking ties.
         np.maximum(best, np.rint(share * _SHARES) * COUNT + (COUNT - 1 - value), out=best)
     return (COUNT - 1 - best % COUNT).astype(np.uint8)
 
 
 def resize_nodule(nodule: SliceNodule, pixel_map: PixelMap) -> SliceNodule | None:
-    """Resample a nodule so that it keeps its area, or at least one pixel, and stays in one piece.
+    """Resample a nodule so that it keeps its area (at least one pixel) and stays connected.
 
-    Pixels of the result are taken outwards from the middle of the nodule, those that it covers most first,
-    until there are as many as its area fills.
+    Pixels of the result are added outwards from the middle of the nodule, most covered first, until they
+    match its area.
 
     Args:
-        nodule: In the pixels of the slice.
-        pixel_map: The mapping, of a source of the mask's shape.
+        nodule: The nodule in pixels of the slice.
+        pixel_map: The mapping, for a source of the mask's shape.
 
     Returns:
-        In the pixels of the result; None when nothing of it lies there.
+        The nodule in pixels of the result; None if it lies outside.
     """
     _check_shape(nodule.mask, pixel_map)
     rows, columns = np.flatnonzero(nodule.mask.any(axis=1)), np.flatnonzero(nodule.mask.any(axis=0))
-    # Coverage is computed where the nodule is; nodules are small.
+    # Coverage is computed around the nodule only; nodules are small.
     (row_start, row_weights), (column_start, column_weights) = (
         _near_weights(axis, int(touched[0]), int(touched[-1]) + 1)
         for axis, touched in zip(_axes(pixel_map), (rows, columns), strict=True)
@@ -187,18 +185,18 @@ def resize_nodule(nodule: SliceNodule, pixel_map: PixelMap) -> SliceNodule | Non
         return None
     mask = np.zeros(pixel_map.shape, bool)
     height, width = coverage.shape
-    mask[row_start : row_start + height, column_start : column_start + width] = _grow(coverage)
+    mask[row_start : row_start + height, column_start : column_start + width] = _take_most_covered(coverage)
     x, y = pixel_map.point(nodule.x, nodule.y)
     return replace(nodule, x=x, y=y, diameter_px=pixel_map.length(nodule.diameter_px), mask=mask)
 
 
-def _grow(coverage: NDArray[np.float64]) -> Mask:
-    """As many pixels as the coverage sums to, at least one, from the middle outwards by coverage."""
+def _take_most_covered(coverage: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Select as many pixels as the coverage sums to, at least one, outwards from the middle by coverage."""
     wanted = max(round(float(coverage.sum())), 1)
     rows, columns = np.indices(coverage.shape)
     middle = [(coverage * index).sum() / coverage.sum() for index in (rows, columns)]
     distance = np.hypot(rows - middle[0], columns - middle[1])
-    # Sums of areas differ in their last bits; pixels covered alike are taken by their distance.
+    # Rounded, as sums of areas differ in their last bits: equally covered pixels are ordered by distance.
     merit = [
         list(zip((-row).tolist(), away.tolist(), strict=True))
         for row, away in zip(coverage.round(6), distance.round(6), strict=True)
@@ -209,7 +207,7 @@ def _grow(coverage: NDArray[np.float64]) -> Mask:
     queue: list[tuple[tuple[float, float], int, int]] = []
     queued = np.zeros(coverage.shape, bool)
     count = 0
-    # A nodule of several pieces leaves the queue empty between them.
+    # The queue runs empty between the components of a disconnected nodule.
     for start in sorted(zip(*np.nonzero(covered), strict=True), key=lambda at: merit[at[0]][at[1]]):
         row, column = int(start[0]), int(start[1])
         if queued[row, column]:
@@ -231,7 +229,7 @@ def _grow(coverage: NDArray[np.float64]) -> Mask:
 
 
 Axis = tuple[int, int, float, float]
-"""Of one axis: pixels of the slice, pixels of the result, scale, offset."""
+"""One axis: pixels of the slice, pixels of the result, scale, offset."""
 
 
 def _axes(pixel_map: PixelMap) -> tuple[Axis, Axis]:
@@ -242,7 +240,7 @@ def _axes(pixel_map: PixelMap) -> tuple[Axis, Axis]:
 
 
 def _overlap(axis: Axis, first: int, last: int) -> NDArray[np.float64]:
-    """How much of each new pixel each of the source pixels first..last-1 fills: [new, last - first]."""
+    """Share of each result pixel covered by each source pixel first..last-1: [result, last - first]."""
     _, count, scale, offset = axis
     edges = np.arange(first, last + 1) * scale + offset
     start = np.arange(count)[:, None]
@@ -250,7 +248,7 @@ def _overlap(axis: Axis, first: int, last: int) -> NDArray[np.float64]:
 
 
 def _near_weights(axis: Axis, first: int, last: int) -> tuple[int, NDArray[np.float64]]:
-    """The rows of the overlap that are not all zero, and the index of the first of them."""
+    """Index of the first nonzero row of the overlap, and the rows from the first to the last nonzero one."""
     overlap = _overlap(axis, first, last)
     reached = np.flatnonzero(overlap.any(axis=1))
     if reached.size == 0:
@@ -276,7 +274,7 @@ def _image_weights(source: int, count: int, scale: float, offset: float) -> spar
 def _apply(
     rows: sparse.csr_array, columns: sparse.csr_array, image: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Weigh the rows, then the columns, of an image [H, W]."""
+    """Apply weights to the rows, then to the columns, of an image [H, W]."""
     return (columns @ (rows @ image).T).T
 
 

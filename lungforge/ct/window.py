@@ -1,4 +1,4 @@
-"""The grey-value window: Hounsfield units to what models and pictures read, and back."""
+"""The HU window: conversion of Hounsfield units to model input and grey values, and back."""
 
 from typing import Final
 
@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 WINDOW_HU: Final = (-1000, 400)
-"""Lowest and highest Hounsfield unit that is told apart; values outside are clipped."""
+"""Lower and upper bound of the window, in HU; values outside are clipped."""
 
 AIR_HU: Final = -1000
-"""Hounsfield units of air: what stands where an image reaches past the edge of its scan."""
+"""Hounsfield units of air; the padding beyond the edge of a scan."""
 
 
 def hu_to_unit(hu: ArrayLike) -> NDArray[np.float32]:

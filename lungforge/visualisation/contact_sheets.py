@@ -1,6 +1,8 @@
-"""Pictures of slices and maps for people: colours, outlines, captioned sheets, PNG files.
+"""Rendering of slices and maps: colours, outlines, contact sheets with captions, PNG files.
 
-Nothing here blurs: pictures are enlarged by whole factors, each pixel to a square.
+Images are enlarged by integer factors with nearest neighbours, so nothing is blurred.
+
+A picture is a uint8 array, grey [H, W] or RGB [H, W, 3].
 """
 
 import io
@@ -18,14 +20,11 @@ from scipy import ndimage
 from lungforge.ct import classes
 from lungforge.ct.window import WINDOW_HU, hu_to_uint8
 
-Picture = NDArray[np.uint8]
-"""Grey [H, W], or red, green, blue [H, W, 3]."""
-
 HU_OFFSET = 32768
-"""What is added to Hounsfield units in a picture of 16 bits: every int16 has a grey value of its own."""
+"""Offset of Hounsfield units in 16-bit images, so that every int16 maps to a uint16."""
 
-WINDOW_WORDS = f"window {WINDOW_HU[0]} to {WINDOW_HU[1]} HU"
-"""What a caption or footer says about the grey values."""
+WINDOW_TEXT = f"window {WINDOW_HU[0]} to {WINDOW_HU[1]} HU"
+"""Description of the grey values for captions and footers."""
 
 _COLOURS = np.array(classes.COLOURS, np.uint8)
 _PAPER = (24, 24, 28)
@@ -37,15 +36,15 @@ _MARGIN = 8
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a sheet."""
+    """One picture of a contact sheet."""
 
-    picture: Picture
+    picture: NDArray[np.uint8]
     caption: str = ""
-    """Stands below the picture; lines that are too long are broken between words."""
+    """Text below the picture; long lines are wrapped between words."""
 
 
-def map_picture(label: NDArray[np.uint8]) -> Picture:
-    """Paint a label map in the colours of its classes.
+def render_map(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Render a label map in the colours of its classes.
 
     Args:
         label: Classes 0-5, shape [H, W].
@@ -56,23 +55,23 @@ def map_picture(label: NDArray[np.uint8]) -> Picture:
     return _COLOURS[label]
 
 
-def overlay_picture(
+def render_overlay(
     hu: NDArray[np.int16],
     label: NDArray[np.uint8],
     nodules: Iterable[Mapping[str, float]] = (),
     *,
     factor: int = 1,
-) -> Picture:
-    """Draw the outlines of lungs, trachea and nodules on a slice, and say how large the nodules are.
+) -> NDArray[np.uint8]:
+    """Render a slice with the outlines of lungs, trachea and nodules, and the diameters of the nodules.
 
-    An outline runs along the first pixels of the enlarged picture outside a class, so it hides nothing of
-    what it surrounds; no outline is drawn over a nodule.
+    An outline runs along the first enlarged pixels outside a class, so it hides nothing inside; no outline
+    covers a nodule.
 
     Args:
         hu: Shape [H, W], in HU.
         label: Classes 0-5, shape [H, W].
-        nodules: Entries of the row's column ``nodules``: x, y, diameter_px, diameter_mm.
-        factor: How many pixels wide each pixel becomes.
+        nodules: Entries of the column ``nodules``: x, y, diameter_px, diameter_mm.
+        factor: Integer factor of enlargement.
 
     Returns:
         Shape [H * factor, W * factor, 3].
@@ -89,8 +88,8 @@ def overlay_picture(
     return np.asarray(drawing)
 
 
-def enlarge(picture: Picture, factor: int) -> Picture:
-    """Make each pixel a square of ``factor`` pixels.
+def enlarge(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Enlarge a picture: each pixel becomes a square of ``factor`` pixels.
 
     Args:
         picture: Shape [H, W] or [H, W, 3].
@@ -107,29 +106,29 @@ def contact_sheet(
     footer: str = "",
     legend: bool = False,
     tile_px: int = 256,
-) -> Picture:
-    """Set pictures out in rows and columns.
+) -> NDArray[np.uint8]:
+    """Arrange pictures in rows and columns.
 
     Args:
         rows: Tiles of each row; rows may differ in length.
-        column_headings: One for each column, above it; or none.
-        row_headings: One for each row, left of it; or none.
-        footer: A line below, such as the window of the grey values.
-        legend: Whether to show below which colour is which class.
-        tile_px: Small pictures are enlarged by the largest whole factor that fits this; none is shrunk.
+        column_headings: One heading per column, or none.
+        row_headings: One heading per row, to its left, or none.
+        footer: A line at the bottom, such as the HU window.
+        legend: Whether to add a legend of the class colours.
+        tile_px: Small pictures are enlarged by the largest integer factor that fits; none is shrunk.
 
     Returns:
         Shape [height, width, 3].
     """
     pictures = [[_fitted(tile.picture, tile_px) for tile in row] for row in rows]
     cell = max((max(picture.shape[:2]) for row in pictures for picture in row), default=tile_px)
-    captions = [[_broken(tile.caption, cell) for tile in row] for row in rows]
-    left_words = [_broken(heading, cell // 2) for heading in row_headings]
+    captions = [[_wrapped(tile.caption, cell) for tile in row] for row in rows]
+    row_lines = [_wrapped(heading, cell // 2) for heading in row_headings]
     left = _MARGIN + (
-        max(_width(line) for words in left_words for line in words) + _MARGIN if left_words else 0
+        max(_width(line) for words in row_lines for line in words) + _MARGIN if row_lines else 0
     )
-    heading_words = [_broken(heading, cell) for heading in column_headings]
-    top = _MARGIN + max((len(words) for words in heading_words), default=0) * _LINE_PX
+    heading_lines = [_wrapped(heading, cell) for heading in column_headings]
+    top = _MARGIN + max((len(words) for words in heading_lines), default=0) * _LINE_PX
     heights = [
         max((picture.shape[0] for picture in row), default=0)
         + max((len(words) for words in lines), default=0) * _LINE_PX
@@ -139,15 +138,15 @@ def contact_sheet(
     columns = max((len(row) for row in rows), default=0)
     width = left + columns * (cell + _MARGIN)
     entries = _legend_entries(width) if legend else []
-    footer_words = _broken(footer, width - 2 * _MARGIN)
-    height = top + sum(heights) + (len(entries) + len(footer_words)) * _LINE_PX + _MARGIN
+    footer_lines = _wrapped(footer, width - 2 * _MARGIN)
+    height = top + sum(heights) + (len(entries) + len(footer_lines)) * _LINE_PX + _MARGIN
     sheet = Image.new("RGB", (width, height), _PAPER)
-    for column, words in enumerate(heading_words):
+    for column, words in enumerate(heading_lines):
         _write(sheet, words, left + column * (cell + _MARGIN), _MARGIN)
     at = top
     for index, row in enumerate(pictures):
-        if left_words:
-            _write(sheet, left_words[index], _MARGIN, at)
+        if row_lines:
+            _write(sheet, row_lines[index], _MARGIN, at)
         for column, picture in enumerate(row):
             x = left + column * (cell + _MARGIN)
             sheet.paste(Image.fromarray(picture), (x, at))
@@ -157,12 +156,12 @@ def contact_sheet(
         for x, value in entry_row:
             _draw_legend_entry(sheet, x, at, value)
         at += _LINE_PX
-    _write(sheet, footer_words, _MARGIN, at)
+    _write(sheet, footer_lines, _MARGIN, at)
     return np.asarray(sheet)
 
 
 def hu_to_uint16(hu: NDArray[np.int16]) -> NDArray[np.uint16]:
-    """Hounsfield units as grey values of 16 bits, without loss: HU + 32768.
+    """Convert Hounsfield units to 16-bit grey values without loss: HU + 32768.
 
     Args:
         hu: Any shape, in HU.
@@ -173,15 +172,17 @@ def hu_to_uint16(hu: NDArray[np.int16]) -> NDArray[np.uint16]:
     return (hu.astype(np.int32) + HU_OFFSET).astype(np.uint16)
 
 
-def png_bytes(picture: Picture | NDArray[np.uint16], text: Mapping[str, str] | None = None) -> bytes:
-    """A PNG file.
+def png_bytes(
+    picture: NDArray[np.uint8] | NDArray[np.uint16], text: Mapping[str, str] | None = None
+) -> bytes:
+    """Encode a picture as PNG.
 
     Args:
-        picture: Grey [H, W], or red, green, blue [H, W, 3]; or grey of 16 bits [H, W].
-        text: Keyword to text, kept in the file: what the picture shows, its window, where it came from.
+        picture: Grey [H, W] or RGB [H, W, 3], uint8; or 16-bit grey [H, W].
+        text: Keyword to text of the metadata: content, window, provenance.
 
     Returns:
-        The file's bytes; the same for the same picture and text.
+        The bytes of the file, the same for the same picture and text.
     """
     deep = picture.dtype == np.uint16
     assert picture.dtype == np.uint8 or (deep and picture.ndim == 2), f"{picture.dtype} {picture.shape}"
@@ -189,13 +190,13 @@ def png_bytes(picture: Picture | NDArray[np.uint16], text: Mapping[str, str] | N
     for keyword, value in (text or {}).items():
         information.add_itxt(keyword, value)
     file = io.BytesIO()
-    # The noise of 16 bits hardly shrinks: more effort takes several times as long and saves a twentieth.
+    # 16-bit noise hardly compresses: a higher level takes several times as long and saves a twentieth.
     Image.fromarray(picture).save(file, format="PNG", pnginfo=information, compress_level=1 if deep else 6)
     return file.getvalue()
 
 
 def _write_size(drawing: Image.Image, nodule: Mapping[str, float], factor: int) -> None:
-    """Write the diameter beside a nodule, where it does not leave the picture."""
+    """Write the diameter beside a nodule, within the picture."""
     words = f"{nodule['diameter_mm']:.1f} mm"
     x, y = ((nodule[axis] + 0.5) * factor for axis in ("x", "y"))
     gap = nodule["diameter_px"] * factor / 2 + 4
@@ -207,13 +208,13 @@ def _write_size(drawing: Image.Image, nodule: Mapping[str, float], factor: int) 
     )
 
 
-def _fitted(picture: Picture, tile_px: int) -> Picture:
+def _fitted(picture: NDArray[np.uint8], tile_px: int) -> NDArray[np.uint8]:
     enlarged = enlarge(picture, max(tile_px // max(picture.shape[:2]), 1))
     return enlarged if enlarged.ndim == 3 else np.repeat(enlarged[..., None], 3, axis=2)
 
 
 def _legend_entries(width: int) -> list[list[tuple[int, int]]]:
-    """Rows of (x, class), as many side by side as fit."""
+    """Rows of (x, class), as many per row as fit."""
     entries: list[list[tuple[int, int]]] = [[]]
     x = _MARGIN
     for value, name in enumerate(classes.NAMES):
@@ -233,10 +234,10 @@ def _draw_legend_entry(sheet: Image.Image, x: int, y: int, value: int) -> None:
     _write(sheet, [classes.NAMES[value]], x + _LINE_PX, y)
 
 
-def _broken(words: str, width: int) -> list[str]:
-    """The lines of a text; a line that is wider than ``width`` px is broken between words."""
+def _wrapped(text: str, width: int) -> list[str]:
+    """Wrap a text to ``width`` px, between words."""
     lines: list[str] = []
-    for paragraph in words.splitlines():
+    for paragraph in text.splitlines():
         line = ""
         for word in paragraph.split(" "):
             longer = f"{line} {word}" if line else word
@@ -250,7 +251,7 @@ def _broken(words: str, width: int) -> list[str]:
 
 
 def _shortened(line: str, width: int) -> str:
-    """A line without its middle, when it is wider than ``width`` px: uids differ at their ends."""
+    """Shorten a line to ``width`` px by leaving out its middle, as UIDs differ at their ends."""
     kept = len(line)
     short = line
     while _width(short) > width and kept > 2:
@@ -261,8 +262,8 @@ def _shortened(line: str, width: int) -> str:
 
 def _write(sheet: Image.Image, lines: Sequence[str], x: int, y: int) -> None:
     drawing = ImageDraw.Draw(sheet)
-    for number, line in enumerate(lines):
-        drawing.text((x, y + number * _LINE_PX), line, _INK, font=_font())
+    for index, line in enumerate(lines):
+        drawing.text((x, y + index * _LINE_PX), line, _INK, font=_font())
 
 
 def _width(line: str) -> int:
@@ -271,7 +272,7 @@ def _width(line: str) -> int:
 
 @lru_cache(maxsize=1)
 def _font() -> ImageFont.FreeTypeFont:
-    # Matplotlib's: the digits of the font that Pillow brings stand unevenly, and captions are full of them.
+    # Matplotlib's font: the digits of Pillow's are unevenly spaced, and captions are full of them.
     path = files("matplotlib") / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-    # The basic layout sets digits on whole pixels, evenly, and the same wherever Pillow was built.
+    # The basic layout places digits on whole pixels, evenly, and the same in every build of Pillow.
     return ImageFont.truetype(str(path), _TEXT_PX, layout_engine=ImageFont.Layout.BASIC)

@@ -1,4 +1,4 @@
-"""The curves of a training run, as a picture."""
+"""Plots of the metrics of a training run."""
 
 import io
 import math
@@ -9,17 +9,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-#: Points of a curve: each is the median of as many steps as that takes, as single steps scatter widely.
+#: Points of the smoothed curve, each the median of several steps, as single steps scatter widely.
 _POINTS = 60
 _COLUMNS = 2
 
 
-def draw_curves(history: Mapping[str, Sequence[float]], title: str) -> bytes:
-    """Draw every metric over the steps: the single steps faintly, their running median, and its last value.
+def plot_curves(history: Mapping[str, Sequence[float]], title: str) -> bytes:
+    """Plot every metric over the steps: single values faintly, their running median, and its last value.
 
     Args:
-        history: Metric to its value after each step.
-        title: What was trained, and on what.
+        history: Metric name to its value after each step.
+        title: Title of the figure.
 
     Returns:
         A PNG file.
@@ -45,7 +45,11 @@ def draw_curves(history: Mapping[str, Sequence[float]], title: str) -> bytes:
 
 
 def running_median(values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Medians of stretches of equal length, and the step in the middle of each; the last may be shorter."""
+    """Steps and medians of consecutive stretches of equal length (the last may be shorter).
+
+    Returns:
+        The middle step of each stretch, and the median of its values.
+    """
     length = math.ceil(len(values) / _POINTS)
     starts = np.arange(0, len(values), length)
     medians = np.array([np.median(stretch) for stretch in np.split(np.asarray(values), starts[1:])])

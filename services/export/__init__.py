@@ -1,1 +1,1 @@
-"""A dataset's pictures as files for other programs."""
+"""Export of datasets as image files for other programs."""

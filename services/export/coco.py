@@ -1,4 +1,4 @@
-"""The boxes of nodules in the format of COCO (https://cocodataset.org/#format-data)."""
+"""Nodule boxes in COCO format (https://cocodataset.org/#format-data)."""
 
 import json
 from typing import Any
@@ -6,34 +6,34 @@ from typing import Any
 from lungforge.ct.nodules import nodule_boxes
 from lungforge.datasets import Dataset
 
-#: Where the boxes are, within the export.
+#: Path of the annotations, within the export.
 ANNOTATIONS_NAME = "annotations.json"
-#: The id of the only category.
+#: Id of the only category.
 NODULE_CATEGORY = 1
 
 
 class CocoAnnotations:
-    """Collects pictures and boxes. Ids count from 1 in the order of the dataset's rows."""
+    """Collector of images and boxes, with ids from 1 in the order of the dataset's rows."""
 
     def __init__(self) -> None:
-        self._pictures: list[dict[str, Any]] = []
+        self._images: list[dict[str, Any]] = []
         self._boxes: list[dict[str, Any]] = []
 
     @property
     def boxes(self) -> int:
-        """How many boxes there are so far."""
+        """Number of boxes so far."""
         return len(self._boxes)
 
     def add(self, file_name: str, row: dict[str, Any]) -> None:
-        """Add a picture, and the boxes of its nodules."""
+        """Add an image and the boxes of its nodules."""
         height, width = row["label"].shape
-        picture = len(self._pictures) + 1
-        self._pictures.append({"id": picture, "file_name": file_name, "height": height, "width": width})
+        image_id = len(self._images) + 1
+        self._images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
         for left, top, box_width, box_height in nodule_boxes(row["label"], row["nodules"]):
             self._boxes.append(
                 {
                     "id": len(self._boxes) + 1,
-                    "image_id": picture,
+                    "image_id": image_id,
                     "category_id": NODULE_CATEGORY,
                     "bbox": [left, top, box_width, box_height],
                     "area": box_width * box_height,
@@ -50,7 +50,7 @@ class CocoAnnotations:
                 "version": dataset.manifest.code_version,
             },
             "licenses": [],
-            "images": self._pictures,
+            "images": self._images,
             "annotations": self._boxes,
             "categories": [{"id": NODULE_CATEGORY, "name": "nodule", "supercategory": "lesion"}],
         }

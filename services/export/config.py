@@ -1,4 +1,4 @@
-"""What ``lungforge export`` is asked to do."""
+"""Configuration of ``lungforge export``."""
 
 import dataclasses
 from typing import Literal, get_args
@@ -13,23 +13,23 @@ Format = Literal["png", "coco", "metaimage", "imagefolder"]
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
-    """Write a dataset's pictures as files for other programs, with where they came from."""
+    """Export a dataset as image files for other programs, with their provenance."""
 
     data: str = dataclasses.field(metadata=EXECUTION)
     """The dataset: slices, samples or crops."""
 
     out: str = dataclasses.field(metadata=EXECUTION)
-    """Folder or URI to write to; the same command again goes on where it was stopped."""
+    """Folder or URI to write to; the same command again resumes a stopped export."""
 
     format: Format = "png"
-    """png: CT in 8 and in 16 bits, and maps. coco: CT in 8 bits, and the box of every nodule.
-    metaimage: HU and maps with their spacing. imagefolder: crops in a folder for each class."""
+    """png: 8-bit and 16-bit CT, and maps. coco: 8-bit CT and nodule boxes. metaimage: HU and maps with their
+    spacing. imagefolder: crops, in one folder per class."""
 
     window: tuple[int, int] = WINDOW_HU
-    """Lowest and highest HU of the pictures of 8 bits: black and white."""
+    """HU window of the 8-bit images: black and white."""
 
     crop: int = CROP_SIZE
-    """Rows and columns of the crops that imagefolder cuts from slices and samples, in pixels."""
+    """Side of the crops that imagefolder cuts from slices and samples, in pixels."""
 
     def __post_init__(self) -> None:
         if not self.data:

@@ -1,10 +1,11 @@
-"""The files that each row of a dataset becomes: their names and their bytes, a pure function of the row."""
+"""Names and contents of the files of a dataset row: a pure function of the row."""
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.ct import classes
 from lungforge.ct.crops import cut_crop
@@ -15,66 +16,66 @@ from lungforge.visualisation.contact_sheets import HU_OFFSET, hu_to_uint16, png_
 from services.export.config import ExportConfig
 from services.export.metaimage import metaimage_bytes
 
-#: The folders of ``imagefolder``, by the class of a crop.
+#: Folders of ``imagefolder``, indexed by the class of a crop.
 CLASS_FOLDERS = ("no_nodule", "nodule")
 
-_CLASS_WORDS = ", ".join(f"{value} {name}" for value, name in enumerate(classes.NAMES))
+_CLASS_TEXT = ", ".join(f"{value} {name}" for value, name in enumerate(classes.NAMES))
 
 Row = dict[str, Any]
 
 
-class Names:
-    """Gives each row the name that its files begin with, and never the same one twice."""
+class UniqueNames:
+    """Assigns each row the prefix of its file names, without repeats."""
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
         self._taken: set[str] = set()
 
     def next(self, row: Row) -> str:
-        """The name of the next row, in the order of the dataset: whether it is real, and which it is."""
+        """The prefix of the next row, in the order of the dataset."""
         name = first = row_name(self._kind, row)
-        number = 1
-        # Candidates of a slice may lie at one pixel, and a dataset of foreign make may name anything twice.
+        count = 1
+        # Two candidates may round to one pixel, and a dataset written by other software may repeat any name.
         while name in self._taken:
-            number += 1
-            name = f"{first}_{number}"
+            count += 1
+            name = f"{first}_{count}"
         self._taken.add(name)
         return name
 
 
 def row_name(kind: Kind, row: Row) -> str:
-    """What the files of a row begin with."""
+    """The prefix of a row's file names: whether it is real, and its identity."""
     match kind:
         case Kind.SAMPLES:
-            return f"synthetic_{file_word(row['sample_id'])}"
+            return f"synthetic_{file_safe(row['sample_id'])}"
         case Kind.CROPS:
             place = f"x{round(row['x'])}_y{round(row['y'])}_{CLASS_FOLDERS[row['label']]}"
-            return f"real_{file_word(row['series_uid'])}_z{row['slice_index']:04d}_{place}"
+            return f"real_{file_safe(row['series_uid'])}_z{row['slice_index']:04d}_{place}"
         case _:
-            return f"real_{file_word(row['series_uid'])}_z{row['slice_index']:04d}"
+            return f"real_{file_safe(row['series_uid'])}_z{row['slice_index']:04d}"
 
 
-def file_word(identifier: str) -> str:
-    """An identifier as part of a file's name: a letter, digit, dash, dot or underscore each, and no path."""
+def file_safe(identifier: str) -> str:
+    """An identifier as part of a file name: letters, digits, dashes, dots, underscores; never a path."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", identifier)
 
 
 @dataclass(frozen=True)
 class RowFiles:
-    """Makes the files of rows. It holds nothing of a row: threads share it."""
+    """Encoder of rows as files. Stateless, so that threads can share it."""
 
     dataset: Dataset
     config: ExportConfig
 
     def make(self, name: str, row: Row) -> dict[str, bytes]:
-        """The files of a row.
+        """Encode the files of a row.
 
         Args:
-            name: Of the row, from ``Names``.
+            name: Prefix from ``UniqueNames``.
             row: Column name to value.
 
         Returns:
-            Path within the export to content; none for a slice from which ``imagefolder`` has no crop.
+            Path within the export to content; empty for a slice without a crop for ``imagefolder``.
         """
         match self.config.format:
             case "png":
@@ -95,7 +96,7 @@ class RowFiles:
 
     @property
     def kind(self) -> Kind:
-        """What the dataset holds."""
+        """Kind of the dataset."""
         return self.dataset.manifest.kind
 
     @property
@@ -103,7 +104,7 @@ class RowFiles:
         whole = self.kind is not Kind.CROPS and self.config.format != "imagefolder"
         return f"{'synthetic ' if self.kind is Kind.SAMPLES else ''}CT {'slice' if whole else 'crop'}"
 
-    def _grey(self, row: Row, hu: np.ndarray) -> bytes:
+    def _grey(self, row: Row, hu: NDArray[np.int16]) -> bytes:
         low, high = self.config.window
         text = self._text(row, self._ct) | {"Window": f"{low} to {high} HU as 0 to 255"}
         return png_bytes(hu_to_uint8(hu, (low, high)), text)
@@ -116,10 +117,10 @@ class RowFiles:
         return png_bytes(row["label"], self._map_text(row))
 
     def _map_text(self, row: Row) -> dict[str, str]:
-        return self._text(row, f"semantic map of a {self._ct}") | {"Classes": _CLASS_WORDS}
+        return self._text(row, f"semantic map of a {self._ct}") | {"Classes": _CLASS_TEXT}
 
     def _text(self, row: Row, description: str) -> dict[str, str]:
-        """What every picture says of itself; the synthetic ones say so first."""
+        """Metadata of an image; synthetic images are marked first."""
         manifest = self.dataset.manifest
         text = {
             "Description": description,
@@ -128,13 +129,13 @@ class RowFiles:
         if self.kind is not Kind.SAMPLES:
             return text
         maker = (
-            f"LungForge {manifest.code_version}, sample {file_word(row['sample_id'])}, "
+            f"LungForge {manifest.code_version}, sample {file_safe(row['sample_id'])}, "
             f"model sha256 {row['model_sha256']}"
         )
         return {"Synthetic": maker, **text}
 
     def _class_crops(self, name: str, row: Row) -> dict[str, bytes]:
-        """A crop around each nodule; where there is none, a crop around some pixel of the lungs."""
+        """A crop around each nodule; without nodules, one crop around a lung pixel."""
         if self.kind is Kind.CROPS:
             folder = CLASS_FOLDERS[row["label"]]
             return {f"{folder}/{name}_ct.png": self._grey(row, row["image"])}
@@ -142,7 +143,7 @@ class RowFiles:
         folder = CLASS_FOLDERS[bool(places)]
         if not places:
             places = self._healthy_place(row)
-        # Two nodules that round to one pixel give one crop, not the same one twice.
+        # Nodules that round to one pixel give one crop.
         return {
             f"{folder}/{name}_x{round(x)}_y{round(y)}_ct.png": self._grey(
                 row, cut_crop(row["image"], x, y, self.config.crop)
@@ -151,7 +152,7 @@ class RowFiles:
         }
 
     def _healthy_place(self, row: Row) -> list[tuple[float, float]]:
-        """Some pixel of the lungs of a slice without a nodule: one, or none where there are no lungs."""
+        """A random lung pixel of a slice without nodules; empty if there are no lungs."""
         label = row["label"]
         lungs = np.argwhere((label == classes.LEFT_LUNG) | (label == classes.RIGHT_LUNG))
         if not len(lungs) or (label == classes.NODULE).any():

@@ -1,4 +1,4 @@
-"""``lungforge export``: a dataset's pictures as files for other programs, with where they came from."""
+"""``lungforge export``: a dataset as image files for other programs, with their provenance."""
 
 import dataclasses
 from collections import Counter, deque
@@ -14,10 +14,10 @@ from lungforge.storage import join_uri, write_bytes_atomic
 from services.common.progress import progress, say
 from services.export.coco import ANNOTATIONS_NAME, CocoAnnotations
 from services.export.config import ExportConfig
-from services.export.files import CLASS_FOLDERS, Names, Row, RowFiles
-from services.export.provenance import begin, describe, find_whole, finish
+from services.export.files import CLASS_FOLDERS, Row, RowFiles, UniqueNames
+from services.export.provenance import describe, find_complete, mark_complete, mark_started
 
-#: Rows whose files are made and written at a time: on object storage every file is a round trip.
+#: Rows that are encoded and written concurrently: on object storage every file is a round trip.
 _WRITERS = 8
 
 Paths = list[PurePosixPath]
@@ -25,44 +25,43 @@ Paths = list[PurePosixPath]
 
 @dataclasses.dataclass(frozen=True)
 class ExportResult:
-    """What the export holds."""
+    """Contents of the export."""
 
     out: str
     format: str
     rows: int
     """Rows of the dataset."""
     files: dict[str, int]
-    """How many of each sort: ct (8 bits), hu, map."""
+    """Number of files by type: ct (8 bits), hu, map."""
     classes: dict[str, int]
-    """For imagefolder: how many crops of each class."""
+    """For imagefolder: number of crops by class."""
     boxes: int
-    """For coco: how many nodules have a box."""
+    """For coco: number of nodule boxes."""
     written: bool
-    """Whether this run wrote it; False when it was whole already."""
+    """Whether this run wrote it; False if it was complete already."""
 
 
 def run(config: ExportConfig) -> ExportResult:
-    """Write the pictures, and ``provenance.json`` last: where it is missing, the export is not whole.
+    """Write the images, and ``provenance.json`` last: without it, an export is incomplete.
 
     Raises:
-        InputError: The dataset is none, has no pictures, or none that the format can hold; or the place
-            holds something else.
+        InputError: ``data`` is not a dataset, or has no images for the format; or ``out`` holds other files.
         ContentError: The dataset is damaged.
-        AccessError: The place cannot be written now.
+        AccessError: ``out`` cannot be written now.
     """
     dataset = Dataset.open(config.data)
     _check(dataset, config)
     description = describe(dataset, config)
-    whole = find_whole(config.out, description)
+    whole = find_complete(config.out, description)
     written = whole is None
     if whole is None:
         with _writing(config.out):
-            begin(config.out, description)
+            mark_started(config.out, description)
         whole = description | _write_rows(dataset, config)
         with _writing(config.out):
-            finish(config.out, whole, CLASS_FOLDERS if config.format == "imagefolder" else ())
+            mark_complete(config.out, whole, CLASS_FOLDERS if config.format == "imagefolder" else ())
     else:
-        say(f"{config.out} is whole already; nothing is written")
+        say(f"{config.out} is complete already; nothing to write")
     return ExportResult(
         out=config.out,
         format=config.format,
@@ -83,7 +82,7 @@ def _check(dataset: Dataset, config: ExportConfig) -> None:
 
 
 def _write_rows(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
-    """Write the files of all rows; returns what is counted on the way, for the provenance."""
+    """Write the files of all rows; returns the counts for the provenance."""
     maker, annotations = RowFiles(dataset, config), CocoAnnotations()
     files: Counter[str] = Counter()
     classes: Counter[str] = Counter(dict.fromkeys(CLASS_FOLDERS, 0) if config.format == "imagefolder" else {})
@@ -113,9 +112,7 @@ def _write_rows(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
             write_bytes_atomic(join_uri(config.out, ANNOTATIONS_NAME), annotations.to_bytes(dataset))
     for name, crops in classes.items():
         if not crops:
-            say(
-                f"{name} is empty: the dataset has no slice for it (healthy ones: preprocess --healthy-every)"
-            )
+            say(f"{name} is empty: no such slices (for healthy ones: preprocess --healthy-every)")
     return {
         "rows": dataset.rows,
         "files": dict(files),
@@ -127,7 +124,7 @@ def _write_rows(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
 
 
 def _named_rows(dataset: Dataset) -> Iterator[tuple[str, Row]]:
-    names = Names(dataset.manifest.kind)
+    names = UniqueNames(dataset.manifest.kind)
     for part in dataset.parts:
         for table in dataset.iter_batches(part):
             for row in rows_from_table(table):
@@ -137,12 +134,12 @@ def _named_rows(dataset: Dataset) -> Iterator[tuple[str, Row]]:
 def _in_order(
     pool: Executor, write: Callable[[str, Row], Paths], named_rows: Iterable[tuple[str, Row]]
 ) -> Iterator[tuple[Row, Paths]]:
-    """Write rows, several at a time and across parts; give each with its files, in the order of the rows."""
+    """Write rows concurrently, across parts; yield each with its paths, in the order of the rows."""
     pending: deque[tuple[Row, Future[Paths]]] = deque()
     try:
         for name, row in named_rows:
             pending.append((row, pool.submit(write, name, row)))
-            # Few wait, so that few rows are in memory.
+            # Bounded, so that few rows are in memory.
             if len(pending) == 2 * _WRITERS:
                 row, written = pending.popleft()
                 yield row, written.result()
@@ -155,11 +152,12 @@ def _in_order(
 
 @contextmanager
 def _writing(out: str) -> Iterator[None]:
-    """What a disk or a store refuses (no room, read-only, gone), as a line that says what would do."""
+    """Turn errors of a disk or store (full, read-only, gone) into one line with the remedy."""
     try:
         yield
     except OSError as error:
         reason = " ".join(str(error.strerror or error).split())
         raise AccessError(
-            f"{out} cannot be written ({reason}) and is not whole; mend that, and the same command goes on"
+            f"{out} cannot be written ({reason}), so the export is incomplete; "
+            "fix that and run the same command to resume"
         ) from error

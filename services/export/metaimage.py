@@ -1,4 +1,4 @@
-"""Slices as MetaImage files for other programs: values and spacing without loss."""
+"""Encoding of slices as MetaImage files: values and spacing without loss."""
 
 import errno
 import tempfile
@@ -15,19 +15,19 @@ def metaimage_bytes(
     spacing_mm: tuple[float, float],
     text: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A MetaImage file (``.mha``) of two dimensions, not compressed.
+    """Encode a two-dimensional, uncompressed MetaImage file (``.mha``).
 
     Args:
         values: HU or classes, shape [H, W].
-        spacing_mm: Of rows and of columns, as in the column ``spacing_mm``; the file has x first.
-        text: Keyword to text, kept in the header: what SimpleITK calls the metadata. ASCII in one line, the
-            keyword without spaces.
+        spacing_mm: Spacing (row, column), as in the column ``spacing_mm``; the file stores x first.
+        text: Keyword to text of the header (SimpleITK's metadata). One line of ASCII; keywords without
+            spaces.
 
     Returns:
-        The file's bytes; the same for the same arguments.
+        The bytes of the file; the same for the same arguments.
 
     Raises:
-        OSError: There is no room for it in the folder of temporary files.
+        OSError: The folder of temporary files is full.
     """
     image = SimpleITK.GetImageFromArray(values)
     row_mm, column_mm = spacing_mm
@@ -37,7 +37,7 @@ def metaimage_bytes(
         assert value.isascii(), value
         assert value.isprintable(), value
         image.SetMetaData(keyword, value)
-    # SimpleITK writes to a path only, and does not look whether all of it went there.
+    # SimpleITK writes to a path only, and does not check that everything was written.
     with tempfile.TemporaryDirectory(prefix="lungforge-") as folder:
         path = Path(folder, "slice.mha")
         try:

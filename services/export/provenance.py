@@ -1,8 +1,7 @@
-"""Where an export came from, in ``provenance.json``, whose presence says that the export is whole.
+"""The provenance of an export, in ``provenance.json``, whose presence marks the export as complete.
 
-A folder holds one export. ``unfinished.json`` is written before the first picture and removed after
-``provenance.json``: so a run that was stopped is known for what it was, and goes on, and pictures of two
-exports never mix.
+A folder holds one export. ``unfinished.json`` is written before the first image and removed after
+``provenance.json``, so that a stopped run can be recognised and resumed, and two exports never mix.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ from lungforge.storage.files import read_if_there, remove_temporaries
 from lungforge.visualisation.contact_sheets import HU_OFFSET
 from services.export.config import ExportConfig
 
-#: The file that says that an export is whole, and the one that says that it is not yet.
+#: The files that mark an export as complete, and as incomplete.
 PROVENANCE_NAME, UNFINISHED_NAME = "provenance.json", "unfinished.json"
 
 _SOURCES = [
@@ -40,7 +39,7 @@ _SOURCES = [
 
 
 def describe(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
-    """What is known of an export before its first picture."""
+    """The provenance that is known before the first image."""
     manifest = dataset.manifest
     return {
         "dataset": _parent(dataset.parent()),
@@ -52,12 +51,12 @@ def describe(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
         "exported_by": f"LungForge {__version__}",
         "export": _options(manifest.kind, config),
         "sources": _SOURCES,
-        "sources_note": "where the volumes are theirs: the dataset's configuration and lineage tell",
+        "sources_note": "of the volumes, where they come from these sources: see config and made_from",
     }
 
 
 def without_credentials(value: Any) -> Any:
-    """A JSON value whose URIs carry neither user names and passwords nor signatures."""
+    """A JSON value with user names, passwords and signatures removed from its URIs."""
     if isinstance(value, Mapping):
         return {name: without_credentials(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -67,33 +66,33 @@ def without_credentials(value: Any) -> Any:
     return value
 
 
-def find_whole(out: str, description: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The provenance of the export that is asked for, or None where it is yet to be made or finished.
+def find_complete(out: str, description: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The provenance of the requested export if it is complete, else None.
 
     Raises:
-        InputError: The place holds another export, whole or not, or other files.
+        InputError: ``out`` holds another export, complete or not, or other files.
     """
     document = _read_same(out, PROVENANCE_NAME, description)
     if document is not None:
-        _remove_mark(out)  # of a run that was killed after its last write
+        _remove_mark(out)  # left by a run that was killed after its last write
         return document
     if _read_same(out, UNFINISHED_NAME, description) is None and _names(out):
         raise InputError(f"--out {out} is not empty; name a new folder")
     return None
 
 
-def begin(out: str, description: Mapping[str, Any]) -> None:
-    """Say whose the pictures are that will come here."""
+def mark_started(out: str, description: Mapping[str, Any]) -> None:
+    """Mark the folder with the export that is about to be written."""
     write_bytes_atomic(join_uri(out, UNFINISHED_NAME), _encoded(description))
 
 
-def finish(out: str, document: Mapping[str, Any], folders: tuple[str, ...]) -> None:
-    """Say that the export is whole.
+def mark_complete(out: str, document: Mapping[str, Any], folders: tuple[str, ...]) -> None:
+    """Mark the export as complete.
 
     Args:
-        out: Where it is.
-        document: What ``describe`` said, and what was found on the way.
-        folders: Its folders below ``out``.
+        out: Folder of the export.
+        document: The result of ``describe``, and the counts.
+        folders: Subfolders of ``out``.
     """
     for folder in (out, *(join_uri(out, name) for name in folders)):
         remove_temporaries(folder)
@@ -102,7 +101,7 @@ def finish(out: str, document: Mapping[str, Any], folders: tuple[str, ...]) -> N
 
 
 def _options(kind: Kind, config: ExportConfig) -> dict[str, Any]:
-    """The options that decide the bytes: those that the format does not read are None."""
+    """The options that determine the bytes; None for those that the format ignores."""
     options = identity(config) | {"hu_offset": HU_OFFSET if config.format == "png" else None}
     if config.format == "metaimage":
         options["window"] = None
@@ -112,17 +111,17 @@ def _options(kind: Kind, config: ExportConfig) -> dict[str, Any]:
 
 
 def _read_same(out: str, name: str, description: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The document of that name, if there is one.
+    """Read the document of that name, if there is one.
 
     Raises:
-        InputError: It is of another export.
+        InputError: It belongs to another export.
     """
     data = read_if_there(join_uri(out, name))
     if data is None:
         return None
     try:
         document = json.loads(data)
-        present, wanted = _work(document), _work(description)
+        present, wanted = _determinants(document), _determinants(description)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{join_uri(out, name)} is not what `lungforge export` wrote; choose another --out"
@@ -140,13 +139,13 @@ def _read_same(out: str, name: str, description: Mapping[str, Any]) -> dict[str,
     return document
 
 
-def _work(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What must agree for two exports to be the same files; the dataset by content, wherever it lies."""
+def _determinants(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What determines the files of an export; the dataset by content, wherever it is stored."""
     return {"the dataset's sha256": document["dataset"]["sha256"], **document["export"]}
 
 
 def _names(out: str) -> list[str]:
-    """What is at the place, but for the hidden files of killed writers."""
+    """Names in the folder, except for hidden files left by killed writers."""
     fs, path = open_uri(out)
     with explained(out):
         try:

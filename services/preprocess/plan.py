@@ -9,7 +9,7 @@ from lungforge.ct.crops import PlacedCandidate, choose_candidates
 from lungforge.ct.io.luna16 import SeriesEntry, list_series
 from lungforge.ct.io.luna16_tables import Annotation, Candidate, read_annotations, read_candidates
 from lungforge.ct.io.volume import Geometry, VolumeError, read_geometry
-from lungforge.ct.lidc_outlines import outlined_nodules, read_outlines
+from lungforge.ct.lidc_outlines import consensus_nodules, read_outlines
 from lungforge.ct.nodules import Nodule, sphere_nodules
 from lungforge.ct.resize import PixelMap
 from lungforge.errors import ContentError, InputError
@@ -159,7 +159,7 @@ def plan_volume(volume: SourceVolume, config: PreprocessConfig) -> VolumePlan:
     if config.lidc_database is not None:
         scan = read_outlines(config.lidc_database, entry.series_uid)
         if scan is not None:
-            nodules, disagreed = outlined_nodules(scan, geometry, readers=config.readers)
+            nodules, disagreed = consensus_nodules(scan, geometry, readers=config.readers)
             skipped += disagreed
             crossed |= {index for nodule in nodules for index in nodule.masks}
     columns, rows, depth = geometry.size

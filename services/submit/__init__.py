@@ -1,1 +1,1 @@
-"""``lungforge submit``: a command as a job on a Ray cluster."""
+"""``lungforge submit``: run a command as a job on a Ray cluster."""

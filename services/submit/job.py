@@ -1,4 +1,4 @@
-"""``lungforge submit``: hand a command in at a Ray cluster, follow its log, leave with its exit code."""
+"""``lungforge submit``: submit a command to a Ray cluster, follow its log, exit with its code."""
 
 import dataclasses
 import difflib
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from services.submit.client import JobResult
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-#: Of the configuration's sha256, in a submission's name.
+#: Digits of the configuration's sha256 in the name of a submission.
 _DIGITS = 12
 #: user:password@ in a URL.
 _PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
@@ -29,21 +29,21 @@ _PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 
 @dataclasses.dataclass(frozen=True)
 class SubmitConfig:
-    """Run a command on a Ray cluster, as a job of it."""
+    """Run a command as a job on a Ray cluster."""
 
     command: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="STAGE ...")]
-    """A command of lungforge and its options; paths and URIs are read on the cluster."""
+    """A lungforge command and its options; paths and URIs are those of the cluster."""
 
     address: str | None = None
-    """URL of the cluster's dashboard; when not given, RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or the default
+    """URL of the cluster's dashboard; by default RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or
     http://127.0.0.1:8265."""
 
     working_dir: str | None = None
-    """Folder to send along and run in, such as a clone of LungForge; what .gitignore and .rayignore name
-    stays here. When not given, the lungforge runs that is installed on the cluster."""
+    """Folder to upload and run in, such as a clone of LungForge, without the files listed in .gitignore and
+    .rayignore. By default, the lungforge installed on the cluster runs."""
 
     again: bool = False
-    """Run it again where it was done already."""
+    """Run the command again even if it has succeeded."""
 
     def __post_init__(self) -> None:
         stages = [name for name in COMMANDS if name != "submit"]
@@ -54,11 +54,11 @@ class SubmitConfig:
             raise InputError(
                 f"there is no stage {name!r}; {meant}" if name else f"no stage is named; {meant}"
             )
-        # What is typed here is shown by `ps`, by the dashboard and in the job's log.
+        # The command line is visible in `ps`, on the dashboard and in the job's log.
         if any(map(_PASSWORD.search, (*self.command, self.address or ""))):
             raise InputError(
-                "a URL holds a password, which everyone on the cluster would see; "
-                "leave it out: jobs use the credentials that the cluster has"
+                "a URL contains a password, which everyone on the cluster would see; "
+                "leave it out: jobs use the credentials of the cluster"
             )
         if self.address is not None and not self.address.startswith(("http://", "https://")):
             raise InputError(f"--address is {self.address!r}; give the dashboard's URL, http://HOST:8265")
@@ -67,20 +67,20 @@ class SubmitConfig:
 
 
 def run(config: SubmitConfig) -> "JobResult":
-    """Hand the command in, or attach to where it runs already; follow it to its end.
+    """Submit the command, or attach to its running job, and follow it to its end.
 
     Raises:
-        InputError: An option of the stage is wrong, or the cluster is not there or takes no such token.
-        ConnectionError: The cluster was there, and then no more.
-        SystemExit: The job left without a result, with the same code; 130 when it was stopped, or when this
-            command was interrupted, and then the job goes on.
+        InputError: An option of the stage is wrong, or the cluster does not answer or refuses the token.
+        ConnectionError: The connection to the cluster was lost.
+        SystemExit: The job ended without a result, with its code; 130 if it was stopped, or if this command
+            was interrupted, in which case the job keeps running.
     """
     name = config.command[0]
-    words, stage = _resolved(name, config.command[1:])
+    words, stage = resolve(name, config.command[1:])
     _warn_of_open_token()
     from services.submit.client import connect  # late: Ray takes seconds to import
 
-    return connect(_address(config)).follow_to_end(
+    return connect(_address(config)).run_to_end(
         submission_id(name, stage),
         entrypoint(name, words),
         working_dir=config.working_dir,
@@ -89,29 +89,29 @@ def run(config: SubmitConfig) -> "JobResult":
 
 
 def submission_id(name: str, stage: Any) -> str:
-    """What a command's submission is called: the same for the same command, whatever it was written like.
+    """Name of a command's submission: the same for the same command, however it is written.
 
-    Unlike the digest in a manifest, this one is of all fields: where the output goes and how many workers
-    there are make no other result, but another job. The code that runs is not part of it.
+    Unlike the digest of a manifest, this one includes all fields: another output or number of workers is the
+    same result, but another job. The code that runs is not included.
 
     Args:
         name: A key of ``COMMANDS``.
-        stage: Its configuration.
+        stage: Configuration of the stage.
     """
     document = {"command": name, "config": dataclasses.asdict(stage)}
     return f"lungforge-{name}-{digest(document)[:_DIGITS]}"
 
 
 def entrypoint(name: str, words: Sequence[str]) -> str:
-    """The line of shell that the cluster runs. Its result is printed as JSON, to be found in its log."""
+    """The shell command that the cluster runs; it prints its result as JSON, to be read from the log."""
     return shlex.join(["python", "-m", "services", name, *words, "--json"])
 
 
-def _resolved(name: str, words: Sequence[str]) -> tuple[list[str], Any]:
-    """The options that are sent, and the configuration that they describe."""
+def resolve(name: str, words: Sequence[str]) -> tuple[list[str], Any]:
+    """The options to submit, and the configuration that they describe."""
     stage = parse(name, words)
     if name == "nightly" and stage.date is None:
-        # Tomorrow's night is another job, and one that goes on after midnight is the same.
+        # Fixed now, so that tomorrow's run is another job, and one that resumes after midnight is the same.
         words = [*words, "--date", stage.night().isoformat()]
         stage = parse(name, words)
     return list(words), stage
@@ -123,9 +123,9 @@ def _address(config: SubmitConfig) -> str:
 
 
 def _warn_of_open_token() -> None:
-    """Ray takes a token from a file that everyone can read without a word."""
+    """Warn if other users can read the token file, as Ray does not."""
     if os.environ.get("RAY_AUTH_MODE") != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     if path.is_file() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        say(f"lungforge submit: other users can read the token in {path}; mend it by: chmod 600 {path}")
+        say(f"lungforge submit: other users can read the token in {path}; to fix this: chmod 600 {path}")

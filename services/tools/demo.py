@@ -1,4 +1,4 @@
-"""``lungforge demo``: the whole way, from drawn thoraxes to a report, by the commands a user would type."""
+"""``lungforge demo``: the whole pipeline on phantoms, with the commands a user would type."""
 
 import dataclasses
 import shlex
@@ -9,33 +9,33 @@ from services.cli.commands import execute
 from services.common.progress import say
 from services.common.ray_session import ray_session
 
-#: Subsets that the demo trains on and takes maps from; the others are its held-out real slices.
+#: Subsets for training and for maps; the others are held-out real slices.
 TRAIN_SUBSETS = ("0", "1", "2", "3", "4", "5", "6")
 TEST_SUBSETS = ("7", "8", "9")
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoConfig:
-    """All of LungForge on drawn thoraxes: from nothing to a report, in minutes."""
+    """Run the whole pipeline on synthetic phantoms, up to the report, in minutes."""
 
     out: str = "build/demo"
-    """Folder for everything that the demo makes; run again, it goes on from what is there."""
+    """Folder for all files of the demo; the same command again resumes."""
 
     def __post_init__(self) -> None:
         if "://" in self.out:
-            raise InputError(f"--out is {self.out!r}; the demo writes to a folder of this machine")
+            raise InputError(f"--out is {self.out!r}; the demo needs a local folder")
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoResult:
-    """Where the report is, and the commands that made it, in order."""
+    """Path of the report, and the commands that made it, in order."""
 
     report: str
     commands: tuple[str, ...]
 
 
 def steps(out: str) -> list[tuple[str, list[str]]]:
-    """The commands of the demo, each as its name and its options."""
+    """The commands of the demo, as pairs of name and options."""
     folder, train, test = shlex.quote(out), " ".join(TRAIN_SUBSETS), " ".join(TEST_SUBSETS)
     lines = [
         f"phantom --out {folder}/luna16 --series 40 --size 192 --slices 40",
@@ -52,7 +52,7 @@ def steps(out: str) -> list[tuple[str, list[str]]]:
 
 
 def run(config: DemoConfig) -> DemoResult:
-    """Run the demo in one session of Ray; say each command before it runs."""
+    """Run the demo in one Ray session, and print each command before it runs."""
     commands = []
     with ray_session(workers=2):
         for name, arguments in steps(config.out):

@@ -1,4 +1,4 @@
-"""``lungforge show``: what a dataset is, what it was made from, and what its pictures look like."""
+"""``lungforge show``: a dataset's manifest and lineage, and a contact sheet."""
 
 import dataclasses
 import json
@@ -13,29 +13,29 @@ from lungforge.datasets import Dataset, Kind, rows_from_table
 from lungforge.errors import InputError
 from lungforge.storage import write_bytes_atomic
 from lungforge.visualisation.contact_sheets import (
-    WINDOW_WORDS,
+    WINDOW_TEXT,
     Tile,
     contact_sheet,
     enlarge,
-    map_picture,
-    overlay_picture,
     png_bytes,
+    render_map,
+    render_overlay,
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class ShowConfig:
-    """Say what a dataset is and what it was made from; draw a contact sheet."""
+    """Show a dataset's manifest and lineage; write a contact sheet."""
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URI")]
     """URI or folder of the dataset."""
 
     sheet: str | None = None
-    """Write a contact sheet to this PNG file: CT, map, and the nodules outlined on the lungs; of a model, the
-    curves of its training."""
+    """Write a contact sheet to this PNG file: CT, map, and CT with outlines; for a model, its training
+    curves."""
 
     rows: int = 6
-    """Rows of the dataset on the contact sheet, spread evenly over it."""
+    """Number of rows on the contact sheet, evenly spaced over the dataset."""
 
     verify: bool = False
     """Read every part and check its sha256."""
@@ -47,21 +47,21 @@ class ShowConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ShowResult:
-    """What a dataset is.
+    """Description of a dataset.
 
     Attributes:
-        dataset: Its URI.
+        dataset: URI.
         kind: slices, crops, samples, model or report.
-        rows: Rows of all parts.
+        rows: Number of rows in all parts.
         parts: Number of part files.
-        megabytes: Their size.
-        manifest_sha256: Checksum of the manifest: what descendants name it by.
+        megabytes: Size of all parts.
+        manifest_sha256: Checksum of the manifest, by which descendants refer to the dataset.
         made_by: Version of LungForge.
-        config: The job's configuration.
-        details: What the job wrote down beside it.
-        lineage: The datasets it was made from, theirs below them and further in.
-        verified: Whether every part was read and has its checksum.
-        sheet: The contact sheet, when one was drawn.
+        config: Configuration of the job.
+        details: Further details recorded by the job.
+        lineage: The ancestors, indented by generation.
+        verified: Whether every part was read and matches its checksum.
+        sheet: Path of the contact sheet, if one was written.
     """
 
     dataset: str
@@ -79,10 +79,10 @@ class ShowResult:
 
 
 def run(config: ShowConfig) -> ShowResult:
-    """Describe the dataset; draw its contact sheet when asked to.
+    """Describe the dataset, and write its contact sheet if requested.
 
     Raises:
-        InputError: There is no such dataset, it fails verification, or it has no pictures to draw.
+        InputError: There is no such dataset, it fails verification, or it has no images.
     """
     dataset = Dataset.open(config.data)
     if config.verify:
@@ -107,16 +107,16 @@ def run(config: ShowConfig) -> ShowResult:
 
 
 def lineage(dataset: Dataset, depth: int = 0) -> Iterator[str]:
-    """A line for each ancestor, children before their own parents, two spaces further in a generation.
+    """One line per ancestor, children before their parents, indented by two spaces per generation.
 
-    A line says so when the ancestor is gone, or is no longer what the dataset was made from.
+    Marked if the ancestor cannot be reached, or has changed since the dataset was made.
     """
     for parent in dataset.manifest.parents:
         line = f"{'  ' * depth}{Kind(parent.kind).value} {parent.uri} (sha256 {parent.sha256[:12]})"
         try:
             ancestor = Dataset.open(parent.uri)
         except (InputError, OSError):
-            yield f"{line}: not to be reached from here"
+            yield f"{line}: cannot be reached from here"
             continue
         if ancestor.manifest_sha256 != parent.sha256:
             yield f"{line}: CHANGED since, its manifest is now {ancestor.manifest_sha256[:12]}"
@@ -126,39 +126,39 @@ def lineage(dataset: Dataset, depth: int = 0) -> Iterator[str]:
 
 
 def curves(dataset: Dataset) -> bytes | None:
-    """A PNG of the losses over the steps of a model's training; None where the dataset is no such model."""
+    """A PNG of the training curves of a model; None if the dataset is not a trained model."""
     manifest = dataset.manifest
     if manifest.kind is not Kind.MODEL or all(part.name != "history.json" for part in manifest.parts):
         return None
-    from lungforge.visualisation.training_curves import draw_curves  # late: it loads matplotlib
+    from lungforge.visualisation.training_curves import plot_curves  # late: it loads matplotlib
 
     title = f"{manifest.details['model']}, {manifest.details['rows']} slices"
-    return draw_curves(json.loads(dataset.read_file("history.json")), title)
+    return plot_curves(json.loads(dataset.read_file("history.json")), title)
 
 
 def sheet(dataset: Dataset, count: int) -> bytes:
-    """A PNG of some rows, spread evenly over the dataset.
+    """A PNG of evenly spaced rows of the dataset.
 
-    Slices and samples are shown as CT, map, and CT with the outlines of lungs and nodules; crops as they are.
+    Slices and samples are shown as CT, map, and CT with the outlines of lungs and nodules.
 
     Raises:
-        InputError: The dataset has no pictures.
+        InputError: The dataset has no images.
     """
     kind = Kind(dataset.manifest.kind)
     if kind not in (Kind.SLICES, Kind.SAMPLES, Kind.CROPS) or dataset.rows == 0:
         raise InputError(
-            f"{dataset.uri}: a {kind.value} dataset of {dataset.rows} rows has no pictures to draw"
+            f"{dataset.uri}: a {kind.value} dataset of {dataset.rows} rows has no images to show"
         )
     text = {"Source": f"LungForge {kind.value}, manifest sha256 {dataset.manifest_sha256}"}
-    rows = [dataset_row(dataset, number) for number in spread(dataset.rows, count)]
+    rows = [dataset_row(dataset, index) for index in spread(dataset.rows, count)]
     if kind is Kind.CROPS:
         tiles = [Tile(hu_to_uint8(row["image"]), "nodule" if row["label"] else "no nodule") for row in rows]
         lines = [tiles[start : start + 6] for start in range(0, len(tiles), 6)]
-        return png_bytes(contact_sheet(lines, footer=WINDOW_WORDS, tile_px=160), text)
+        return png_bytes(contact_sheet(lines, footer=WINDOW_TEXT, tile_px=160), text)
     picture = contact_sheet(
         [_tiles(kind, row) for row in rows],
         column_headings=("synthetic CT" if kind is Kind.SAMPLES else "CT", "map", "outlines"),
-        footer=WINDOW_WORDS,
+        footer=WINDOW_TEXT,
         legend=True,
     )
     return png_bytes(picture, text)
@@ -174,20 +174,20 @@ def _tiles(kind: Kind, row: dict[str, Any]) -> list[Tile]:
     sizes = ", ".join(f"{nodule['diameter_mm']:.1f} mm" for nodule in row["nodules"])
     return [
         Tile(enlarge(hu_to_uint8(hu), factor), caption),
-        Tile(enlarge(map_picture(label), factor), f"nodules: {sizes}" if sizes else "no nodule"),
-        Tile(overlay_picture(hu, label, row["nodules"], factor=factor)),
+        Tile(enlarge(render_map(label), factor), f"nodules: {sizes}" if sizes else "no nodule"),
+        Tile(render_overlay(hu, label, row["nodules"], factor=factor)),
     ]
 
 
 def spread(rows: int, count: int) -> list[int]:
-    """At most ``count`` row numbers from 0 to ``rows`` - 1, spread evenly."""
-    return sorted({int(number) for number in np.linspace(0, rows - 1, min(count, rows)).round()})
+    """At most ``count`` evenly spaced row indices from 0 to ``rows`` - 1."""
+    return sorted({int(index) for index in np.linspace(0, rows - 1, min(count, rows)).round()})
 
 
-def dataset_row(dataset: Dataset, number: int) -> dict[str, Any]:
-    """One row of a dataset by its number, in the order of the manifest; pictures as arrays."""
+def dataset_row(dataset: Dataset, index: int) -> dict[str, Any]:
+    """A row of a dataset by index, in the order of the manifest, with images as arrays."""
     for part in dataset.manifest.parts:
-        if number < part.rows:
-            return rows_from_table(dataset.read_part(part).slice(number, 1))[0]
-        number -= part.rows
-    raise IndexError(number)
+        if index < part.rows:
+            return rows_from_table(dataset.read_part(part).slice(index, 1))[0]
+        index -= part.rows
+    raise IndexError(index)

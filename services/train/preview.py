@@ -6,7 +6,7 @@ from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets.patches import cut_patch
 from lungforge.datasets.slices import RowIndex
 from lungforge.randomness import numpy_generator
-from lungforge.visualisation.contact_sheets import Tile, contact_sheet, enlarge, map_picture, png_bytes
+from lungforge.visualisation.contact_sheets import Tile, contact_sheet, enlarge, png_bytes, render_map
 from services.train.learner import Learner
 
 #: Slices in the picture, spread evenly over the training set.
@@ -39,7 +39,7 @@ def preview_picture(learner: Learner, index: RowIndex) -> tuple[np.ndarray, byte
     picture = contact_sheet(
         [
             [
-                Tile(enlarge(map_picture(row.label), factor), f"...{row.series_uid[-12:]}"),
+                Tile(enlarge(render_map(row.label), factor), f"...{row.series_uid[-12:]}"),
                 Tile(enlarge(hu_to_uint8(row.image), factor), f"slice {row.slice_index}"),
                 Tile(enlarge(hu_to_uint8(image), factor)),
             ]

@@ -227,7 +227,7 @@ class SlurmCluster:
             "nodes = list_nodes(detail=True)\n"
             "print(json.dumps({node.node_name: node.resources_total for node in nodes}))"
         )
-        port = re.search(r"handed in at (http://\S+)", self.output(job))
+        port = re.search(r"submitted \S+ to (http://\S+)", self.output(job))
         assert port is not None
         token = str(self.folder / f"lungforge-{job}" / "token")
         ray = {"RAY_API_SERVER_ADDRESS": port[1], "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token}

@@ -1,4 +1,4 @@
-"""Edits of a semantic map: variations that are right by construction, with the nodules that they show."""
+"""Edits of semantic maps: variations that are valid by construction, with their nodules."""
 
 from lungforge.ct.edits.apply import edit_map, edits_for
 from lungforge.ct.edits.edited_map import EDITS, EditedMap, EditName

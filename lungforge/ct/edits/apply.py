@@ -1,4 +1,4 @@
-"""Edits by their names."""
+"""Apply an edit by name."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from lungforge.errors import InputError
 
 
 def edits_for(has_nodules: bool) -> tuple[EditName, ...]:
-    """The edits that apply to a slice with, or without, nodules; for lack of room one may still give None."""
+    """The edits for slices with, or without, nodules; an edit may still return None for lack of room."""
     return ("none", "move", "resize", "remove") if has_nodules else ("none", "insert")
 
 
@@ -27,25 +27,25 @@ def edit_map(
     generator: np.random.Generator,
     diameters_mm: NDArray[np.float64],
 ) -> EditedMap | None:
-    """Edit a map; what is given stays as it is.
+    """Edit a map, without changing the arguments.
 
-    Only pixels of nodules and of the lung around them change. Whose a nodule pixel is can be told from the
-    list afterwards as before: its nodule is the nearest, in diameters. A nodule of the list that has no pixel
-    of its own, having shrunk into another one's, is not in the list of an edited map.
+    Only pixels of nodules and of the lung around them change. Each nodule pixel of the result belongs to the
+    nearest nodule of the list, relative to the diameters, as before the edit. A listed nodule without pixels
+    (merged into another one when the map was downsampled) is dropped.
 
     Args:
         edit: One of ``EDITS``.
         label: Classes 0-5, shape [H, W].
         nodules: Dicts of x (column), y (row), diameter_px (in this map's pixels) and diameter_mm.
-        spacing_mm: Distance between pixel centres (row, column).
-        generator: Decides all that is random.
-        diameters_mm: Diameters of the training nodules, shape [N], of which ``insert`` takes one.
+        spacing_mm: Pixel spacing (row, column).
+        generator: Source of all randomness.
+        diameters_mm: Diameters of the training nodules, shape [N], that ``insert`` samples from.
 
     Returns:
-        None when the edit does not apply to this map, or has no room.
+        The edited map; None if the edit does not apply to this map or has no room.
 
     Raises:
-        InputError: There is no such edit; or ``insert`` has no diameter to draw.
+        InputError: There is no such edit, or ``insert`` has no diameters to sample from.
     """
     match edit:
         case "none":

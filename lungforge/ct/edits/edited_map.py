@@ -1,4 +1,4 @@
-"""What an edit gives back."""
+"""The result of an edit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ EDITS: tuple[EditName, ...] = get_args(EditName)
 
 @dataclass(frozen=True)
 class EditedMap:
-    """A map with what it shows, and where it differs from the one that it was made from."""
+    """An edited map, its nodules, and its difference from the original."""
 
     label: NDArray[np.uint8]
-    """Classes 0-5, shape [H, W]; an array of its own."""
+    """Classes 0-5, shape [H, W]; a new array."""
     nodules: tuple[dict[str, float], ...]
     """Dicts of x (column), y (row), diameter_px (in this map's pixels) and diameter_mm."""
     edit: EditName
-    """What was done."""
+    """The edit that was applied."""
     changed: NDArray[np.bool_]
-    """Pixels whose class is another than before, shape [H, W]."""
+    """Pixels whose class has changed, shape [H, W]."""
 
     @classmethod
     def of(
@@ -34,5 +34,5 @@ class EditedMap:
         after: NDArray[np.uint8],
         nodules: Sequence[Mapping[str, float]],
     ) -> "EditedMap":
-        """Compare a map, shape [H, W], with the one that it was made from."""
+        """Build the result from the maps before and after the edit, shape [H, W]."""
         return cls(after, tuple(dict(nodule) for nodule in nodules), edit, before != after)

@@ -1,4 +1,4 @@
-"""Which pixels are whose, which lung a nodule lies in, and where in a lung a shape has room."""
+"""Geometry of edits: assignment of pixels to nodules, the class around a nodule, free area in a lung."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,46 +11,44 @@ from scipy import ndimage, signal
 from lungforge.ct.classes import BODY, COUNT, LEFT_LUNG, NODULE, RIGHT_LUNG
 from lungforge.ct.nodules import nearest_nodules
 
-Mask = NDArray[np.bool_]
-
 MARGIN_MM: Final = 2.0
-"""How far a nodule that is moved or inserted stays from all that is not its lung, between pixel centres."""
+"""Distance of moved and inserted nodules from everything but their lung, between pixel centres."""
 
 EIGHT_NEIGHBOURS: Final = np.ones((3, 3), bool)
 
 _STRAY_PX = 2.0
-"""Shrinking a map may carry the pixel of a small nodule this far from its centre, in px."""
+"""Downsampling a map may move the pixel of a small nodule this far from its centre, in px."""
 
 
 @dataclass(frozen=True)
-class ShownNodule:
-    """A nodule of the list with its pixels in the map."""
+class VisibleNodule:
+    """A listed nodule and its pixels in the map."""
 
     nodule: Mapping[str, float]
-    """Its x, y, diameter_px and diameter_mm."""
-    mask: Mask
-    """Its pixels, shape [H, W], not empty."""
+    """x, y, diameter_px and diameter_mm."""
+    mask: NDArray[np.bool_]
+    """Pixels of the nodule, shape [H, W], not empty."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the image's edge cuts nothing off, as far as one can see."""
+        """Whether the nodule does not touch the edge of the image."""
         edges = (self.mask[0], self.mask[-1], self.mask[:, 0], self.mask[:, -1])
         return not any(edge.any() for edge in edges)
 
 
-def shown_nodules(label: NDArray[np.uint8], nodules: Sequence[Mapping[str, float]]) -> list[ShownNodule]:
-    """Give each nodule its pixels: those whose nearest nodule it is, in diameters of the nodules.
+def visible_nodules(label: NDArray[np.uint8], nodules: Sequence[Mapping[str, float]]) -> list[VisibleNodule]:
+    """Assign nodule pixels to the listed nodules: to the nearest, relative to the diameters.
 
-    A piece of the map that comes nowhere within a diameter (and what shrinking may add) of its nearest
-    nodule is none's: it is the visible part of a nodule whose centre lies beyond the image's edge, and so is
-    not listed.
+    A connected component farther than a diameter (plus the shift by downsampling) from its nearest nodule
+    stays unassigned: it is the visible part of a nodule that is not listed because its centre lies outside
+    the image.
 
     Args:
         label: Classes, shape [H, W].
-        nodules: The nodules in the list.
+        nodules: The listed nodules.
 
     Returns:
-        The nodules that have pixels, in the order of the list. Of two that share their only pixel, one has.
+        The nodules that have pixels, in the order of the list; if two share their only pixel, one of them.
     """
     rows, columns = np.nonzero(label == NODULE)
     if not nodules or not len(rows):
@@ -64,27 +62,27 @@ def shown_nodules(label: NDArray[np.uint8], nodules: Sequence[Mapping[str, float
             mask, seeds = np.zeros(label.shape, bool), np.zeros(label.shape, bool)
             mask[rows[mine], columns[mine]] = True
             seeds[rows[near], columns[near]] = True
-            shown.append(ShownNodule(nodule, _touching(mask, seeds)))
+            shown.append(VisibleNodule(nodule, _touching(mask, seeds)))
     return shown
 
 
-def shows(label: NDArray[np.uint8], expected: Sequence[ShownNodule]) -> bool:
-    """Whether a map shows nodules as expected, so that whoever reads it finds each nodule's own pixels."""
-    found = shown_nodules(label, [each.nodule for each in expected])
-    return len(found) == len(expected) and all(
-        np.array_equal(one.mask, other.mask) for one, other in zip(found, expected, strict=True)
+def is_consistent(label: NDArray[np.uint8], expected: Sequence[VisibleNodule]) -> bool:
+    """Whether the pixels of a map, assigned to the expected nodules, are the expected ones."""
+    visible = visible_nodules(label, [each.nodule for each in expected])
+    return len(visible) == len(expected) and all(
+        np.array_equal(one.mask, other.mask) for one, other in zip(visible, expected, strict=True)
     )
 
 
-def home_of(label: NDArray[np.uint8], mask: Mask) -> int:
-    """The class that nodule pixels have when there is no nodule: that of the lung around them.
+def surrounding_class(label: NDArray[np.uint8], mask: NDArray[np.bool_]) -> int:
+    """The class that replaces nodule pixels when the nodule is removed: the lung around it.
 
     Args:
         label: Classes, shape [H, W].
-        mask: Some pixels of nodules, shape [H, W]. Nodules that touch them are surrounded together.
+        mask: Pixels of nodules, shape [H, W]. Touching nodules count as one.
 
     Returns:
-        Left or right lung, whichever has more of the neighbouring pixels; body where neither has any.
+        Left or right lung, whichever has more neighbouring pixels; body if neither has any.
     """
     group = _touching(label == NODULE, mask)
     around = ndimage.binary_dilation(group, EIGHT_NEIGHBOURS) & ~group
@@ -93,14 +91,15 @@ def home_of(label: NDArray[np.uint8], mask: Mask) -> int:
     return lung if pixels[lung] else BODY
 
 
-def room_in(lung: Mask, spacing_mm: tuple[float, float]) -> Mask:
-    """The pixels of a lung around which there is nothing but that lung, within the margin.
+def free_area(lung: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> NDArray[np.bool_]:
+    """The pixels of a lung with nothing but that lung within the margin.
 
-    The eight neighbours count as near however coarse the pixels, and what is beyond the image's edge as wall.
+    The eight neighbours are always within the margin, however coarse the pixels. The edge of the image counts
+    as wall.
 
     Args:
-        lung: Shape [H, W].
-        spacing_mm: Distance between pixel centres (row, column).
+        lung: Mask of the lung, shape [H, W].
+        spacing_mm: Pixel spacing (row, column).
     """
     padded = np.pad(lung, 1)
     to_wall_mm = ndimage.distance_transform_edt(padded, sampling=spacing_mm)
@@ -108,15 +107,15 @@ def room_in(lung: Mask, spacing_mm: tuple[float, float]) -> Mask:
     return room[1:-1, 1:-1]
 
 
-def placements(room: Mask, shape: Mask) -> NDArray[np.intp]:
-    """Every place where a shape lies wholly in a room.
+def placements(room: NDArray[np.bool_], shape: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """All positions where a shape lies entirely in the free area.
 
     Args:
-        room: Shape [H, W].
-        shape: Shape [h, w].
+        room: Mask of the free area, shape [H, W].
+        shape: Mask of the shape, shape [h, w].
 
     Returns:
-        (row, column) of the shape's corner, shape [N, 2]; N is 0 where it fits nowhere.
+        (row, column) of the shape's top left corner, shape [N, 2]; N is 0 if it fits nowhere.
     """
     if not room.any():
         return np.empty((0, 2), np.intp)
@@ -124,17 +123,17 @@ def placements(room: Mask, shape: Mask) -> NDArray[np.intp]:
     within = room[rows, columns]
     if shape.shape[0] > within.shape[0] or shape.shape[1] > within.shape[1]:
         return np.empty((0, 2), np.intp)
-    # Counted by Fourier transforms: whole numbers, right to within 1e-9.
+    # Counts by FFT: integers with errors below 1e-9.
     outside = signal.correlate((~within).astype(float), shape.astype(float), mode="valid", method="fft")
     return np.argwhere(outside < 0.5) + np.array([rows.start, columns.start])
 
 
-def bounding_box(mask: Mask) -> tuple[slice, slice]:
-    """The rows and columns that a mask, shape [H, W], touches."""
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Bounding box (rows, columns) of a mask, shape [H, W]."""
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
     return box
 
 
-def _touching(mask: Mask, seeds: Mask) -> Mask:
-    """The pieces of a mask that have a seed in them."""
+def _touching(mask: NDArray[np.bool_], seeds: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The connected components of a mask that contain a seed."""
     return ndimage.binary_propagation(seeds, EIGHT_NEIGHBOURS, mask=mask)

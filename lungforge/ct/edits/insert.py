@@ -1,4 +1,4 @@
-"""Putting a nodule into a slice that has none."""
+"""Insert a nodule into a slice without nodules."""
 
 import math
 from dataclasses import replace
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from lungforge.ct.classes import LEFT_LUNG, NODULE, RIGHT_LUNG
 from lungforge.ct.edits.edited_map import EditedMap
-from lungforge.ct.edits.geometry import bounding_box, placements, room_in
-from lungforge.ct.edits.outline import draw_outline, in_pixels
+from lungforge.ct.edits.geometry import bounding_box, free_area, placements
+from lungforge.ct.edits.outline import generate_outline, rasterise
 from lungforge.errors import InputError
 
 
@@ -20,19 +20,19 @@ def insert(
     generator: np.random.Generator,
     diameters_mm: NDArray[np.float64],
 ) -> EditedMap | None:
-    """Put an irregular nodule into a lung, clear of the wall.
+    """Insert an irregular nodule into a lung, clear of the wall.
 
-    Its diameter is one of those given, each as likely; where that has no room, the largest smaller one that
-    has. All places with room are as likely.
+    The diameter is sampled uniformly from those given; if it does not fit, the largest smaller one that fits
+    is used. The position is uniform over all that fit.
 
     Args:
         label: Classes, shape [H, W].
-        spacing_mm: Distance between pixel centres (row, column).
-        generator: Decides diameter, outline and place.
+        spacing_mm: Pixel spacing (row, column).
+        generator: Decides diameter, outline and position.
         diameters_mm: Diameters of the training nodules, shape [N].
 
     Returns:
-        None when the map has a nodule, or no room for one.
+        The edited map; None if the map has a nodule, or no room for one.
 
     Raises:
         InputError: There is no diameter, or one is not positive.
@@ -40,17 +40,17 @@ def insert(
     diameters_mm = np.asarray(diameters_mm, np.float64)
     if not diameters_mm.size or not (np.isfinite(diameters_mm) & (diameters_mm > 0)).all():
         raise InputError(
-            f"{diameters_mm.size} diameters in mm to draw from; insert needs at least one, all positive"
+            f"{diameters_mm.size} diameters in mm to sample from; insert needs at least one, all positive"
         )
     if (label == NODULE).any():
         return None
-    # A nodule in both rooms would be in two pieces: the margins of the lungs lie between them.
-    room = room_in(label == LEFT_LUNG, spacing_mm) | room_in(label == RIGHT_LUNG, spacing_mm)
-    outline = draw_outline(generator)
+    # No shape can span both lungs: their margins separate the free areas.
+    room = free_area(label == LEFT_LUNG, spacing_mm) | free_area(label == RIGHT_LUNG, spacing_mm)
+    outline = generate_outline(generator)
     down, right = generator.uniform(-0.5, 0.5, 2).tolist()
     largest_mm = min(generator.choice(diameters_mm), _largest_mm(int(room.sum()), spacing_mm))
     for diameter_mm in np.unique(diameters_mm[diameters_mm <= largest_mm])[::-1].tolist():
-        nodule = in_pixels(outline, diameter_mm, spacing_mm, (down, right))
+        nodule = rasterise(outline, diameter_mm, spacing_mm, (down, right))
         rows, columns = bounding_box(nodule.mask)
         shape = nodule.mask[rows, columns]
         places = placements(room, shape)
@@ -64,5 +64,5 @@ def insert(
 
 
 def _largest_mm(pixels: int, spacing_mm: tuple[float, float]) -> float:
-    """A diameter that no nodule of so many pixels exceeds; it may have half a pixel more before rounding."""
+    """Upper bound of the diameter of a nodule of so many pixels; rounding may take off half a pixel."""
     return math.sqrt((pixels + 0.5) * spacing_mm[0] * spacing_mm[1] * 4 / math.pi) if pixels else 0.0

@@ -1,4 +1,4 @@
-"""The counterpart of a slice without its nodules."""
+"""Remove all nodules of a slice."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,25 +6,25 @@ from scipy import ndimage
 
 from lungforge.ct.classes import NODULE
 from lungforge.ct.edits.edited_map import EditedMap
-from lungforge.ct.edits.geometry import EIGHT_NEIGHBOURS, home_of
+from lungforge.ct.edits.geometry import EIGHT_NEIGHBOURS, surrounding_class
 
 
 def remove(label: NDArray[np.uint8]) -> EditedMap | None:
-    """Turn every nodule into the lung around it, or into body where there is no lung around it.
+    """Replace every nodule by the lung around it, or by body if there is none.
 
-    Nodules that touch one another are surrounded together.
+    Touching nodules count as one.
 
     Args:
         label: Classes, shape [H, W].
 
     Returns:
-        None when the map has no nodule.
+        The edited map; None if the map has no nodule.
     """
-    pieces, count = ndimage.label(label == NODULE, EIGHT_NEIGHBOURS)
+    components, count = ndimage.label(label == NODULE, EIGHT_NEIGHBOURS)
     if not count:
         return None
     after = label.copy()
-    for number in range(1, count + 1):
-        piece = pieces == number
-        after[piece] = home_of(label, piece)
+    for index in range(1, count + 1):
+        component = components == index
+        after[component] = surrounding_class(label, component)
     return EditedMap.of("remove", label, after, [])

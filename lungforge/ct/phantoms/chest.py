@@ -1,8 +1,8 @@
-"""The chest that phantoms are drawn from: its surfaces as formulas, and one slice of it.
+"""The analytic chest model of phantoms: its surfaces and the positions of its parts.
 
 Points are (u, v, zeta) in mm: u to the patient's left, v to the back, zeta to the head. zeta counts from
 the bottom of a scan of ``CHEST_HEIGHT_MM``; a shorter scan holds the same chest, compressed along zeta.
-A surface is a function that is negative inside and, near to it, about the distance in mm.
+A surface is a signed function: negative inside, and near the surface about the distance in mm.
 """
 
 import math
@@ -11,82 +11,93 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lungforge.ct.classes import BODY, LEFT_LUNG, RIGHT_LUNG, TRACHEA
-from lungforge.ct.phantoms.shapes import Array, ellipse, rounded, superellipse
+from lungforge.ct.phantoms.shapes import ellipse, rounded, superellipse
 
 CHEST_HEIGHT_MM = 300.0
 """Length of the whole chest, from the liver to the neck."""
 
-# Hounsfield units at 120 kV without contrast agent.
-AIR, FAT, MUSCLE, BLOOD, LIVER, SKIN = -1000, -105, 52, 42, 58, 25
-MARROW, CORTEX, DISC, CORD, CARTILAGE, LUMEN = 190, 620, 85, 32, 100, -975
-TABLE_SHELL, TABLE_FOAM = -320, -920
+APEX = 284.0
+"""zeta of the apices of the lungs."""
 
-_CARINA, _APEX, _RIB_STEP = 188.0, 284.0, 27.0
-# The body is a superellipse of this power, the rib cage one of the second: real ones are a little square.
+RIB_STEP = 27.0
+"""Distance of neighbouring ribs along zeta."""
+
+_CARINA = 188.0
+# Exponents of the superellipses of body and rib cage: real ones are slightly square.
 _BODY_POWER, _CAGE_POWER = 2.5, 2.2
 
 
 @dataclass(frozen=True)
 class Chest:
-    """One patient's chest. Lengths in mm."""
+    """The chest of one patient. Lengths in mm."""
 
     cage_width: float
-    """Half of the rib cage's inner width."""
+    """Half the inner width of the rib cage."""
     cage_depth: float
-    """Half of the rib cage's inner depth."""
+    """Half the inner depth of the rib cage."""
     fat: float
-    """Thickness of the fat under the skin."""
+    """Thickness of the subcutaneous fat."""
     heart: float
-    """Size of the heart, 1 for the usual."""
+    """Relative size of the heart; 1 is the mean."""
     trachea_radius: float
     rib_phase: float
-    """Height of the lowest rib's middle."""
+    """zeta of the centre of the lowest rib."""
     wall: float
-    """Thickness of the airways' walls: at least a pixel, or slices lose them."""
+    """Thickness of the airway walls: at least a pixel, or slices lose them."""
 
     @classmethod
-    def draw(cls, random: np.random.Generator, *, pixel_mm: float) -> "Chest":
-        """Draw a patient; ``pixel_mm`` is the in-plane spacing."""
+    def sample(cls, random: np.random.Generator, *, pixel_mm: float) -> "Chest":
+        """Sample a patient; ``pixel_mm`` is the in-plane spacing."""
         return cls(
             cage_width=random.uniform(118, 138),
             cage_depth=random.uniform(80, 94),
             fat=random.uniform(8, 22),
             heart=random.uniform(0.92, 1.1),
             trachea_radius=random.uniform(8, 10),
-            rib_phase=random.uniform(0, _RIB_STEP),
+            rib_phase=random.uniform(0, RIB_STEP),
             wall=max(2.0, 1.5 * pixel_mm),
         )
 
     @property
     def half_width(self) -> float:
-        """Half of the body's width."""
+        """Half the width of the body."""
         return self.cage_width + 24 + self.fat
 
     @property
     def half_depth(self) -> float:
-        """Half of the body's depth."""
+        """Half the depth of the body."""
         return self.cage_depth + 31 + 0.5 * self.fat
 
     @property
     def spine(self) -> float:
-        """Where (v) the middle of the vertebral bodies is."""
+        """V of the centre of the vertebral bodies."""
         return self.cage_depth - 20
 
-    def cage(self, u: ArrayLike, v: ArrayLike, zeta: float) -> Array:
-        """Distance to the inner wall of the rib cage, which closes as a dome over the apices."""
-        height = max(0.0, (zeta - 110) / (_APEX - 110))
-        # Beyond the apices nothing is left of the cage.
+    def body(self, u: ArrayLike, v: ArrayLike, zeta: float) -> NDArray[np.float32]:
+        """Distance to the skin."""
+        # The body narrows towards the neck.
+        neck = max(0.0, (zeta - 190) / 110) ** 2
+        return superellipse(
+            u, v, self.half_width * (1 - 0.1 * neck), self.half_depth * (1 - 0.12 * neck), _BODY_POWER
+        )
+
+    def cage(self, u: ArrayLike, v: ArrayLike, zeta: float) -> NDArray[np.float32]:
+        """Distance to the inner wall of the rib cage, which closes in a dome above the apices."""
+        height = max(0.0, (zeta - 110) / (APEX - 110))
+        # The cage vanishes above the apices.
         narrowing = math.sqrt(max(1e-4, 1 - height**2.8)) * (1 - 0.05 * max(0.0, (90 - zeta) / 90) ** 2)
         width, depth = self.cage_width * narrowing, self.cage_depth * narrowing**0.85
         shift = 0.12 * self.cage_depth * height**2
         return superellipse(u, np.subtract(v, shift), width, depth, _CAGE_POWER)
 
-    def lungs(self, u: ArrayLike, v: ArrayLike, zeta: float) -> tuple[Array, Array, Array]:
-        """Distances that make the lungs: left and right of the mediastinum, and the wall with the diaphragm.
+    def lungs(
+        self, u: ArrayLike, v: ArrayLike, zeta: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Distances that bound the lungs: left and right of the mediastinum, and chest wall with diaphragm.
 
         Returns:
-            (left, right, outside): the left lung is where both the first and the last are negative.
+            (left, right, outside): the left lung is where the first and the last are negative, the right lung
+            where the second and the last are.
         """
         u, v = np.asarray(u, np.float32), np.asarray(v, np.float32)
         apical = max(0.0, (zeta - 215) / 60)
@@ -96,21 +107,21 @@ class Chest:
         half = 9 + np.maximum(middle, behind) + 9 * apical
         left, right = half - u, half + u
         heart = self.heart_surface(u, v, zeta)
-        aorta = 16 - np.hypot(u - self._aorta[0], v - self._aorta[1]) if zeta < 215 else np.float32(-1e3)
+        aorta = 16 - np.hypot(u - self.aorta[0], v - self.aorta[1]) if zeta < 215 else np.float32(-1e3)
         left = rounded(rounded(left, 4 - heart, 12), aorta, 4)
         right = rounded(right, 4 - heart, 12)
         return left, right, rounded(self.cage(u, v, zeta) + 1.5, self.diaphragm(u, v, zeta), 8)
 
-    def diaphragm(self, u: ArrayLike, v: ArrayLike, zeta: float) -> Array:
-        """Distance to the diaphragm, a dome on each side, the right one higher; negative above it."""
+    def diaphragm(self, u: ArrayLike, v: ArrayLike, zeta: float) -> NDArray[np.float32]:
+        """Distance to the diaphragm, a dome on each side, higher on the right; negative above it."""
         u, v = np.asarray(u, np.float32), np.asarray(v, np.float32)
         across = ((np.abs(u) - 0.48 * self.cage_width) / (0.62 * self.cage_width)) ** 2
         along = ((v + 8) / self.cage_depth) ** 2
         top = np.where(u > 0, 74, 88)
         return (top - 62 * np.minimum(across + along, 1.4) - zeta).astype(np.float32)
 
-    def heart_surface(self, u: ArrayLike, v: ArrayLike, zeta: float) -> Array:
-        """Distance to the heart: an ellipsoid whose long axis points to the front and left."""
+    def heart_surface(self, u: ArrayLike, v: ArrayLike, zeta: float) -> NDArray[np.float32]:
+        """Distance to the heart: an ellipsoid whose long axis points forward and to the left."""
         u, v = np.asarray(u, np.float32) - 20, np.asarray(v, np.float32) + 28
         cosine, sine = math.cos(math.radians(38)), math.sin(math.radians(38))
         long, short = u * cosine - v * sine, u * sine + v * cosine
@@ -118,11 +129,12 @@ class Chest:
         return ellipse(long, short, 62 * self.heart, 47 * self.heart, along)
 
     @property
-    def _aorta(self) -> tuple[float, float]:
+    def aorta(self) -> tuple[float, float]:
+        """Centre (u, v) of the descending aorta."""
         return 23.0, self.spine - 16
 
     def airways(self, zeta: float) -> list[tuple[float, float, float, float]]:
-        """Trachea or main bronchi as a slice cuts them: (u, v, radius along u, radius along v) of each."""
+        """Cross-sections of trachea or main bronchi: (u, v, radius along u, radius along v) each."""
         radius = self.trachea_radius
         if zeta >= _CARINA:
             return [(-1.0, 4 - (zeta - _CARINA) * 0.08, radius, 0.92 * radius)]
@@ -136,165 +148,5 @@ class Chest:
         return tubes
 
     def hila(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """The points (u, v, zeta) where the vessels enter the left and the right lung."""
+        """Points (u, v, zeta) where the vessels enter the left and the right lung."""
         return (33.0, 10.0, _CARINA - 26), (-30.0, 8.0, _CARINA - 24)
-
-
-def draw_slice(chest: Chest, u: Array, v: Array, zeta: float) -> tuple[Array, NDArray[np.uint8]]:
-    """Draw one slice, with sharp edges and without noise, vessels and nodules.
-
-    Args:
-        chest: The patient.
-        u: Positions of the columns, shape [1, W], in mm.
-        v: Positions of the rows, shape [H, 1], in mm.
-        zeta: Height of the slice, in mm.
-
-    Returns:
-        Hounsfield units, float32 [H, W], and the classes, uint8 [H, W].
-    """
-    hu = np.full((v.size, u.size), AIR, np.float32)
-    anatomy = np.zeros(hu.shape, np.uint8)
-    canvas = _Canvas(hu, u, v)
-    _draw_table(canvas, chest)
-    # The shoulders narrow towards the neck.
-    neck = max(0.0, (zeta - 190) / 110) ** 2
-    body = superellipse(
-        u, v, chest.half_width * (1 - 0.1 * neck), chest.half_depth * (1 - 0.12 * neck), _BODY_POWER
-    )
-    cage = chest.cage(u, v, zeta)
-    # Fat is thicker at the flanks and thin over breastbone and shoulder blades.
-    fat = (
-        chest.fat * (0.55 + 0.45 * np.abs(u) / chest.half_width) * (1.1 - 0.4 * np.abs(v) / chest.half_depth)
-    )
-    np.copyto(hu, SKIN, where=body < 0)
-    np.copyto(hu, FAT, where=body < -2)
-    np.copyto(hu, MUSCLE, where=body < -2 - fat)
-    # Thin fat between the layers of muscle, and over the ribs.
-    layer = body + 2 + fat
-    np.copyto(
-        hu, FAT + 20, where=(np.abs(layer + 7 + 2 * np.sin(u / 17) * np.cos(v / 13)) < 0.9) & (cage > 9)
-    )
-    inside = cage < 0
-    np.copyto(hu, FAT, where=inside)
-    anatomy[body < 0] = BODY
-    _draw_ribs(canvas, chest, cage, zeta)
-    _draw_mediastinum(canvas, chest, zeta)
-    left, right, outside = chest.lungs(u, v, zeta)
-    np.copyto(hu, np.where(u > 0, BLOOD, LIVER), where=inside & (chest.diaphragm(u, v, zeta) > -3))
-    _draw_spine(canvas, chest, zeta)
-    for surface, lung in ((left, LEFT_LUNG), (right, RIGHT_LUNG)):
-        inner = rounded(surface, outside, 10) < 0
-        # Blood gathers at the back of a patient who lies on it.
-        np.copyto(hu, -872 + 0.45 * v, where=inner)
-        fissure = np.abs(zeta - 128 - 1.15 * v + 0.12 * u) < 1.1
-        np.copyto(hu, -730, where=inner & fissure)
-        anatomy[inner] = lung
-    for tube_u, tube_v, across, along in chest.airways(zeta):
-        wall = canvas.ellipse(tube_u, tube_v, across + chest.wall, along + chest.wall, BLOOD)
-        anatomy[wall.window][wall.inside] = BODY
-    for tube_u, tube_v, across, along in chest.airways(zeta):
-        lumen = canvas.ellipse(tube_u, tube_v, across, along, LUMEN)
-        anatomy[lumen.window][lumen.inside] = TRACHEA
-    return hu, anatomy
-
-
-@dataclass(frozen=True)
-class _Patch:
-    window: tuple[slice, slice]
-    inside: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class _Canvas:
-    hu: Array
-    u: Array
-    v: Array
-
-    def ellipse(
-        self, u: float, v: float, across: float, along: float, hu: float, *, turn: float = 0
-    ) -> _Patch:
-        """Fill an ellipse, turned by ``turn`` degrees from +u to +v; small ones touch few pixels."""
-        reach_u, reach_v = (across, along) if not turn else (max(across, along),) * 2
-        columns = slice(*np.searchsorted(self.u[0], (u - reach_u, u + reach_u)))
-        rows = slice(*np.searchsorted(self.v[:, 0], (v - reach_v, v + reach_v)))
-        x, y = self.u[:, columns] - u, self.v[rows] - v
-        cosine, sine = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-        inside = ((x * cosine + y * sine) / across) ** 2 + ((y * cosine - x * sine) / along) ** 2 < 1
-        np.copyto(self.hu[rows, columns], hu, where=inside)
-        return _Patch((rows, columns), inside)
-
-
-def _draw_table(canvas: _Canvas, chest: Chest) -> None:
-    # A shell of carbon around foam, its top curved, under a mat as thin as air.
-    top = canvas.v - (chest.half_depth + 9 - 0.0012 * canvas.u**2)
-    wide = np.abs(canvas.u) < 0.95 * chest.half_width
-    np.copyto(canvas.hu, TABLE_FOAM, where=(top > 0) & (top < 16) & wide)
-    np.copyto(canvas.hu, TABLE_SHELL, where=((np.abs(top - 1) < 1.2) | (np.abs(top - 16) < 1.2)) & wide)
-
-
-def _draw_ribs(canvas: _Canvas, chest: Chest, cage: Array, zeta: float) -> None:
-    if zeta > 272:
-        return
-    # Ribs run down towards the front, so that a slice cuts three or four of them on each side.
-    height = zeta - chest.rib_phase - 0.62 * canvas.v
-    off = (height + _RIB_STEP / 2) % _RIB_STEP - _RIB_STEP / 2
-    section = ((cage - 6) / 4.5) ** 2 + (off / 6.5) ** 2
-    # In front they end as cartilage beside the breastbone.
-    front = (canvas.v < -0.55 * chest.cage_depth) & (np.abs(canvas.u) < 0.62 * chest.cage_width)
-    np.copyto(canvas.hu, np.where(front, CARTILAGE, CORTEX), where=section < 1)
-    np.copyto(canvas.hu, np.where(front, CARTILAGE, MARROW), where=section < 0.4)
-    if zeta > 95:
-        level = max(0.0, (zeta - 110) / (_APEX - 110))
-        front_v = (
-            -chest.cage_depth * math.sqrt(max(0.05, 1 - level**2.8)) ** 0.85
-            + 0.12 * chest.cage_depth * level**2
-        )
-        canvas.ellipse(0, front_v - 7, 21, 7.5, CORTEX - 220)
-        canvas.ellipse(0, front_v - 7, 19, 5.5, MARROW - 60)
-    if zeta > 140:
-        reach = min(1.0, (zeta - 140) / 60)
-        for side in (-1, 1):
-            blade_u, blade_v = side * (chest.cage_width - 7), 0.64 * chest.cage_depth
-            canvas.ellipse(blade_u, blade_v, 28 * reach + 4, 4.5, CORTEX - 150, turn=-side * 52)
-            canvas.ellipse(blade_u, blade_v, 26 * reach + 2, 2.0, MARROW, turn=-side * 52)
-
-
-def _draw_spine(canvas: _Canvas, chest: Chest, zeta: float) -> None:
-    v = chest.spine
-    disc = (zeta + 0.5 * chest.rib_phase) % 26 < 5
-    canvas.ellipse(0, v + 24, 19, 15, CORTEX - 150)
-    for side in (-1, 1):
-        if not disc:
-            canvas.ellipse(side * 27, v + 24, 17, 5.5, CORTEX - 180, turn=side * 18)
-            canvas.ellipse(side * 27, v + 24, 15, 3.5, MARROW, turn=side * 18)
-    canvas.ellipse(0, v + 38, 4.5, 11, CORTEX - 120)
-    canvas.ellipse(0, v + 38, 2.5, 9, MARROW)
-    canvas.ellipse(0, v, 19.5, 16, DISC if disc else CORTEX - 130)
-    canvas.ellipse(0, v, 17.5, 14, DISC if disc else MARROW)
-    canvas.ellipse(0, v + 23, 11, 9, FAT + 60)
-    canvas.ellipse(0, v + 23, 6.5, 5.5, CORD)
-
-
-def _draw_mediastinum(canvas: _Canvas, chest: Chest, zeta: float) -> None:
-    np.copyto(canvas.hu, BLOOD, where=chest.heart_surface(canvas.u, canvas.v, zeta) < 0)
-    aorta_u, aorta_v = chest._aorta
-    if zeta < 205:
-        canvas.ellipse(aorta_u, aorta_v, 12.5, 12.5, BLOOD)
-    elif zeta < 224:
-        # The arch, from the front right to the back left.
-        canvas.ellipse(9, 4, 14, 38, BLOOD, turn=-24)
-    if 135 < zeta < 206:
-        canvas.ellipse(-9, -26, 16, 16, BLOOD)
-    if 150 < zeta < 182:
-        canvas.ellipse(17, -16, 14, 20, BLOOD, turn=35)
-    if 140 < zeta < 250:
-        canvas.ellipse(-25, -12, 9, 8, BLOOD)
-    if zeta >= 224:
-        for u, v in ((-14, -12), (10, -10), (20, 6), (-22, 0)):
-            canvas.ellipse(u, v, 6, 6, BLOOD)
-    # The gullet lies behind the windpipe.
-    canvas.ellipse(4, chest.spine - 26, 8, 5.5, MUSCLE - 15)
-    for hilum_u, hilum_v, hilum_zeta in chest.hila():
-        reach = 1 - ((zeta - hilum_zeta) / 30) ** 2
-        if reach > 0:
-            canvas.ellipse(0.8 * hilum_u, hilum_v, 19 * math.sqrt(reach), 15 * math.sqrt(reach), BLOOD)

@@ -1,7 +1,7 @@
-"""Phantoms: drawn thoraxes whose anatomy and nodules are known, in the layout of LUNA16.
+"""Synthetic thorax phantoms with known anatomy and nodules, in the layout of LUNA16.
 
-They stand in for LUNA16 in the demo, in tests and in benchmarks, traps included: some have the direction
-matrix -1 0 0 0 -1 0 0 0 1, some a padding cylinder, some no nodule, and some no lung mask.
+They stand in for LUNA16 in the demo, in tests and in benchmarks, including its pitfalls: some have the
+direction matrix -1 0 0 0 -1 0 0 0 1, some a padding cylinder, some no nodule, and some no lung mask.
 """
 
 import hashlib
@@ -16,12 +16,13 @@ from lungforge.ct.classes import LEFT_LUNG, LUNA16_MASK_VALUES, RIGHT_LUNG
 from lungforge.ct.geometry import IDENTITY, Geometry
 from lungforge.ct.io.volume import Volume
 from lungforge.ct.nodules import Annotation, Candidate
-from lungforge.ct.phantoms.chest import CHEST_HEIGHT_MM, Chest, draw_slice
-from lungforge.ct.phantoms.vessels import Grid, Tube, draw_sphere, draw_tube, grow_vessels
+from lungforge.ct.phantoms.chest import CHEST_HEIGHT_MM, Chest
+from lungforge.ct.phantoms.rendering import render_slice
+from lungforge.ct.phantoms.vessels import Grid, Tube, generate_vessels, render_sphere, render_tube
 from lungforge.ct.phantoms.writing import write_csv, write_metaimage
 
 MIRRORED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
-"""The direction of the LUNA16 scans whose rows and columns run backwards."""
+"""Direction of the LUNA16 scans whose rows and columns are reversed."""
 
 _THICKEST_MM = 2.5
 _VESSEL_CANDIDATES = 16
@@ -30,62 +31,62 @@ _VESSEL_HU, _SOLID_HU, _GROUND_GLASS_HU = 38.0, 45.0, -430.0
 
 @dataclass(frozen=True)
 class Phantom:
-    """A drawn scan and the truth about it."""
+    """A synthetic scan and its ground truth."""
 
     index: int
-    """Which of the phantoms of its seed it is."""
+    """Index among the phantoms of the seed."""
     volume: Volume
     """The scan."""
     anatomy: NDArray[np.uint8]
-    """Classes body, lungs and trachea, shape [Z, H, W]; under a nodule what would be there without it."""
+    """Classes of body, lungs and trachea, without nodules, shape [Z, H, W]."""
     nodules: tuple[Annotation, ...]
-    """The nodules, as annotations.csv has them."""
+    """The nodules, as listed in annotations.csv."""
     candidates: tuple[Candidate, ...]
-    """Each nodule with label 1, and places on vessels with label 0."""
+    """The nodules with label 1, and points on vessels with label 0."""
     has_mask: bool
-    """Whether the data set holds its lung mask."""
+    """Whether the data set contains its lung mask."""
 
 
 def phantom_series_uid(seed: int, index: int, *, size: int = 256, slices: int = 60) -> str:
-    """The uid of a phantom's series: another one for whatever is drawn otherwise (see draw_phantom)."""
+    """Series UID of a phantom, a function of the arguments of :func:`generate_phantom`."""
     digest = hashlib.sha256(f"{seed} {index} {size} {slices}".encode()).digest()
-    # 2.25 is the root for uids that are made from 128 bits of one's own (ITU-T X.667).
+    # 2.25 is the root of UIDs made from a UUID, 128 bits (ITU-T X.667).
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
-def draw_phantom(seed: int, index: int, *, size: int = 256, slices: int = 60) -> Phantom:
-    """Draw a thorax.
+def generate_phantom(seed: int, index: int, *, size: int = 256, slices: int = 60) -> Phantom:
+    """Generate a thorax phantom.
 
-    The scan covers the whole lungs with slices of at most 2.5 mm, so a scan of fewer than 120 slices shows
-    a chest that is compressed from head to foot. Of the indices, every third is mirrored, every second has
-    a padding cylinder, every fifth has no mask, and every eighth no nodule.
+    The scan covers the whole lungs with slices of at most 2.5 mm, so with fewer than 120 slices the chest is
+    compressed along z. By index, every third phantom is mirrored, every second has a padding cylinder, every
+    fifth has no mask, and every eighth no nodule.
 
     Args:
         seed: Seed of the data set.
-        index: Which of its scans; it decides the traits above.
+        index: Index of the scan; it decides the traits above.
         size: Rows and columns.
         slices: Number of slices, at least 10.
 
     Returns:
-        The phantom; the same bytes for the same arguments.
+        The phantom, byte for byte the same for the same arguments.
     """
     random = np.random.default_rng([seed, index])
     uid = phantom_series_uid(seed, index, size=size, slices=slices)
     pixel = random.uniform(1.03, 1.1) * 2 * 162 / size
-    chest = Chest.draw(random, pixel_mm=pixel)
+    chest = Chest.sample(random, pixel_mm=pixel)
     pixel *= chest.half_width / 162
     thickness = min(_THICKEST_MM, CHEST_HEIGHT_MM / slices)
-    # Room for the table below the patient.
+    # Shifted to make room for the table below the patient.
     centred = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * pixel
     grid = Grid(centred, centred + np.float32(6), np.arange(slices, dtype=np.float32) * thickness)
-    hu, anatomy = _draw_chest(chest, grid)
+    hu, anatomy = _render_chest(chest, grid)
     lung = (anatomy == LEFT_LUNG) | (anatomy == RIGHT_LUNG)
     squeeze = slices * thickness / CHEST_HEIGHT_MM
-    tubes = _draw_vessels(random, chest, grid, squeeze, hu, lung)
+    tubes = _add_vessels(random, chest, grid, squeeze, hu, lung)
     spheres = _place_nodules(random, chest, grid, squeeze) if index % 8 != 7 else []
     for centre, radius in spheres:
         value = _GROUND_GLASS_HU if random.uniform() < 0.12 and radius > 4 else _SOLID_HU
-        draw_sphere(hu, grid, centre, radius, value + random.normal(0, 12))
+        render_sphere(hu, grid, centre, radius, value + random.normal(0, 12))
     _blur_and_add_noise(random, hu)
     if index % 2:
         outside = grid.u[None, :] ** 2 + centred[:, None] ** 2 > (size * pixel / 2) ** 2
@@ -115,26 +116,26 @@ def write_phantoms(
     compressed: bool = False,
     advance: Callable[[], None] | None = None,
 ) -> list[Annotation]:
-    """Write phantoms as LUNA16 is laid out: ten subsets, seg-lungs-LUNA16, annotations and candidates.
+    """Write phantoms in the layout of LUNA16: ten subsets, seg-lungs-LUNA16, annotations and candidates.
 
-    The annotations are written last: where they are, all else is.
+    The annotations are written last: if they exist, the data set is complete.
 
     Args:
-        out: Folder, a local path or any URI that fsspec opens. Files of the same name are written over.
+        out: Folder: a local path or any URI that fsspec opens. Existing files are overwritten.
         series: Number of scans; scan i is in subset i % 10.
         seed: Seed of the data set.
         size: Rows and columns.
-        slices: Slices of a scan.
-        compressed: Write ``.zraw`` in place of the ``.raw`` that LUNA16 has.
-        advance: Called after each scan.
+        slices: Number of slices of a scan.
+        compressed: Write ``.zraw`` instead of the ``.raw`` of LUNA16.
+        advance: Callback after each scan.
 
     Returns:
-        All nodules.
+        The nodules of all scans.
     """
     annotations: list[Annotation] = []
     candidates: list[Candidate] = []
     for index in range(series):
-        phantom = draw_phantom(seed, index, size=size, slices=slices)
+        phantom = generate_phantom(seed, index, size=size, slices=slices)
         volume = phantom.volume
         write_metaimage(
             f"{out}/subset{index % 10}/{volume.series_uid}.mhd", volume.hu, volume.geometry, compressed
@@ -160,16 +161,16 @@ def write_phantoms(
     return annotations
 
 
-def _draw_chest(chest: Chest, grid: Grid) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+def _render_chest(chest: Chest, grid: Grid) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     shape = (len(grid.w), len(grid.v), len(grid.u))
     hu, anatomy = np.empty(shape, np.int16), np.empty(shape, np.uint8)
     for z in range(shape[0]):
         zeta = CHEST_HEIGHT_MM * (z + 0.5) / shape[0]
-        hu[z], anatomy[z] = draw_slice(chest, grid.u[None, :], grid.v[:, None], zeta)
+        hu[z], anatomy[z] = render_slice(chest, grid.u[None, :], grid.v[:, None], zeta)
     return hu, anatomy
 
 
-def _draw_vessels(
+def _add_vessels(
     random: np.random.Generator,
     chest: Chest,
     grid: Grid,
@@ -177,25 +178,25 @@ def _draw_vessels(
     hu: NDArray[np.int16],
     lung: NDArray[np.bool_],
 ) -> list[Tube]:
-    """Draw the vessels of both lungs; ``squeeze`` is mm of the scan per mm of the chest along z."""
-    drawn = []
+    """Add the vessels of both lungs; ``squeeze`` is mm of the scan per mm of the chest along z."""
+    tubes = []
     for side, (u, v, zeta) in zip((1, -1), chest.hila(), strict=True):
 
         def inside(point: NDArray[np.float64], side: int = side) -> bool:
             return bool(_depth(chest, side, point) > 2)
 
-        for tube in grow_vessels(random, np.array([u, v, zeta]), np.array([float(side), 0, 0]), inside):
+        for tube in generate_vessels(random, np.array([u, v, zeta]), np.array([float(side), 0, 0]), inside):
             scale = np.array([1, 1, squeeze])
             tube = Tube(tube.start * scale, tube.end * scale, tube.radius_mm)
-            draw_tube(hu, lung, grid, tube, _VESSEL_HU)
-            drawn.append(tube)
-    return drawn
+            render_tube(hu, lung, grid, tube, _VESSEL_HU)
+            tubes.append(tube)
+    return tubes
 
 
 def _place_nodules(
     random: np.random.Generator, chest: Chest, grid: Grid, squeeze: float
 ) -> list[tuple[NDArray[np.float64], float]]:
-    """Choose centres (u, v, w) and radii in mm; every third nodule is attached to the chest wall."""
+    """Sample centres (u, v, w) and radii in mm; every third nodule is attached to the chest wall."""
     placed: list[tuple[NDArray[np.float64], float]] = []
     first = int(random.integers(3))
     for number in range(int(random.integers(1, 5))):
@@ -206,7 +207,7 @@ def _place_nodules(
             side = int(random.choice((-1, 1)))
             zeta = random.uniform(40, 265)
             point = np.array([side * random.uniform(10, 130), random.uniform(-80, 80), zeta])
-            # Rounded as the table is, so that truth and table agree to the last digit.
+            # Rounded like the table, so that ground truth and table agree exactly.
             centre = np.round(point * [1, 1, squeeze], 3)
             depth = _depth(chest, side, point)
             wall = -float(np.max(chest.lungs(point[0], point[1], zeta)[2]))
@@ -220,18 +221,18 @@ def _place_nodules(
 
 
 def _depth(chest: Chest, side: int, point: NDArray[np.float64]) -> float:
-    """How far, about, a point of the chest lies inside the left (side 1) or right (-1) lung, in mm."""
+    """Approximate depth of a point inside the left (side 1) or right (-1) lung, in mm."""
     left, right, outside = chest.lungs(*(float(value) for value in point))
     return -float(max(left if side > 0 else right, outside))
 
 
 def _blur_and_add_noise(random: np.random.Generator, hu: NDArray[np.int16]) -> None:
-    """Give the slices the sharpness, the texture and the noise of a scanner, in place."""
+    """Add the sharpness, texture and noise of a scanner, in place."""
     _, height, width = hu.shape
     bank = random.standard_normal((2 * height, 2 * width), np.float32)
     noise = ndimage.gaussian_filter(bank, 0.6, mode="wrap")
     noise *= random.uniform(14, 24) / noise.std()
-    # The alveoli and the finest vessels, which no voxel resolves: coarser, alike in neighbouring slices.
+    # Alveoli and the finest vessels, below voxel size: coarser, and correlated between neighbouring slices.
     texture = ndimage.gaussian_filter(bank, 1.8, mode="wrap")
     texture *= 26 / texture.std()
     for z, image in enumerate(hu):
@@ -255,7 +256,7 @@ def _candidates(
     lung: NDArray[np.bool_],
     shift: NDArray[np.float64],
 ) -> tuple[Candidate, ...]:
-    """Each nodule, and places on vessels: inside the lungs, and away from nodules."""
+    """The nodules, and points on vessels inside the lungs and away from nodules."""
     places = [Candidate(uid, nodule.x_mm, nodule.y_mm, nodule.z_mm, 1) for nodule in nodules]
     known = [(np.array([nodule.x_mm, nodule.y_mm, nodule.z_mm]), nodule.diameter_mm) for nodule in nodules]
     for number in random.permutation(len(tubes)):

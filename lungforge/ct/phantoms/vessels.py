@@ -1,4 +1,4 @@
-"""The vessels and the nodules of phantoms: tubes and spheres, drawn into a volume with soft edges."""
+"""Vessels and nodules of phantoms: tubes and spheres, rendered into a volume with soft edges."""
 
 import math
 from collections import deque
@@ -8,24 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Point = NDArray[np.float64]
-
 _THINNEST_MM = 0.55
 _MOST_TUBES = 900
 
 
 @dataclass(frozen=True)
 class Tube:
-    """A piece of a vessel; points are (u, v, w) in mm."""
+    """A segment of a vessel; points are (u, v, w) in mm."""
 
-    start: Point
-    end: Point
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
     radius_mm: float
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a volume lie: positions in mm along each axis, in ascending order."""
+    """Voxel positions of a volume in mm along each axis, in ascending order."""
 
     u: NDArray[np.float32]
     v: NDArray[np.float32]
@@ -41,22 +39,25 @@ class Grid:
         """Distance between slices."""
         return float(self.w[1] - self.w[0])
 
-    def box(self, low: Point, high: Point) -> tuple[slice, slice, slice]:
-        """The part [z, y, x] of the volume between two corners."""
+    def box(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[slice, slice, slice]:
+        """Slices [z, y, x] of the volume between two corners."""
         axes = zip((self.w, self.v, self.u), low[::-1], high[::-1], strict=True)
         z, y, x = (slice(*np.searchsorted(axis, (first, last))) for axis, first, last in axes)
         return z, y, x
 
 
-def grow_vessels(
-    random: np.random.Generator, root: Point, outwards: Point, inside: Callable[[Point], bool]
+def generate_vessels(
+    random: np.random.Generator,
+    root: NDArray[np.float64],
+    outwards: NDArray[np.float64],
+    inside: Callable[[NDArray[np.float64]], bool],
 ) -> list[Tube]:
-    """Grow the vessels of one lung: each branches in two until it is thin or leaves the lung.
+    """Generate the vessel tree of one lung: each tube branches in two until it is thin or leaves the lung.
 
     The radii follow Murray's law: the cube of the parent's is the sum of the cubes of the children's.
 
     Args:
-        random: Where the shape comes from.
+        random: Source of randomness.
         root: The hilum.
         outwards: Unit vector from the hilum into the lung.
         inside: Whether a point is in the lung.
@@ -65,7 +66,7 @@ def grow_vessels(
         The tubes, thick ones first.
     """
     tubes: list[Tube] = []
-    growing: deque[tuple[Point, Point, float]] = deque()
+    growing: deque[tuple[NDArray[np.float64], NDArray[np.float64], float]] = deque()
     for angle in np.linspace(0, 2 * math.pi, 7, endpoint=False):
         fan = np.array([0.0, math.sin(angle), math.cos(angle)])
         growing.append(
@@ -90,15 +91,15 @@ def grow_vessels(
     return tubes
 
 
-def draw_tube(hu: NDArray[np.int16], lung: NDArray[np.bool_], grid: Grid, tube: Tube, value: float) -> None:
-    """Draw a tube into the lung, in place.
+def render_tube(hu: NDArray[np.int16], lung: NDArray[np.bool_], grid: Grid, tube: Tube, value: float) -> None:
+    """Render a tube into the lung, in place.
 
     Args:
         hu: Volume, [Z, H, W].
-        lung: Where tubes are drawn, [Z, H, W].
-        grid: Where the voxels lie.
+        lung: Mask that tubes are clipped to, [Z, H, W].
+        grid: Voxel positions.
         tube: The tube.
-        value: Its Hounsfield units.
+        value: Hounsfield units of the tube.
     """
     reach = tube.radius_mm + grid.pixel_mm
     margin = np.array([reach, reach, reach + grid.thickness_mm / 2])
@@ -106,17 +107,19 @@ def draw_tube(hu: NDArray[np.int16], lung: NDArray[np.bool_], grid: Grid, tube: 
     du, dv, dw = _offsets(grid, box, tube.start)
     axis = (tube.end - tube.start).astype(np.float32)
     along = np.clip((du * axis[0] + dv * axis[1] + dw * axis[2]) / max(float(axis @ axis), 1e-6), 0, 1)
-    # A slice shows what lies anywhere within its thickness, or thin vessels would be dotted.
+    # A slice shows everything within its thickness; otherwise thin vessels would be dotted.
     away = np.maximum(np.abs(dw - along * axis[2]) - grid.thickness_mm / 2, 0)
     distance = np.sqrt((du - along * axis[0]) ** 2 + (dv - along * axis[1]) ** 2 + away**2)
     weight = _coverage(distance, tube.radius_mm, grid) * min(1.0, 2 * tube.radius_mm / grid.pixel_mm)
     region = hu[box]
-    drawn = region + weight * (value - region)
-    np.copyto(region, drawn.astype(np.int16), where=lung[box] & (drawn > region))
+    blended = region + weight * (value - region)
+    np.copyto(region, blended.astype(np.int16), where=lung[box] & (blended > region))
 
 
-def draw_sphere(hu: NDArray[np.int16], grid: Grid, centre: Point, radius_mm: float, value: float) -> None:
-    """Draw a sphere over what is there, in place."""
+def render_sphere(
+    hu: NDArray[np.int16], grid: Grid, centre: NDArray[np.float64], radius_mm: float, value: float
+) -> None:
+    """Render a sphere, in place."""
     reach = radius_mm + grid.pixel_mm
     box = grid.box(centre - reach, centre + reach)
     du, dv, dw = _offsets(grid, box, centre)
@@ -125,15 +128,17 @@ def draw_sphere(hu: NDArray[np.int16], grid: Grid, centre: Point, radius_mm: flo
     region[:] = (region + weight * (value - region)).astype(np.int16)
 
 
-def _offsets(grid: Grid, box: tuple[slice, slice, slice], point: Point) -> tuple[NDArray[np.float32], ...]:
+def _offsets(
+    grid: Grid, box: tuple[slice, slice, slice], point: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], ...]:
     u, v, w = (float(value) for value in point)
     return grid.u[box[2]] - u, grid.v[box[1], None] - v, grid.w[box[0], None, None] - w
 
 
 def _coverage(distance: NDArray[np.float32], radius_mm: float, grid: Grid) -> NDArray[np.float32]:
-    """The share of a pixel that is covered, as if an edge ran straight through it."""
+    """Covered share of a pixel, approximating the edge as straight."""
     return np.clip(0.5 + (radius_mm - distance) / grid.pixel_mm, 0, 1).astype(np.float32)
 
 
-def _unit(vector: Point) -> Point:
+def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     return vector / max(float(np.linalg.norm(vector)), 1e-9)

@@ -1,4 +1,4 @@
-"""Writing phantoms: MetaImages and tables, at any URI."""
+"""Writers of phantom files (MetaImage, CSV) to any URI."""
 
 import csv
 import io
@@ -15,13 +15,13 @@ from lungforge.storage import write_bytes_atomic
 def write_metaimage(
     uri: str, voxels: NDArray[np.generic], geometry: Geometry, compressed: bool = False
 ) -> None:
-    """Write a MetaImage: the header, and the voxels beside it in a ``.raw`` or ``.zraw``.
+    """Write a MetaImage: a header, and the voxels beside it in a ``.raw`` or ``.zraw`` file.
 
     Args:
-        uri: The header, ending in ``.mhd``; a local path or any URI that fsspec opens.
+        uri: URI of the header, ending in ``.mhd``; a local path or any URI that fsspec opens.
         voxels: int16 or uint8, shape [Z, H, W].
-        geometry: Where they lie.
-        compressed: Compress the voxels (zlib).
+        geometry: Geometry of the volume.
+        compressed: Whether to compress the voxels (zlib).
     """
     pixels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).tobytes()
     name = uri.rpartition("/")[2].removesuffix(".mhd") + (".zraw" if compressed else ".raw")
@@ -48,12 +48,12 @@ def write_metaimage(
 
 
 def write_csv(uri: str, names: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    """Write a table with a header; numbers keep all their digits.
+    """Write a table with a header, numbers in full precision.
 
     Args:
-        uri: The file, a local path or any URI that fsspec opens.
-        names: Names of the columns.
-        rows: Their values.
+        uri: URI of the file; a local path or any URI that fsspec opens.
+        names: Column names.
+        rows: Rows of values.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,30 +1,30 @@
-"""The body in a slice, without the table."""
+"""Segmentation of the body, without the table."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 BODY_HU = -303
-"""What is denser belongs to the body (the published study's threshold)."""
+"""Threshold of the body (that of the published study)."""
 
 PADDING_HU = -1500
-"""What is less dense than this was never measured (LUNA16: -2000, -2048 or -3024 outside the circle)."""
+"""Values below this are padding outside the field of view (LUNA16: -2000, -2048 or -3024)."""
 
 _NECK = 1 / 57
-"""What hangs on the body by less than this part of the picture's width is no part of it (9 of 512 pixels)."""
+"""Objects connected to the body by a neck narrower than this share of the width are removed (9 of 512 px)."""
 
 _LUNG_HU = -930
 _LUNG_DEPTH = 0.12
 _LUNG_BETWEEN = 0.4
-"""A lung that the frame cuts into: denser than the air outside, with more area than this part of the width of
-the picture for each pixel of the frame that it touches, and this part of it with body before and behind."""
+"""Criteria for a lung cut off by the frame: its mean HU is above that of outside air, its area per touched
+frame pixel exceeds this share of the image width, and this share of it has body in front and behind."""
 
 
 def body_mask(hu: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """The body in each slice: what is denser than -303 HU, its largest piece, with its holes filled.
+    """Segment the body in each slice: the largest component above -303 HU, with holes filled.
 
-    What hangs on by a thin neck (table, clothes, a hand that touches) does not belong to it. A lung that the
-    frame of the picture or the circle of the scan cuts off is a hole, too.
+    Objects connected by a thin neck (table, clothes, a touching hand) are removed. A lung cut off by the
+    frame of the image or by the circular field of view is filled like a hole.
 
     Args:
         hu: Hounsfield units, shape [..., H, W].
@@ -50,34 +50,34 @@ def _body_of_slice(hu: NDArray[np.int16]) -> NDArray[np.bool_]:
     outside = touching > 0
     outside[0] = False
     area = np.bincount(air.ravel(), minlength=count + 1)
-    for piece in np.flatnonzero(outside & (area > _LUNG_DEPTH * hu.shape[1] * touching)):
-        outside[piece] = not _is_lung(hu, air == piece)
+    for component in np.flatnonzero(outside & (area > _LUNG_DEPTH * hu.shape[1] * touching)):
+        outside[component] = not _is_lung(hu, air == component)
     filled = ~outside[air] & ~padding
-    core = _thick(filled)
-    pieces, count = ndimage.label(core)
+    core = _erode(filled)
+    components, count = ndimage.label(core)
     if not count:
         return core
-    largest = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
-    return filled & _grow(largest)
+    largest = components == 1 + np.bincount(components.ravel())[1:].argmax()
+    return filled & _dilate(largest)
 
 
 def _is_lung(hu: NDArray[np.int16], air: NDArray[np.bool_]) -> bool:
-    """Whether a piece of air that the frame cuts into is lung, not outer air or the foam of the table."""
+    """Whether a component of air at the frame is lung, not outside air or the foam of the table."""
     if hu[air].mean() <= _LUNG_HU:
         return False
-    thick = _grow(_thick(hu > BODY_HU))
+    thick = _dilate(_erode(hu > BODY_HU))
     between = np.logical_or.accumulate(thick) & np.logical_or.accumulate(thick[::-1])[::-1]
     return bool(between[air].mean() > _LUNG_BETWEEN)
 
 
-def _thick(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What remains of a mask when all thin necks and sheets have been worn away."""
-    # The edge of the picture is no edge of the body, which may reach past it.
+def _erode(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Erode a mask, which removes thin necks and sheets."""
+    # mode="nearest": the body may extend beyond the image, so the image edge must not erode it.
     return ndimage.minimum_filter(mask.view(np.uint8), _neck(mask), mode="nearest").view(bool)
 
 
-def _grow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Give back what was worn away."""
+def _dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Dilate a mask, the counterpart of ``_erode``."""
     return ndimage.maximum_filter(mask.view(np.uint8), _neck(mask)).view(bool)
 
 

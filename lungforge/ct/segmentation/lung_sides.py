@@ -1,48 +1,48 @@
-"""Telling the left lung from the right one, also where they touch."""
+"""Separation of left and right lung, also where they touch."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 _BOTH_LUNGS = 0.4
-"""A piece wider than this part of the body may be both lungs."""
+"""A component wider than this share of the body may be both lungs."""
 _LEAST_SHARE = 0.12
-"""Of two lungs, each has at least this part of the voxels, and lies on its side of the body."""
+"""Each of two lungs has at least this share of the voxels, on its side of the body."""
 _LONGEST_CUT = 0.35
-"""Two lungs that touch do so along less than this part of their height; a longer cut parts a single lung."""
+"""Lungs touch along less than this share of their height; a longer cut splits a single lung."""
 _STEEPEST = 2
-"""Columns that the cut may move aside from row to row."""
+"""Maximum shift of the cut, in columns, from row to row."""
 
 
-def find_left(
+def left_lung_mask(
     mask: NDArray[np.bool_],
     hu: NDArray[np.int16],
     leftward_mm: NDArray[np.float64],
     start_mm: float,
     body_width_mm: float,
 ) -> NDArray[np.bool_]:
-    """Which voxels of a piece are left lung: all, none, or those to the left of a cut when both lungs touch.
+    """The left lung's voxels of a component: all, none, or those left of a cut if it is both lungs.
 
     Args:
-        mask: The piece in its bounding box, shape [Z, H, W].
+        mask: The component in its bounding box, shape [Z, H, W].
         hu: Hounsfield units of the same voxels.
-        leftward_mm: How far to the patient's left one voxel leads, along z, y and x.
-        start_mm: How far to the left of the middle of the body the first voxel of the box lies.
+        leftward_mm: Displacement to the patient's left per voxel, along z, y and x.
+        start_mm: Position of the first voxel of the box, to the left of the middle of the body.
         body_width_mm: Width of the body.
 
     Returns:
-        Same shape; what it says outside of the piece has no meaning.
+        Mask of the same shape; undefined outside the component.
     """
-    if abs(leftward_mm[1]) > abs(leftward_mm[2]):  # the rows lead from side to side: turn the picture
+    if abs(leftward_mm[1]) > abs(leftward_mm[2]):  # the rows run from side to side: transpose
         turned = leftward_mm[[0, 2, 1]]
-        return find_left(mask.swapaxes(1, 2), hu.swapaxes(1, 2), turned, start_mm, body_width_mm).swapaxes(
-            1, 2
-        )
+        return left_lung_mask(
+            mask.swapaxes(1, 2), hu.swapaxes(1, 2), turned, start_mm, body_width_mm
+        ).swapaxes(1, 2)
     place = np.argwhere(mask) @ leftward_mm + start_mm
     whole = np.full(mask.shape, place.mean() > 0)
     share = (place > 0).mean()
     if min(share, 1 - share) < _LEAST_SHARE or np.ptp(place) < _BOTH_LUNGS * body_width_mm:
         return whole
-    cut = find_cut(mask, hu)[..., None]
+    cut = separating_path(mask, hu)[..., None]
     columns = np.arange(mask.shape[2])
     is_left = columns > cut if leftward_mm[2] > 0 else columns < cut
     share = is_left[mask].mean()
@@ -52,24 +52,24 @@ def find_left(
     return is_left
 
 
-def find_cut(mask: NDArray[np.bool_], hu: NDArray[np.int16]) -> NDArray[np.intp]:
-    """The way from front to back in each slice that crosses the least and the brightest lung.
+def separating_path(mask: NDArray[np.bool_], hu: NDArray[np.int16]) -> NDArray[np.intp]:
+    """The minimum-cost path from front to back in each slice, which separates the lungs.
 
-    Where both lungs touch, their pleurae make a thin line that is brighter than the lung; elsewhere the way
-    leads through the mediastinum at no cost. Found by dynamic programming, row by row in all slices at once.
+    Where the lungs touch, their pleurae form a thin line that is brighter than lung; elsewhere the path runs
+    through the mediastinum at no cost. Computed by dynamic programming, row by row in all slices at once.
 
     Args:
-        mask: Both lungs as one piece, cut out of the picture, shape [Z, H, W].
+        mask: Both lungs as one component, in their bounding box, shape [Z, H, W].
         hu: Hounsfield units of the same voxels.
 
     Returns:
-        The column of the way in each row, shape [Z, H].
+        Column of the path in each row, shape [Z, H].
     """
     depth, height, width = mask.shape
     first, last = round(width * 0.25), max(round(width * 0.75), round(width * 0.25) + 1)
     darkness = np.clip((-500.0 - hu[:, :, first:last]) / 400, 0, 1)
-    aside = np.abs(np.arange(first, last) - width / 2) / width
-    cost = (np.where(mask[:, :, first:last], 0.3 + darkness, 0) + 0.15 * aside).astype(np.float32)
+    off_centre = np.abs(np.arange(first, last) - width / 2) / width
+    cost = (np.where(mask[:, :, first:last], 0.3 + darkness, 0) + 0.15 * off_centre).astype(np.float32)
     moves = range(-_STEEPEST, _STEEPEST + 1)
     total = cost[:, 0]
     origin = np.zeros((height, depth, last - first), np.int8)
@@ -83,8 +83,8 @@ def find_cut(mask: NDArray[np.bool_], hu: NDArray[np.int16]) -> NDArray[np.intp]
         )
         origin[row] = options.argmin(axis=0) - _STEEPEST
         total = options.min(axis=0) + cost[:, row]
-    way = np.empty((depth, height), np.intp)
-    way[:, -1] = total.argmin(axis=1)
+    path = np.empty((depth, height), np.intp)
+    path[:, -1] = total.argmin(axis=1)
     for row in range(height - 1, 0, -1):
-        way[:, row - 1] = way[:, row] + origin[row, np.arange(depth), way[:, row]]
-    return way + first
+        path[:, row - 1] = path[:, row] + origin[row, np.arange(depth), path[:, row]]
+    return path + first

@@ -1,37 +1,41 @@
-"""Growing, wearing away, closing and redrawing masks, slice by slice."""
+"""In-plane morphology: dilation, erosion, closing of lungs, refinement of outlines."""
+
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
 _CLOSING_MM = 6.0
-"""Vessels and nodules at the pleura are taken into the lung if a disc of this radius cannot reach them."""
+"""Radius of the closing, which includes vessels and nodules at the pleura in the lung."""
 _LARGEST_HOLE_MM2 = 1000.0
-"""Tissue that lung surrounds in a slice is vessel or nodule up to this size, else the dome of the liver."""
+"""Tissue surrounded by lung in a slice is vessel or nodule up to this area, else the dome of the liver."""
 
 
-def grow(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
-    """Grow within each slice by a square of so many pixels."""
-    grown = mask.view(np.uint8)
+def dilate(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    """Dilate each slice by a square of ``2 * pixels + 1`` pixels."""
+    dilated = mask.view(np.uint8)
     for axis in (1, 2):
-        grown = ndimage.maximum_filter1d(grown, 2 * pixels + 1, axis, mode="constant")
-    return grown.view(bool)
+        dilated = ndimage.maximum_filter1d(dilated, 2 * pixels + 1, axis, mode="constant")
+    return dilated.view(bool)
 
 
-def wear(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
-    """Wear away, within each slice, a square of so many pixels; the edge of the picture does not count."""
-    shrunk = mask.view(np.uint8)
+def erode(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    """Erode each slice by a square of ``2 * pixels + 1`` pixels; the image edge does not erode."""
+    eroded = mask.view(np.uint8)
     for axis in (1, 2):
-        shrunk = ndimage.minimum_filter1d(shrunk, 2 * pixels + 1, axis, mode="nearest")
-    return shrunk.view(bool)
+        eroded = ndimage.minimum_filter1d(eroded, 2 * pixels + 1, axis, mode="nearest")
+    return eroded.view(bool)
 
 
 def close_lung(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> NDArray[np.bool_]:
-    """Take in what a disc cannot reach from outside and small holes, slice by slice.
+    """Close a lung with a disc and fill small holes, slice by slice.
 
     Args:
         mask: One lung, shape [Z, H, W].
-        spacing_mm: Distance of pixels within a slice: row, column.
+        spacing_mm: Pixel spacing (row, column).
     """
     closed = np.zeros_like(mask)
     radius = round(_CLOSING_MM / spacing_mm[0])
@@ -49,31 +53,31 @@ def close_lung(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> NDAr
     return closed | mask
 
 
-def redraw(
+def refine_outline(
     classes: NDArray[np.uint8], air: NDArray[np.bool_], fine_air: NDArray[np.bool_], factor: int
 ) -> NDArray[np.uint8]:
-    """Bring the classes to the full grid, their outlines drawn where air ends there.
+    """Upsample classes to the full grid, with outlines that follow the air there.
 
     Args:
         classes: Classes on the coarse grid, 0 for none, shape [Z, h, w].
-        air: What is air on the coarse grid, same shape.
-        fine_air: What is air on the full grid, shape [Z, H, W].
-        factor: How many pixels of the full grid make one of the coarse, along a row and along a column.
+        air: Mask of air on the coarse grid, same shape.
+        fine_air: Mask of air on the full grid, shape [Z, H, W].
+        factor: Pixels of the full grid per pixel of the coarse one, along each axis.
 
     Returns:
-        Shape [Z, H, W].
+        Classes on the full grid, shape [Z, H, W].
     """
     shape = fine_air.shape
-    grown = classes
+    dilated = classes
     for axis in (1, 2):
-        grown = ndimage.maximum_filter1d(grown, 3, axis, mode="constant")
-    core = wear(classes > 0, 1)
+        dilated = ndimage.maximum_filter1d(dilated, 3, axis, mode="constant")
+    core = erode(classes > 0, 1)
 
-    def fine(array: NDArray) -> NDArray:
+    def upsampled(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
         return array.repeat(factor, axis=1).repeat(factor, axis=2)[:, : shape[1], : shape[2]]
 
     rim_air = (classes > 0) & air & ~core
-    fine_classes = fine(np.where(classes > 0, classes, grown))
-    sure = fine((classes > 0) & ~rim_air)
-    maybe = fine(rim_air | ((classes == 0) & (grown > 0)))
+    fine_classes = upsampled(np.where(classes > 0, classes, dilated))
+    sure = upsampled((classes > 0) & ~rim_air)
+    maybe = upsampled(rim_air | ((classes == 0) & (dilated > 0)))
     return np.where(sure | (maybe & fine_air), fine_classes, 0).astype(np.uint8)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lungforge.ct.classes import NODULE
-from lungforge.ct.hard_negatives import most_like_a_nodule, window_around
+from lungforge.ct.hard_negatives import hardest_negative, window_around
 from lungforge.ct.nodules import Box, nodule_boxes
 from lungforge.datasets import Dataset, Kind
 from lungforge.datasets.patches import cut_patch
@@ -73,7 +73,7 @@ def examples_of(rows: Iterable[SliceRow]) -> Examples:
         diameters.append(tuple(nodule["diameter_mm"] for nodule in row.nodules))
         scans.append(scan_of(row.series_uid))
         places = [(nodule["y"], nodule["x"], True) for nodule in row.nodules]
-        other = most_like_a_nodule(row.image, row.label, row.spacing_mm, CROP_PX)
+        other = hardest_negative(row.image, row.label, row.spacing_mm, CROP_PX)
         if other is not None:
             places.append((*other, False))
         for y, x, is_nodule in places:

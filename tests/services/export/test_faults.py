@@ -64,8 +64,8 @@ def test_a_full_disk_is_a_line_and_the_export_is_not_taken_for_whole(
         with pytest.raises(AccessError) as error:
             run(config)
     assert str(error.value) == (
-        f"{config.out} cannot be written (No space left on device) and is not whole; "
-        "mend that, and the same command goes on"
+        f"{config.out} cannot be written (No space left on device), so the export is incomplete; "
+        "fix that and run the same command to resume"
     )
     assert "provenance.json" not in build.tree(tmp_path / "out")
     assert run(config).written

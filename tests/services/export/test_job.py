@@ -119,7 +119,7 @@ def test_a_whole_export_is_not_written_again(
     second = run(config)
     assert (first.written, second.written) == (True, False)
     assert (second.files, second.classes) == (first.files, first.classes)
-    assert "is whole already; nothing is written" in capsys.readouterr().err
+    assert "is complete already; nothing to write" in capsys.readouterr().err
     assert sorted(fs.find(path)) == names
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lungforge.ct.phantoms.generate import draw_phantom, write_metaimage, write_phantoms
+from lungforge.ct.phantoms.generate import generate_phantom, write_metaimage, write_phantoms
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
 from services.preprocess import job
@@ -52,7 +52,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def uid(index: int) -> str:
-    return draw_phantom(1, index, size=SIZE, slices=SLICES).volume.series_uid
+    return generate_phantom(1, index, size=SIZE, slices=SLICES).volume.series_uid
 
 
 def header(source: Path, index: int) -> Path:
@@ -103,7 +103,7 @@ def annotation_outside(source: Path) -> str:
 
 
 def damaged_mask(source: Path) -> str:
-    phantom = draw_phantom(1, 0, size=SIZE, slices=10)
+    phantom = generate_phantom(1, 0, size=SIZE, slices=10)
     write_metaimage(
         str(source / "seg-lungs-LUNA16" / f"{uid(0)}.mhd"),
         phantom.anatomy,

@@ -13,7 +13,7 @@ import SimpleITK
 from lungforge.config import identity
 from lungforge.ct.classes import NODULE
 from lungforge.ct.io.luna16_tables import read_annotations
-from lungforge.ct.phantoms.generate import draw_phantom, write_phantoms
+from lungforge.ct.phantoms.generate import generate_phantom, write_phantoms
 from lungforge.datasets import Dataset, DatasetWriter, Kind, tensor_values
 from services.preprocess import volume
 from services.preprocess.config import PreprocessConfig
@@ -91,7 +91,7 @@ def test_images_are_the_volume_in_hounsfield_units(source, tmp_path):
 
 
 def test_maps_agree_with_the_truth(source, tmp_path):
-    phantoms = [draw_phantom(2, index, size=SIZE, slices=SLICES) for index in (0, 2, 4)]
+    phantoms = [generate_phantom(2, index, size=SIZE, slices=SLICES) for index in (0, 2, 4)]
     outcomes, made = make(PreprocessConfig(str(source), str(tmp_path), size=None, slices="all"))
     assert {outcome.subset for outcome in outcomes if outcome.derived} == {4}
     for phantom in phantoms:
@@ -124,7 +124,7 @@ def test_which_slices(source, tmp_path):
         assert not set(added) & set(indices)
         assert sorted(set(every_third[uid]) - set(centres.get(uid, []))) == added[::3]
     for index in range(SERIES):
-        phantom = draw_phantom(2, index, size=SIZE, slices=SLICES)
+        phantom = generate_phantom(2, index, size=SIZE, slices=SLICES)
         if phantom.has_mask:
             with_lung = np.flatnonzero(np.isin(phantom.anatomy, (2, 3)).any(axis=(1, 2))).tolist()
             uid = phantom.volume.series_uid

@@ -5,7 +5,7 @@ import json
 import pytest
 from ray.job_submission import JobDetails, JobStatus
 
-from services.submit.client import Talk, _exit_code
+from services.submit.client import JobOutput, exit_code_of
 
 
 def _ended(status: JobStatus, code: int | None = None, message: str | None = None) -> JobDetails:
@@ -28,7 +28,7 @@ def _ended(status: JobStatus, code: int | None = None, message: str | None = Non
     ],
 )
 def test_the_code_is_the_jobs_own(job: JobDetails, code: int) -> None:
-    assert _exit_code("name", job) == code
+    assert exit_code_of("name", job) == code
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_code_is_the_jobs_own(job: JobDetails, code: int) -> None:
 def test_a_job_that_did_not_run_is_explained_in_a_line(
     message: str, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _exit_code("name", _ended(JobStatus.FAILED, message=message)) == 1
+    assert exit_code_of("name", _ended(JobStatus.FAILED, message=message)) == 1
     assert capsys.readouterr().err == f"lungforge submit: name could not run: {line}\n"
 
 
@@ -55,18 +55,18 @@ def test_the_last_object_is_the_result_however_the_log_is_cut(
 ) -> None:
     result = {"uri": "s3://lab/slices", "reason": "Fréchet", "nested": {"rows": [1, 2]}}
     log = 'begin\n{"loss": 1}\n{not json\n{}{}\n' + json.dumps(result) + "\nlate talk\nno newline at the end"
-    talk = Talk(show=True)
+    output = JobOutput(show=True)
     for start in range(0, len(log), size):
-        talk.hear(log[start : start + size])
-    assert talk.end() == result
-    told = capsys.readouterr()
-    assert told.out == ""
-    # The object that was not the last is talk like any other.
-    assert told.err == 'begin\n{not json\n{}{}\n{"loss": 1}\nlate talk\nno newline at the end\n'
+        output.feed(log[start : start + size])
+    assert output.end() == result
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    # An object that is not the last is printed like any other line.
+    assert printed.err == 'begin\n{not json\n{}{}\n{"loss": 1}\nlate talk\nno newline at the end\n'
 
 
 def test_a_log_without_an_object_has_no_result(capsys: pytest.CaptureFixture[str]) -> None:
-    talk = Talk(show=False)
-    talk.hear("[1, 2]\n17\nnull\n")
-    assert talk.end() is None
+    output = JobOutput(show=False)
+    output.feed("[1, 2]\n17\nnull\n")
+    assert output.end() is None
     assert capsys.readouterr().err == ""

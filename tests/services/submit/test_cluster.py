@@ -59,7 +59,7 @@ def test_a_stage_runs_there_and_answers_as_it_would_here(head: RayHead, luna16: 
 
     done = head.submit(*words)
     assert done.returncode == 0, done.stderr
-    assert "was done before" in done.stderr
+    assert "has already succeeded" in done.stderr
     assert "volumes   2\n" in done.stdout
     assert "2/2 volumes" not in done.stderr
     assert [name for name in head.jobs() if name.startswith(_id(words))] == [_id(words)]
@@ -87,7 +87,7 @@ def test_two_at_once_are_one_job(head: RayHead, luna16: Path, tmp_path: Path) ->
     answers = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
     assert answers[0][0] == answers[1][0]
-    assert sorted("was handed in" in errors for _, errors in answers) == [False, True]
+    assert sorted("lungforge submit: submitted " in errors for _, errors in answers) == [False, True]
     assert [name for name in head.jobs() if name.startswith(_id(words))] == [_id(words)]
 
 
@@ -104,7 +104,7 @@ def test_what_failed_is_run_again(head: RayHead, tmp_path: Path) -> None:
     write_phantoms(str(source), series=1, seed=0, size=64, slices=12)
     mended = head.submit(*words, "--json")
     assert mended.returncode == 0, mended.stderr
-    assert f"{_id(words)} has failed; it is run again" in mended.stderr
+    assert f"{_id(words)} has failed; running it again" in mended.stderr
     assert json.loads(mended.stdout)["volumes"] == 1
     assert {name: job["status"] for name, job in head.jobs().items() if name.startswith(_id(words))} == {
         _id(words): "FAILED",
@@ -139,7 +139,7 @@ def test_ctrl_c_leaves_the_job_running_and_a_stop_leaves_with_130(head: RayHead,
         encoding="utf-8",
     )
     assert attached.stderr is not None
-    assert f"{name} is under way" in attached.stderr.readline()
+    assert f"{name} is running" in attached.stderr.readline()
     # It follows the log from its beginning.
     assert any("Running entrypoint" in line for line in attached.stderr)
     assert head.request("POST", f"/api/jobs/{name}/stop")[0] == 200
@@ -220,7 +220,7 @@ def test_a_token_that_others_can_read_is_told_of(tmp_path: Path) -> None:
         told[mode] = _plain(
             "--address", NOBODY, "show", "x", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token)
         ).stderr
-    warning = f"lungforge submit: other users can read the token in {token}; mend it by: chmod 600 {token}\n"
+    warning = f"lungforge submit: other users can read the token in {token}; to fix this: chmod 600 {token}\n"
     assert [text.startswith(warning) for text in told.values()] == [False, True, True]
 
 
@@ -263,5 +263,5 @@ def test_another_server_is_no_dashboard(tmp_path: Path) -> None:
     finally:
         server.shutdown()
     assert told.returncode == 2
-    assert told.stderr.startswith(f"lungforge submit: {address} is no dashboard of Ray (")
+    assert told.stderr.startswith(f"lungforge submit: {address} is not a Ray dashboard (")
     assert told.stderr.count("\n") == 1

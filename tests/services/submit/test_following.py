@@ -52,7 +52,7 @@ def test_one_that_comes_second_attaches_to_the_first(head: RayHead) -> None:
         start, env=head.environment, capture_output=True, encoding="utf-8", check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert f"{name} is under way" in done.stderr
+    assert f"{name} is running" in done.stderr
     assert json.loads(done.stdout) == {"winner": "rival"}
     assert [job for job in head.jobs() if job.startswith(name)] == [name]
 
@@ -175,8 +175,8 @@ def test_a_cluster_that_falls_silent_or_dies_ends_the_following(tmp_path: Path) 
                 os.kill(process, signal.SIGSTOP)
             _, told = silent.communicate(timeout=60)
             assert silent.returncode == 1, told
-            assert told.endswith("or goes on from what is in the store\n")
-            assert f"{head.address} does not answer any more" in told
+            assert told.endswith("or resumes from what is in the store\n")
+            assert f"{head.address} no longer answers" in told
             for process in stopped:
                 os.kill(process, signal.SIGCONT)
             following = subprocess.Popen(
@@ -190,5 +190,5 @@ def test_a_cluster_that_falls_silent_or_dies_ends_the_following(tmp_path: Path) 
                     os.kill(process, signal.SIGCONT)
     _, told = following.communicate(timeout=60)
     assert following.returncode == 1, told
-    assert f"{head.address} does not answer any more" in told
+    assert f"{head.address} no longer answers" in told
     assert "Traceback" not in told

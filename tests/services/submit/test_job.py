@@ -9,7 +9,7 @@ import pytest
 
 from lungforge.errors import InputError
 from services.cli.commands import parse
-from services.submit.job import _resolved, entrypoint, run, submission_id
+from services.submit.job import entrypoint, resolve, run, submission_id
 
 
 def _id(words: list[str]) -> str:
@@ -34,11 +34,11 @@ def test_a_dry_run_is_not_taken_for_the_run() -> None:
 
 def test_a_night_without_a_date_is_tonights() -> None:
     words = ["--store", "s3://lab"]
-    sent, tonight = _resolved("nightly", words)
+    sent, tonight = resolve("nightly", words)
     assert sent == [*words, "--date", datetime.datetime.now(datetime.UTC).date().isoformat()]
     assert _id(["nightly", *sent]) == submission_id("nightly", tonight)
     assert submission_id("nightly", tonight) != _id(["nightly", *words, "--date", "2020-01-01"])
-    assert _resolved("nightly", [*words, "--date", "2020-01-01"])[0] == [*words, "--date", "2020-01-01"]
+    assert resolve("nightly", [*words, "--date", "2020-01-01"])[0] == [*words, "--date", "2020-01-01"]
 
 
 def test_the_line_of_shell_keeps_every_word_together() -> None:
@@ -89,7 +89,7 @@ def test_what_is_wrong_with_its_own_words_is_one_line(words: list[str], message:
     ],
 )
 def test_a_password_is_not_sent_and_not_repeated(words: list[str]) -> None:
-    with pytest.raises(InputError, match="a URL holds a password") as error:
+    with pytest.raises(InputError, match="a URL contains a password") as error:
         parse("submit", words)
     assert "pa55word" not in str(error.value)
 

@@ -54,5 +54,5 @@ def test_the_result_is_the_report_and_the_commands(tmp_path: Path, executed: lis
 
 
 def test_a_bucket_is_no_place_for_the_demo() -> None:
-    with pytest.raises(InputError, match="a folder of this machine"):
+    with pytest.raises(InputError, match="needs a local folder"):
         demo.DemoConfig(out="s3://lab/demo")

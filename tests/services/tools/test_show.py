@@ -11,7 +11,7 @@ from PIL import Image
 from lungforge.ct.classes import BODY, COLOURS
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, table_from_rows
 from lungforge.errors import InputError
-from lungforge.visualisation.training_curves import draw_curves
+from lungforge.visualisation.training_curves import plot_curves
 from services.tools.show import ShowConfig, dataset_row, run, spread
 
 
@@ -66,7 +66,7 @@ def test_the_lineage_reaches_back_and_tells_what_has_changed(tmp_path: Path) -> 
     _slices(tmp_path / "slices", config={"size": 17})
     assert "CHANGED since" in run(ShowConfig(data=str(tmp_path / "samples"))).lineage[-1]
     (tmp_path / "slices" / "manifest.json").unlink()
-    assert "not to be reached" in run(ShowConfig(data=str(tmp_path / "samples"))).lineage[-1]
+    assert "cannot be reached" in run(ShowConfig(data=str(tmp_path / "samples"))).lineage[-1]
 
 
 def test_verify_finds_an_altered_part(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_the_sheet_shows_the_map_in_its_colours(tmp_path: Path) -> None:
 
 def test_a_model_has_no_sheet(tmp_path: Path) -> None:
     _model(tmp_path / "model")
-    with pytest.raises(InputError, match="no pictures to draw"):
+    with pytest.raises(InputError, match="no images to show"):
         run(ShowConfig(data=str(tmp_path / "model"), sheet=str(tmp_path / "sheet.png")))
 
 
@@ -114,4 +114,4 @@ def test_a_trained_model_is_drawn_as_its_curves(tmp_path: Path) -> None:
     writer.commit([part], {"model": "sdm", "rows": 3})
     path = str(tmp_path / "curves.png")
     assert run(ShowConfig(data=writer.uri, sheet=path)).sheet == path
-    assert Path(path).read_bytes() == draw_curves(history, "sdm, 3 slices")
+    assert Path(path).read_bytes() == plot_curves(history, "sdm, 3 slices")

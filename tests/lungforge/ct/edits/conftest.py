@@ -9,7 +9,7 @@ import pytest
 from lungforge.ct.io.luna16 import list_series
 from lungforge.ct.io.volume import Volume, read_volume
 from lungforge.ct.nodules import nodules_in_slice, read_annotations, sphere_nodules
-from lungforge.ct.phantoms.generate import draw_phantom
+from lungforge.ct.phantoms.generate import generate_phantom
 from lungforge.ct.resize import PixelMap, resize_slice
 from lungforge.ct.segmentation.anatomy import anatomy_from_luna
 
@@ -33,7 +33,7 @@ def phantom_maps() -> list[Map]:
     """Every second slice of the phantoms that a nodule crosses, and some that none does."""
     maps = []
     for number in range(4):
-        phantom = draw_phantom(3, number, size=128, slices=30)
+        phantom = generate_phantom(3, number, size=128, slices=30)
         for index in range(4, 26, 2):
             annotations = list(phantom.nodules)
             maps += maps_of(phantom.volume, phantom.anatomy[index], annotations, index, (32, 128))

@@ -4,7 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lungforge.ct.classes import BODY, LEFT_LUNG, NODULE, RIGHT_LUNG
-from lungforge.ct.edits.geometry import home_of, placements, room_in, shown_nodules, shows
+from lungforge.ct.edits.geometry import (
+    free_area,
+    is_consistent,
+    placements,
+    surrounding_class,
+    visible_nodules,
+)
 from lungforge.ct.nodules import nodule_boxes
 
 
@@ -20,7 +26,7 @@ def test_pixels_are_the_nearest_nodules_in_diameters() -> None:
     label = drawn(["222222222", "255555552", "222222222"])
     # Half-way between the centres is column 4; of diameters 6 and 2, the border is a quarter of the way back.
     large, small = nodule(1, 1, 6), nodule(7, 1, 2)
-    shown = shown_nodules(label, [large, small])
+    shown = visible_nodules(label, [large, small])
     assert [each.nodule for each in shown] == [large, small]
     assert [np.flatnonzero(each.mask[1]).tolist() for each in shown] == [[1, 2, 3, 4, 5], [6, 7]]
     # As those who read the row find them.
@@ -30,9 +36,9 @@ def test_pixels_are_the_nearest_nodules_in_diameters() -> None:
 def test_of_two_nodules_in_one_pixel_one_is_shown() -> None:
     label = drawn(["222", "252", "222"])
     near, far = nodule(1.1, 1, 0.5), nodule(1.4, 1.2, 0.5)
-    assert [each.nodule for each in shown_nodules(label, [far, near])] == [near]
-    assert shown_nodules(label, []) == []
-    assert shown_nodules(np.full((3, 3), LEFT_LUNG, np.uint8), [near]) == []
+    assert [each.nodule for each in visible_nodules(label, [far, near])] == [near]
+    assert visible_nodules(label, []) == []
+    assert visible_nodules(np.full((3, 3), LEFT_LUNG, np.uint8), [near]) == []
 
 
 def test_a_piece_far_from_every_centre_is_nobodys() -> None:
@@ -40,32 +46,32 @@ def test_a_piece_far_from_every_centre_is_nobodys() -> None:
     label[18:23, 18:23] = NODULE
     label[0:3, 5:9] = NODULE
     label[22, 22:34] = NODULE  # an arm: far from the centre at its end, and in one piece with it
-    (shown,) = shown_nodules(label, [nodule(20, 20, 5)])
+    (shown,) = visible_nodules(label, [nodule(20, 20, 5)])
     assert shown.mask.sum() == 25 + 11
     assert not shown.mask[:3].any()
     # Seven pixels away is a diameter and what shrinking may add; eight is more.
     spots = np.full((40, 40), LEFT_LUNG, np.uint8)
     spots[20, [20, 27]] = NODULE
-    assert shown_nodules(spots, [nodule(20, 20, 5)])[0].mask.sum() == 2
+    assert visible_nodules(spots, [nodule(20, 20, 5)])[0].mask.sum() == 2
     spots[20, 27:29] = [LEFT_LUNG, NODULE]
-    assert shown_nodules(spots, [nodule(20, 20, 5)])[0].mask.sum() == 1
+    assert visible_nodules(spots, [nodule(20, 20, 5)])[0].mask.sum() == 1
 
 
 def test_a_nodule_at_the_edge_is_not_whole() -> None:
     for row, column in ((0, 3), (6, 3), (3, 0), (3, 6), (3, 3)):
         label = np.full((7, 7), LEFT_LUNG, np.uint8)
         label[row, column] = NODULE
-        assert shown_nodules(label, [nodule(column, row, 1)])[0].is_whole == ((row, column) == (3, 3))
+        assert visible_nodules(label, [nodule(column, row, 1)])[0].is_whole == ((row, column) == (3, 3))
 
 
 def test_a_map_shows_nodules_only_with_their_own_pixels() -> None:
     label = drawn(["2222222", "2552552", "2222222"])
-    shown = shown_nodules(label, [nodule(1.5, 1, 2), nodule(4.5, 1, 2)])
-    assert shows(label, shown)
-    assert not shows(label, shown[:1])  # the second's pixels would be the first's
+    shown = visible_nodules(label, [nodule(1.5, 1, 2), nodule(4.5, 1, 2)])
+    assert is_consistent(label, shown)
+    assert not is_consistent(label, shown[:1])  # the second's pixels would be the first's
     moved = label.copy()
     moved[1, 5], moved[1, 6] = LEFT_LUNG, NODULE
-    assert not shows(moved, shown)
+    assert not is_consistent(moved, shown)
 
 
 @pytest.mark.parametrize(
@@ -84,17 +90,17 @@ def test_the_home_of_a_nodule_is_the_lung_around_it(rows: list[str], home: int) 
     label = drawn(rows)
     mask = np.zeros(label.shape, bool)
     mask[tuple(np.argwhere(label == NODULE)[-1])] = True
-    assert home_of(label, mask) == home
+    assert surrounding_class(label, mask) == home
 
 
 def test_room_is_farther_than_two_mm_from_the_wall_and_past_the_edge_is_wall() -> None:
     lung = np.ones((9, 9), bool)
     # Two rows or columns of 1 mm lie within 2 mm of the wall.
-    np.testing.assert_array_equal(np.argwhere(room_in(lung, (1.0, 1.0))).min(axis=0), [2, 2])
-    np.testing.assert_array_equal(np.argwhere(room_in(lung, (0.5, 1.1))).min(axis=0), [4, 1])
+    np.testing.assert_array_equal(np.argwhere(free_area(lung, (1.0, 1.0))).min(axis=0), [2, 2])
+    np.testing.assert_array_equal(np.argwhere(free_area(lung, (0.5, 1.1))).min(axis=0), [4, 1])
     # However coarse the pixels, the neighbours of the wall are no room.
     lung[4, 4] = False
-    room = room_in(lung, (11.0, 11.0))
+    room = free_area(lung, (11.0, 11.0))
     assert not room[3:6, 3:6].any()
     assert room.sum() == 7 * 7 - 9
 

@@ -107,7 +107,7 @@ def test_a_map_with_a_nodule_gets_no_other() -> None:
 
 @pytest.mark.parametrize("diameters_mm", [[], [4.0, 0.0], [-1.0], [float("nan")]])
 def test_diameters_must_be_there_and_positive(diameters_mm: list[float]) -> None:
-    with pytest.raises(InputError, match=f"{len(diameters_mm)} diameters in mm to draw from; insert needs"):
+    with pytest.raises(InputError, match=f"{len(diameters_mm)} diameters in mm to sample from; insert needs"):
         seeds(lung(20, 20), diameters_mm, 1)
 
 

@@ -1,11 +1,11 @@
 import numpy as np
 from scipy import ndimage
 
-from lungforge.ct.edits.outline import draw_outline, in_pixels
+from lungforge.ct.edits.outline import generate_outline, rasterise
 
 
 def outlines(count: int) -> list:
-    return [draw_outline(np.random.default_rng(seed)) for seed in range(count)]
+    return [generate_outline(np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_an_outline_has_the_area_of_its_disc_in_one_piece_without_holes() -> None:
@@ -43,7 +43,7 @@ def test_outlines_are_as_irregular_as_the_nodules_of_luna16() -> None:
 def test_the_centre_is_where_it_is_asked_to_be_between_pixels() -> None:
     outline = outlines(1)[0]
     for down, right in ((0.0, 0.0), (-0.5, 0.5), (0.3, -0.1)):
-        nodule = in_pixels(outline, 9.0, (0.8, 1.3), (down, right))
+        nodule = rasterise(outline, 9.0, (0.8, 1.3), (down, right))
         height, width = nodule.mask.shape
         assert (height % 2, width % 2) == (1, 1)
         assert np.isclose(nodule.y, (height - 1) / 2 + down)

@@ -8,7 +8,7 @@ import SimpleITK
 
 from lungforge.ct.classes import BACKGROUND, BODY, LEFT_LUNG, RIGHT_LUNG, TRACHEA
 from lungforge.ct.io.volume import read_volume
-from lungforge.ct.phantoms.generate import Phantom, draw_phantom, write_phantoms
+from lungforge.ct.phantoms.generate import Phantom, generate_phantom, write_phantoms
 
 SERIES, SIZE, SLICES = 12, 128, 40
 
@@ -23,7 +23,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def phantoms() -> list[Phantom]:
-    return [draw_phantom(5, index, size=SIZE, slices=SLICES) for index in range(SERIES)]
+    return [generate_phantom(5, index, size=SIZE, slices=SLICES) for index in range(SERIES)]
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from lungforge.ct.classes import BACKGROUND, BODY, LEFT_LUNG, RIGHT_LUNG, TRACHE
 from lungforge.ct.geometry import Geometry
 from lungforge.ct.io.luna16 import list_series
 from lungforge.ct.io.volume import read_volume
-from lungforge.ct.phantoms.generate import draw_phantom
+from lungforge.ct.phantoms.generate import generate_phantom
 from lungforge.ct.segmentation.anatomy import anatomy_from_luna, body_mask, derive_anatomy
-from lungforge.ct.segmentation.lung_sides import find_cut
+from lungforge.ct.segmentation.lung_sides import separating_path
 from lungforge.errors import InputError
 
 LUNGS = (LEFT_LUNG, RIGHT_LUNG)
@@ -134,7 +134,7 @@ def test_lungs_that_touch_are_cut_along_the_pleura():
     hu = np.where(mask, -850, 40).astype(np.int16)
     pleura = 38 + np.arange(12) // 4
     hu[:, np.arange(12), pleura] = -600
-    cut = find_cut(mask, hu)
+    cut = separating_path(mask, hu)
     np.testing.assert_array_equal(cut[0, :12], pleura)
     assert not np.take_along_axis(mask[0], cut[0, :, None], axis=1)[12:].any()
 
@@ -159,7 +159,7 @@ def test_gas_in_the_bowel_is_no_lung():
 
 @pytest.mark.parametrize("index", [0, 1, 2])  # plain, with a padding cylinder, mirrored
 def test_phantoms(index):
-    phantom = draw_phantom(3, index)
+    phantom = generate_phantom(3, index)
     hu, geometry = phantom.volume.hu, phantom.volume.geometry
     found, truth = derive_anatomy(hu, geometry), phantom.anatomy
     assert dice(np.isin(found, LUNGS), np.isin(truth, LUNGS)) >= 0.97
@@ -171,7 +171,7 @@ def test_phantoms(index):
 
 
 def test_a_phantom_upside_down():
-    phantom = draw_phantom(3, 0)
+    phantom = generate_phantom(3, 0)
     geometry = phantom.volume.geometry
     first, second, third = geometry.direction
     upside_down = replace(geometry, direction=(first, second, (0.0, 0.0, -third[2])))

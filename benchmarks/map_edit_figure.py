@@ -1,4 +1,4 @@
-"""What the edits of a map do, on a slice: ``python -m benchmarks.edit_pictures --source URI --out FILE``.
+"""What the edits of a map do, on a slice: ``python -m benchmarks.map_edit_figure --source URI --out FILE``.
 
 Draws the picture of ``docs/map-edits.md`` from a slices dataset. Of the slices whose only nodule is inside a
 lung, the one is shown whose nodule's diameter is nearest to 15 mm. The CT is the original one in all columns.
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from lungforge.ct.classes import BACKGROUND, BODY, LEFT_LUNG, NODULE, RIGHT_LUNG
@@ -19,13 +20,13 @@ from lungforge.errors import InputError
 from lungforge.randomness import numpy_generator
 from lungforge.storage import write_bytes_atomic
 from lungforge.visualisation.contact_sheets import (
-    WINDOW_WORDS,
+    WINDOW_TEXT,
     Tile,
     contact_sheet,
     enlarge,
-    map_picture,
-    overlay_picture,
     png_bytes,
+    render_map,
+    render_overlay,
 )
 
 FACTOR = 2
@@ -57,7 +58,7 @@ def _has_one_inside(row: SliceRow) -> bool:
     return len(row.nodules) == 1 and bool(np.isin(row.label[around], (LEFT_LUNG, RIGHT_LUNG)).all())
 
 
-def edit(name: EditName, row: SliceRow, seed: int, diameters_mm: np.ndarray) -> EditedMap:
+def edit(name: EditName, row: SliceRow, seed: int, diameters_mm: NDArray[np.float64]) -> EditedMap:
     """Edit the map of a slice; a nodule is inserted where those that are there have been removed.
 
     Raises:
@@ -87,12 +88,12 @@ def sheet(row: SliceRow, edited: Sequence[EditedMap]) -> bytes:
     for each in edited:
         nodules = [{**nodule, "x": nodule["x"] - left, "y": nodule["y"] - top} for nodule in each.nodules]
         label = each.label[shown]
-        outlines.append(Tile(overlay_picture(row.image[shown], label, nodules, factor=FACTOR)))
-        maps.append(Tile(enlarge(map_picture(label), FACTOR)))
+        outlines.append(Tile(render_overlay(row.image[shown], label, nodules, factor=FACTOR)))
+        maps.append(Tile(enlarge(render_map(label), FACTOR)))
     picture = contact_sheet(
         [outlines, maps],
         column_headings=[HEADINGS.get(each.edit, each.edit) for each in edited],
-        footer=f"Above, the outlines of each map on the CT of the slice, which is left alone; {WINDOW_WORDS}",
+        footer=f"Above, the outlines of each map on the CT of the slice, which is left alone; {WINDOW_TEXT}",
         legend=True,
     )
     return png_bytes(picture, {"Source": f"LungForge map edits, {row.series_uid}, slice {row.slice_index}"})
@@ -100,7 +101,7 @@ def sheet(row: SliceRow, edited: Sequence[EditedMap]) -> bytes:
 
 def main() -> int:
     """Draw the picture that the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.edit_pictures", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.map_edit_figure", description=__doc__)
     parser.add_argument(
         "--source", required=True, help="a slices dataset, as `lungforge preprocess` makes it"
     )

@@ -1,4 +1,4 @@
-"""Edited maps drawn by models: ``python -m benchmarks.drawn_edits --data URI --models URI ... --out FILE``.
+"""Samples of edited maps: ``python -m benchmarks.map_edit_samples --data URI --models URI ... --out FILE``.
 
 Draws the second picture of ``docs/map-edits.md``: one slice, or the patch of it that the models draw, with a
 column for each edit and a row for each model; of diffusion models a second row, in which only what is around
@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.edit_pictures import edit, example
+from benchmarks.map_edit_figure import edit, example
 from lungforge.ct import classes
 from lungforge.ct.edits import EDITS, EditedMap, edit_map
 from lungforge.ct.window import hu_to_uint8
@@ -27,13 +28,12 @@ from lungforge.models.generators import DiffusionPainter, Painter, load_painter
 from lungforge.randomness import numpy_generator
 from lungforge.storage import write_bytes_atomic
 from lungforge.visualisation.contact_sheets import (
-    WINDOW_WORDS,
-    Picture,
+    WINDOW_TEXT,
     Tile,
     contact_sheet,
     enlarge,
-    map_picture,
     png_bytes,
+    render_map,
 )
 from services.common.progress import progress
 from services.sample.worker import surroundings
@@ -76,7 +76,9 @@ def edited_example(index: RowIndex, patch: int | None) -> tuple[SliceRow, list[E
     raise InputError("not every edit has room in the example; give other --subsets")
 
 
-def drawn(painter: Painter, row: SliceRow, edits: Sequence[EditedMap], inpaint: bool) -> list[np.ndarray]:
+def drawn(
+    painter: Painter, row: SliceRow, edits: Sequence[EditedMap], inpaint: bool
+) -> list[NDArray[np.int16]]:
     """An image of each edit, HU; all start from the same noise."""
     labels = np.stack([each.label for each in edits])
     identities = [("drawn edits",)] * len(edits)
@@ -91,16 +93,18 @@ def drawn(painter: Painter, row: SliceRow, edits: Sequence[EditedMap], inpaint: 
     return list(painter.inpaint(labels, identities, real.copy(), np.stack(masks)))
 
 
-def sheet(row: SliceRow, edits: Sequence[EditedMap], rows: Sequence[tuple[str, list[np.ndarray]]]) -> bytes:
+def sheet(
+    row: SliceRow, edits: Sequence[EditedMap], rows: Sequence[tuple[str, list[NDArray[np.int16]]]]
+) -> bytes:
     """The picture as PNG: maps above, a row of images for each way to draw."""
 
-    def tile(picture: Picture, caption: str) -> Tile:
+    def tile(picture: NDArray[np.uint8], caption: str) -> Tile:
         return Tile(enlarge(picture, FACTOR), caption)
 
-    tiles = [[tile(map_picture(each.label), "map") for each in edits]]
+    tiles = [[tile(render_map(each.label), "map") for each in edits]]
     tiles += [[tile(hu_to_uint8(image), name) for image in images] for name, images in rows]
     headings = ["insert (after remove)" if each.edit == "insert" else each.edit for each in edits]
-    picture = contact_sheet(tiles, column_headings=headings, footer=WINDOW_WORDS, legend=True)
+    picture = contact_sheet(tiles, column_headings=headings, footer=WINDOW_TEXT, legend=True)
     source = f"LungForge synthetic slices from edited maps of {row.series_uid}, slice {row.slice_index}"
     return png_bytes(picture, {"Source": source})
 
@@ -141,7 +145,7 @@ def seams(
 
 def main() -> int:
     """Draw the picture, measure the seams, and print them."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.drawn_edits", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.map_edit_samples", description=__doc__)
     parser.add_argument("--data", required=True, help="slices, as `lungforge preprocess` made them")
     parser.add_argument("--models", nargs="+", required=True, help="models of one size, a row each")
     parser.add_argument("--subsets", type=int, nargs="+", help="of the slices; all when not given")
