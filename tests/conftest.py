@@ -1,4 +1,4 @@
-"""What tests of several folders share: a real S3 server on loopback, and places for datasets."""
+"""What tests of several folders share: the lanes, a real S3 server on loopback, and places for datasets."""
 
 import contextlib
 import http.client
@@ -25,6 +25,19 @@ if "RAY_AUTH_MODE" not in os.environ:
     _token.touch(mode=0o600)
     _token.write_text(secrets.token_hex(32), encoding="utf-8")
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(_token)}
+
+
+#: Tests of several hosts or containers have the machine to themselves, and are not for every change.
+_ALONE = ("namespaces", "docker", "slurm")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes the whole machine, before tests are selected by their marks."""
+    for item in items:
+        if any(map(item.get_closest_marker, _ALONE)):
+            item.add_marker("slow")
+            item.add_marker("alone")
 
 
 class S3Server:
