@@ -14,7 +14,7 @@ import ray
 
 from lungforge.config import identity
 from lungforge.datasets import DatasetWriter, Kind, Manifest, Part
-from lungforge.errors import ContentError, InputError
+from lungforge.errors import AccessError, ContentError, InputError
 from lungforge.storage import join_uri
 from services.common import telemetry
 from services.common.progress import progress, say
@@ -138,7 +138,7 @@ def _outcomes(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.raise_original_map_exception = True  # so that what a store says reaches the user
+    context.raise_original_map_exception = True  # so that an OSError reaches the user as one
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     workers = config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     a_task = min(max(len(volumes) // (workers * _TASKS_A_WORKER), 1), _MOST_VOLUMES_A_TASK)
@@ -152,12 +152,23 @@ def _outcomes(
         compute=ray.data.TaskPoolStrategy(size=workers),
     )
     for row in dataset.iter_rows():
-        yield pickle.loads(row["outcome"])  # noqa: S301 - from our own workers
+        outcome = pickle.loads(row["outcome"])  # noqa: S301 - from our own workers
+        if isinstance(outcome, Exception):
+            raise outcome
+        yield outcome
 
 
 def work_on_row(row: dict[str, bytes], task: VolumeTask) -> dict[str, bytes]:
-    """The work on one volume, as Ray Data calls it: rows are Arrow tables, which hold bytes, no objects."""
-    return {"outcome": pickle.dumps(task(pickle.loads(row["volume"])))}  # noqa: S301
+    """The work on one volume, as Ray Data calls it: rows are Arrow tables, which hold bytes, no objects.
+
+    An error that is meant for the user is an outcome too: to one that is raised, Ray Data adds a paragraph.
+    """
+    outcome: VolumeOutcome | Exception
+    try:
+        outcome = task(pickle.loads(row["volume"]))  # noqa: S301
+    except (InputError, AccessError) as error:
+        outcome = error
+    return {"outcome": pickle.dumps(outcome)}
 
 
 def _report(bad: Rejection, config: PreprocessConfig) -> None:
