@@ -99,7 +99,7 @@ def _run_volumes(config: PreprocessConfig, source: SourceSurvey, task: VolumeTas
         outcomes = _pass(config, source.volumes, task, "preprocess")
         bad = {outcome.part_name for outcome in outcomes if outcome.rejected is not None}
         if bad:
-            say(f"{len(bad)} volumes are bad; they are read once more")
+            say(f"bad volumes, read once more: {len(bad)}")
             again = tuple(volume for volume in source.volumes if volume.part_name in bad)
             outcomes = [outcome for outcome in outcomes if outcome.part_name not in bad]
             outcomes += _pass(config, again, task, "preprocess: bad volumes again")
@@ -142,14 +142,14 @@ def _outcomes(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     workers = config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     a_task = min(max(len(volumes) // (workers * _TASKS_A_WORKER), 1), _MOST_VOLUMES_A_TASK)
+    tasks = -(-len(volumes) // a_task)
     dataset = ray.data.from_items(
-        [{"volume": pickle.dumps(volume)} for volume in volumes],
-        override_num_blocks=-(-len(volumes) // a_task),
+        [{"volume": pickle.dumps(volume)} for volume in volumes], override_num_blocks=tasks
     ).map(
         work_on_row,
         fn_kwargs={"task": task},
         num_cpus=1,
-        compute=ray.data.TaskPoolStrategy(size=workers),
+        compute=ray.data.TaskPoolStrategy(size=min(workers, tasks)),
     )
     for row in dataset.iter_rows():
         outcome = pickle.loads(row["outcome"])  # noqa: S301 - from our own workers
@@ -213,7 +213,7 @@ def _require_kept(config: PreprocessConfig, finished: Manifest | None, parts: Se
     lost = {part.name for part in finished.parts} - {part.name for part in parts} if finished else set()
     if lost:
         raise ContentError(
-            f"{config.source}: {len(lost)} volumes that {config.out} holds are bad or gone in it now "
+            f"{config.source}: of the volumes that {config.out} holds, {len(lost)} bad or gone now "
             f"(the first is {min(lost)}); the dataset stays as it is"
         )
 

@@ -224,7 +224,7 @@ def test_what_looks_damaged_once_is_looked_at_once_more(
     commands.fault = too_short_at_first
     code, said = commands.run(s3_uri)
     assert code == 0, said
-    assert "1 volumes are bad; they are read once more" in said
+    assert "bad volumes, read once more: 1\n" in said
     assert "rejected" not in said
     assert datasets(s3_uri) == datasets(undisturbed)
 
