@@ -138,25 +138,20 @@ def replace_bytes(uri: str, data: bytes, *, expected: bytes) -> None:
         expected: The content that it replaces. ``data`` itself is also taken for expected.
 
     Raises:
-        FileExistsError: The file has other content, or is gone.
-        AccessError: It cannot be written now.
+        FileExistsError: The file has other content.
+        AccessError: It is gone, or cannot be written now.
     """
     fs, path = open_uri(uri)
     with explained(uri):
-        if isinstance(fs, LocalFileSystem):
-            with locked_folder(Path(path).parent):
-                _require_expected(fs, path, (expected, data))
-                write_local(Path(path), data, exclusive=False)
-            return
-        # The tag comes before the content: were it of a newer one, the PUT would replace what nobody read.
-        tag = _tag(fs, path)
-        _require_expected(fs, path, (expected, data))
         try:
-            fs.pipe_file(path, data, **tag)
-        except OSError as error:
-            if _status(error) not in (409, 412):
-                raise
-            _require_expected(fs, path, (data,))
+            if isinstance(fs, LocalFileSystem):
+                with locked_folder(Path(path).parent):
+                    _require_content(fs, path, (expected, data))
+                    write_local(Path(path), data, exclusive=False)
+            else:
+                _replace_remote(fs, path, data, expected)
+        except FileNotFoundError as error:
+            raise AccessError(f"{uri}: gone since it was read") from error
 
 
 def remove_temporaries(uri: str) -> None:
@@ -190,19 +185,22 @@ def _write_remote(fs: fsspec.AbstractFileSystem, path: str, data: bytes, exclusi
     raise AccessError(f"{path}: every attempt to write collided with another writer")
 
 
-def _require_expected(fs: fsspec.AbstractFileSystem, path: str, expected: tuple[bytes, ...]) -> None:
-    if _content(fs, path) not in expected:
-        raise FileExistsError(errno.EEXIST, "another writer was first", path)
-
-
-def _tag(fs: fsspec.AbstractFileSystem, path: str) -> dict[str, str]:
-    """The condition of a PUT that replaces what is there now, where the store knows conditions."""
-    if "s3" not in fs.protocol:
-        return {}
+def _replace_remote(fs: fsspec.AbstractFileSystem, path: str, data: bytes, expected: bytes) -> None:
+    # The tag comes before the content: were it of a newer one, the PUT would replace what nobody read.
+    condition = {"IfMatch": fs.info(path)["ETag"]} if "s3" in fs.protocol else {}
+    _require_content(fs, path, (expected, data))
     try:
-        return {"IfMatch": fs.info(path)["ETag"]}
-    except FileNotFoundError:
-        return {}
+        fs.pipe_file(path, data, **condition)
+    except OSError as error:
+        if _status(error) not in (409, 412):
+            raise
+        # Another writer was first, or this PUT was repeated because its answer was lost.
+        _require_content(fs, path, (data,))
+
+
+def _require_content(fs: fsspec.AbstractFileSystem, path: str, expected: tuple[bytes, ...]) -> None:
+    if fs.cat_file(path) not in expected:
+        raise FileExistsError(errno.EEXIST, "another writer was first", path)
 
 
 def _content(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:

@@ -14,7 +14,7 @@ import ray
 
 from lungforge.config import identity
 from lungforge.datasets import DatasetWriter, Kind, Manifest, Part
-from lungforge.errors import ContentError, InputError
+from lungforge.errors import AccessError, ContentError, InputError
 from lungforge.storage import join_uri
 from services.common import telemetry
 from services.common.progress import progress, say
@@ -99,7 +99,7 @@ def _run_volumes(config: PreprocessConfig, source: SourceSurvey, task: VolumeTas
         outcomes = _pass(config, source.volumes, task, "preprocess")
         bad = {outcome.part_name for outcome in outcomes if outcome.rejected is not None}
         if bad:
-            say(f"{len(bad)} volumes are bad; they are read once more")
+            say(f"bad volumes, read once more: {len(bad)}")
             again = tuple(volume for volume in source.volumes if volume.part_name in bad)
             outcomes = [outcome for outcome in outcomes if outcome.part_name not in bad]
             outcomes += _pass(config, again, task, "preprocess: bad volumes again")
@@ -138,26 +138,37 @@ def _outcomes(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.raise_original_map_exception = True  # so that what a store says reaches the user
+    context.raise_original_map_exception = True  # so that an OSError reaches the user as one
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     workers = config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     a_task = min(max(len(volumes) // (workers * _TASKS_A_WORKER), 1), _MOST_VOLUMES_A_TASK)
+    tasks = -(-len(volumes) // a_task)
     dataset = ray.data.from_items(
-        [{"volume": pickle.dumps(volume)} for volume in volumes],
-        override_num_blocks=-(-len(volumes) // a_task),
+        [{"volume": pickle.dumps(volume)} for volume in volumes], override_num_blocks=tasks
     ).map(
         work_on_row,
         fn_kwargs={"task": task},
         num_cpus=1,
-        compute=ray.data.TaskPoolStrategy(size=workers),
+        compute=ray.data.TaskPoolStrategy(size=min(workers, tasks)),
     )
     for row in dataset.iter_rows():
-        yield pickle.loads(row["outcome"])  # noqa: S301 - from our own workers
+        outcome = pickle.loads(row["outcome"])  # noqa: S301 - from our own workers
+        if isinstance(outcome, Exception):
+            raise outcome
+        yield outcome
 
 
 def work_on_row(row: dict[str, bytes], task: VolumeTask) -> dict[str, bytes]:
-    """The work on one volume, as Ray Data calls it: rows are Arrow tables, which hold bytes, no objects."""
-    return {"outcome": pickle.dumps(task(pickle.loads(row["volume"])))}  # noqa: S301
+    """The work on one volume, as Ray Data calls it: rows are Arrow tables, which hold bytes, no objects.
+
+    An error that is meant for the user is an outcome too: to one that is raised, Ray Data adds a paragraph.
+    """
+    outcome: VolumeOutcome | Exception
+    try:
+        outcome = task(pickle.loads(row["volume"]))  # noqa: S301
+    except (InputError, AccessError) as error:
+        outcome = error
+    return {"outcome": pickle.dumps(outcome)}
 
 
 def _report(bad: Rejection, config: PreprocessConfig) -> None:
@@ -202,7 +213,7 @@ def _require_kept(config: PreprocessConfig, finished: Manifest | None, parts: Se
     lost = {part.name for part in finished.parts} - {part.name for part in parts} if finished else set()
     if lost:
         raise ContentError(
-            f"{config.source}: {len(lost)} volumes that {config.out} holds are bad or gone in it now "
+            f"{config.source}: of the volumes that {config.out} holds, {len(lost)} bad or gone now "
             f"(the first is {min(lost)}); the dataset stays as it is"
         )
 

@@ -1,6 +1,7 @@
 """Writes one small dataset again and again, each time with a fault at the next point of writing.
 
-Run as a program: ``faulty_writer.py BASE killed|error``. Run number k goes to BASE/k, in a process of its own
+Run as a program: ``faulty_writer.py BASE killed|error write|reopen``. ``reopen`` commits a finished dataset
+again with one more part. Run number k goes to BASE/k, in a process of its own
 that is killed, or is given an error, at point k: before, after and, for local files, in the middle of every
 single operation that changes the store. The last run meets no fault. Prints a JSON list of
 [point, how the run ended].
@@ -33,6 +34,19 @@ def write_dataset(uri: str) -> None:
         size = 2 * CHUNK if uri.startswith("s3:") else 1000  # two parts on S3
         parts.append(writer.write_file("weights.bin", np.random.default_rng(1).bytes(size)))
         writer.commit(parts, {"units": len(UNITS)})
+
+
+def begin_dataset(uri: str) -> None:
+    """The finished dataset of the first unit."""
+    writer = DatasetWriter(uri, Kind.CROPS, CONFIG, seed=7)
+    writer.commit([writer.write_part(UNITS[0], table(UNITS[0]))], {"units": 1})
+
+
+def reopen_dataset(uri: str) -> None:
+    """A job that adds the other unit to it."""
+    writer = DatasetWriter(uri, Kind.CROPS, CONFIG, seed=7)
+    parts = [writer.find_part(unit) or writer.write_part(unit, table(unit)) for unit in UNITS]
+    writer.commit(parts, {"units": len(UNITS)}, replacing=writer.find_manifest())
 
 
 def table(unit: str):
@@ -134,15 +148,17 @@ class FaultyFile:
         return len(data)
 
 
-def run(uri: str, chosen: int, how: str) -> tuple[str, str]:
+def run(uri: str, chosen: int, how: str, what: str) -> tuple[str, str]:
     """One run in a child process: the point that it met ("" for none), and how it ended."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.dup2(writer, 1)
+        if what == "reopen":
+            begin_dataset(uri)
         Fault(chosen, how).install()
         try:
-            write_dataset(uri)
+            write_dataset(uri) if what == "write" else reopen_dataset(uri)
         except OSError:
             os._exit(3)
         os._exit(0)
@@ -155,12 +171,12 @@ def run(uri: str, chosen: int, how: str) -> tuple[str, str]:
     )
 
 
-def main(base: str, how: str) -> None:
+def main(base: str, how: str, what: str) -> None:
     use_small_chunks(setattr)
     table(UNITS[0])  # pyarrow imports pandas with its first table; once here is quicker than in every child
     ends = []
     while not ends or ends[-1][0]:
-        ends.append(run(join_uri(base, str(len(ends))), len(ends), how))
+        ends.append(run(join_uri(base, str(len(ends))), len(ends), how, what))
     print(json.dumps(ends))
 
 

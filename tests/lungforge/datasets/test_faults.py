@@ -17,6 +17,7 @@ from lungforge.storage import join_uri, open_uri
 PROGRAM = Path(__file__).with_name("faulty_writer.py")
 faulty_writer = runpy.run_path(str(PROGRAM))
 write_dataset = faulty_writer["write_dataset"]
+reopen_dataset = faulty_writer["reopen_dataset"]
 
 
 def files(uri: str) -> dict[str, bytes]:
@@ -38,7 +39,10 @@ def small_chunks(monkeypatch):
 def test_a_run_after_a_fault_equals_an_unbroken_one(store_uri, how, small_chunks):
     environment = {**os.environ, "AWS_MAX_ATTEMPTS": "1"}
     run = subprocess.run(
-        [sys.executable, PROGRAM, store_uri, how], capture_output=True, env=environment, encoding="utf-8"
+        [sys.executable, PROGRAM, store_uri, how, "write"],
+        capture_output=True,
+        env=environment,
+        encoding="utf-8",
     )
     assert run.returncode == 0, run.stderr
     ends = json.loads(run.stdout)
@@ -61,3 +65,32 @@ def test_a_run_after_a_fault_equals_an_unbroken_one(store_uri, how, small_chunks
                 Dataset.open(uri)
         write_dataset(uri)
         assert files(uri) == unbroken, point
+
+
+@pytest.mark.parametrize("how", ["killed", "error"])
+def test_a_fault_while_a_finished_dataset_is_reopened_leaves_the_old_or_the_new_one(store_uri, how):
+    environment = {**os.environ, "AWS_MAX_ATTEMPTS": "1"}
+    run = subprocess.run(
+        [sys.executable, PROGRAM, store_uri, how, "reopen"],
+        capture_output=True,
+        env=environment,
+        encoding="utf-8",
+    )
+    assert run.returncode == 0, run.stderr
+    ends = json.loads(run.stdout)
+    assert ends[-1] == ["", "done"]
+    assert len(ends) > (4 if store_uri.startswith("s3") else 20)
+    unbroken = files(join_uri(store_uri, str(len(ends) - 1)))
+    assert sum(name.endswith(".parquet") for name in unbroken) == 2
+    kept = set()
+    for index, (point, end) in enumerate(ends[:-1]):
+        uri = join_uri(store_uri, str(index))
+        if how == "killed":
+            assert end == "killed"
+        dataset = Dataset.open(uri)
+        dataset.verify()
+        assert dataset.manifest.details == {"units": len(dataset.parts)}, point
+        kept.add(len(dataset.parts))
+        reopen_dataset(uri)
+        assert files(uri) == unbroken, point
+    assert kept == {1, 2}

@@ -182,6 +182,46 @@ def test_the_same_work_with_another_result_is_refused(store_uri):
     assert Dataset.open(store_uri).read_file("x") == b"first"
 
 
+def test_a_finished_dataset_is_committed_again_with_more(store_uri):
+    writer = writer_of(store_uri)
+    parts = [writer.write_part("a", crops(0))]
+    first = writer.commit(parts, {"rejected": ["b"]})
+    before = read_bytes(join_uri(store_uri, "manifest.json"))
+    assert writer.commit(parts, {"rejected": ["b"]}, replacing=first) == first
+    assert read_bytes(join_uri(store_uri, "manifest.json")) == before
+    parts.append(writer.write_part("b", crops(1)))
+    second = writer.commit(parts, {"rejected": []}, replacing=first)
+    assert Dataset.open(store_uri).manifest == second
+    assert [part.name for part in second.parts] == ["part-a.parquet", "part-b.parquet"]
+    Dataset.open(store_uri).verify()
+    # One that still replaces the first manifest comes too late, and one that says the same is done already.
+    assert writer.commit(parts, {"rejected": []}, replacing=first) == second
+    with pytest.raises(InputError, match="another writer of the same configuration finished first"):
+        writer.commit(parts[:1], {"rejected": ["b", "c"]}, replacing=first)
+    assert Dataset.open(store_uri).manifest == second
+    assert_nothing_hidden(store_uri)
+
+
+def test_of_eight_that_reopen_a_dataset_one_wins(store_uri):
+    writer = writer_of(store_uri)
+    first = writer.commit([writer.write_part("a", crops(0))])
+    start = threading.Barrier(8)
+
+    def work(number: int):
+        start.wait()
+        parts = [writer.write_part("a", crops(0)), writer.write_part(f"b{number}", crops(number))]
+        try:
+            return writer.commit(parts, {"number": number}, replacing=first)
+        except InputError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        ends = list(pool.map(work, range(8)))
+    [winner] = [end for end in ends if not isinstance(end, str)]
+    assert Dataset.open(store_uri).manifest == winner
+    Dataset.open(store_uri).verify()
+
+
 def test_what_is_gone_is_not_committed(store_uri):
     writer = writer_of(store_uri)
     part = writer.write_part("a", crops())

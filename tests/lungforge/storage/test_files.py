@@ -12,7 +12,7 @@ from s3fs import S3FileSystem
 
 from lungforge.errors import AccessError, InputError
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
-from lungforge.storage.files import absolute_uri, remove_temporaries
+from lungforge.storage.files import absolute_uri, remove_temporaries, replace_bytes
 
 CHUNK = 5 * 2**20
 
@@ -115,6 +115,37 @@ def test_of_sixteen_racing_exclusive_writes_one_wins(store_uri):
 
     with ThreadPoolExecutor(16) as pool:
         won = list(pool.map(write, range(16)))
+    assert sum(won) == 1
+    assert read_bytes(uri) == b"%d" % won.index(True) * 1000
+
+
+def test_only_what_was_read_is_replaced(store_uri):
+    uri = join_uri(store_uri, "file")
+    with pytest.raises(AccessError, match="gone since it was read"):
+        replace_bytes(uri, b"second", expected=b"first")
+    write_bytes_atomic(uri, b"first")
+    replace_bytes(uri, b"second", expected=b"first")
+    assert read_bytes(uri) == b"second"
+    replace_bytes(uri, b"second", expected=b"first")  # the same again is taken for a repetition
+    with pytest.raises(FileExistsError):
+        replace_bytes(uri, b"third", expected=b"first")
+    assert read_bytes(uri) == b"second"
+
+
+def test_of_sixteen_that_replace_the_same_one_wins(store_uri):
+    uri, start = join_uri(store_uri, "file"), threading.Barrier(16)
+    write_bytes_atomic(uri, b"first")
+
+    def replace(number: int) -> bool:
+        start.wait()
+        try:
+            replace_bytes(uri, b"%d" % number * 1000, expected=b"first")
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(replace, range(16)))
     assert sum(won) == 1
     assert read_bytes(uri) == b"%d" % won.index(True) * 1000
 

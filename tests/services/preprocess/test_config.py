@@ -36,6 +36,6 @@ def test_healthy_slices_are_not_added_to_all_slices():
 
 
 def test_where_and_how_fast_it_runs_is_not_part_of_the_work():
-    slow = PreprocessConfig("a", "b", workers=1, strict=True, dry_run=True)
+    slow = PreprocessConfig("a", "b", workers=1, strict=True, dry_run=True, retry_rejected=True)
     assert identity(slow) == identity(PreprocessConfig("a", "c", workers=8))
     assert identity(slow) != identity(PreprocessConfig("a", "b", seed=1))

