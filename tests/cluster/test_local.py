@@ -52,7 +52,7 @@ except TimeoutError:
         (["up", "--workers", "0"], "cluster: --workers is 0; choose from 1 to 32"),
         (
             ["hosts"],
-            r"cluster: no cluster is up in FOLDER; raise one by `make cluster`, or name its --folder",
+            r"cluster: no cluster is up in FOLDER; start one with `make cluster`, or give its --folder",
         ),
         (["kill", "worker-1"], "cluster: no cluster is up in FOLDER; .*"),
         (["submit", "show", "s3://lab"], "cluster: no cluster is up in FOLDER; .*"),
@@ -77,7 +77,7 @@ def test_names_the_programs_that_are_missing(tmp_path: Path) -> None:
 def test_refuses_a_folder_that_others_may_enter(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
     line = refusal(run("up", "--folder", str(tmp_path / "open")))
-    assert line.startswith(f"cluster: others may enter {tmp_path}/open, which is to hold keys;")
+    assert line.startswith(f"cluster: other users can enter {tmp_path}/open, which will hold keys;")
     assert list((tmp_path / "open").iterdir()) == []
 
 

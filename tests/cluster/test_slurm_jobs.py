@@ -62,7 +62,7 @@ def chain(slurm: SlurmCluster) -> list[int]:
 def test_the_chain_runs_on_both_nodes(slurm: SlurmCluster, chain: list[int]) -> None:
     for job, (nodes, command) in zip(chain, CHAIN, strict=True):
         names = "n1 n2" if nodes == "--nodes=2" else "n1"
-        assert f"Ray has all of its nodes ({names})" in slurm.output(job), command
+        assert f"all nodes have joined ({names})" in slurm.output(job), command
         assert not (slurm.folder / f"lungforge-{job}").exists()
     assert Dataset.open(str(slurm.folder / "samples"), Kind.SAMPLES).rows == 8
     report = Dataset.open(str(slurm.folder / "report"))

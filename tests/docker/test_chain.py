@@ -1,4 +1,4 @@
-"""`make up`: a cluster in containers, and the whole chain on it, from drawn thoraxes to a report."""
+"""`make up`: a cluster in containers, and the whole chain on it, from phantoms to a report."""
 
 import json
 import os
@@ -99,12 +99,12 @@ def test_the_chain_again_writes_nothing(cluster: Any) -> None:
     assert "lab/chain/report/report.html" in before
     done = cluster.daemon.make("up", **cluster.settings)
     assert done.returncode == 0, done.stdout[-5000:]
-    assert "chain: the phantoms are drawn already" in done.stdout
+    assert "chain: the phantoms exist already" in done.stdout
     assert cluster.inside("lungforge_head_1", "python", "-c", script) == before
 
 
 def test_a_chain_that_fails_is_told_by_its_code(cluster: Any) -> None:
-    # As if the phantoms had been drawn, and all but the table were lost.
+    # As if the phantoms had been generated, and all but the table were lost.
     table = "s3://lab/broken/luna16/annotations.csv"
     cluster.inside(
         "lungforge_head_1", "python", "-c", f"import fsspec; fsspec.open('{table}', 'w').open().close()"
