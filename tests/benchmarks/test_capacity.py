@@ -186,7 +186,7 @@ def test_another_file_is_no_file_of_rates(
     (tmp_path / "rates.json").write_text(content, encoding="utf-8")
     assert main(["model", "--rates", str(tmp_path / "rates.json")]) == 2
     told = capsys.readouterr().err
-    assert "no file of rates" in told
+    assert "not a file of rates" in told
     assert told.count("\n") == 1
 
 
@@ -254,7 +254,7 @@ def test_a_stage_is_measured_and_then_checked(
 
 def test_a_store_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "--store", str(tmp_path)]) == 2
-    assert "give a folder in an s3:// bucket that is not there yet" in capsys.readouterr().err
+    assert "give a new folder in an s3:// bucket" in capsys.readouterr().err
 
 
 def test_the_page_says_what_the_model_says_of_the_rates_that_are_kept() -> None:
