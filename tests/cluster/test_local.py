@@ -176,7 +176,7 @@ class TestUp:
             assert path.read_text(encoding="utf-8").count(old) == 1
             path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
         # The server makes its first volumes now, for which a busy machine takes longer than a client waits.
-        drawn = up.do(
+        generated = up.do(
             "run",
             "s3",
             "env",
@@ -190,7 +190,7 @@ class TestUp:
             "--series=1",
             "--size=64",
         )
-        assert drawn.returncode == 0, drawn.stderr
+        assert generated.returncode == 0, generated.stderr
         preprocess = ["preprocess", "--source", "s3://lab/luna16", "--out", "s3://lab/slices"]
         server = "--address=http://127.0.0.1:8265"
         done = up.do(
@@ -209,7 +209,7 @@ class TestUp:
         )
         assert done.returncode == 1
         assert "submitted driver lungforge preprocess: submitted worker" in done.stdout
-        # Handed in from the repository, it is the repository's.
+        # Submitted from the repository, it is the repository's code.
         done = up.do("submit", *preprocess)
         assert done.returncode == 0, done.stdout
         assert re.search(r"volumes +1\n", done.stdout)

@@ -66,16 +66,16 @@ def test_only_loopback_listens(cluster: Any) -> None:
 
 
 def test_no_secret_is_in_what_docker_tells(cluster: Any, images: dict[str, str]) -> None:
-    told = json.dumps(cluster.containers()) + cluster.printed
+    text = json.dumps(cluster.containers()) + cluster.printed
     for image in images.values():
-        told += cluster.daemon.run("history", "--no-trunc", image) + cluster.daemon.run("inspect", image)
+        text += cluster.daemon.run("history", "--no-trunc", image) + cluster.daemon.run("inspect", image)
     for name in cluster.containers():
         logs = cluster.daemon.asked("logs", name)
-        told += logs.stdout + logs.stderr
-    assert "RAY_AUTH_TOKEN_PATH" in told
+        text += logs.stdout + logs.stderr
+    assert "RAY_AUTH_TOKEN_PATH" in text
     for secret in cluster.secrets:
         assert len(secret) >= 20
-        assert secret not in told
+        assert secret not in text
 
 
 def test_the_dashboard_asks_for_the_token(cluster: Any) -> None:
@@ -92,8 +92,8 @@ def test_the_chain_again_writes_nothing(cluster: Any) -> None:
     script = (
         "import fsspec\n"
         "fs = fsspec.filesystem('s3')\n"
-        "for path, told in sorted(fs.find('lab/chain', detail=True).items()):\n"
-        "    print(path, told['LastModified'], told['ETag'])\n"
+        "for path, entry in sorted(fs.find('lab/chain', detail=True).items()):\n"
+        "    print(path, entry['LastModified'], entry['ETag'])\n"
     )
     before = cluster.inside("lungforge_head_1", "python", "-c", script)
     assert "lab/chain/report/report.html" in before
