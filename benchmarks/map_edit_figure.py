@@ -1,7 +1,8 @@
-"""What the edits of a map do, on a slice: ``python -m benchmarks.map_edit_figure --source URI --out FILE``.
+"""The figure of map edits on a slice: ``python -m benchmarks.map_edit_figure --source URI --out FILE``.
 
-Draws the picture of ``docs/map-edits.md`` from a slices dataset. Of the slices whose only nodule is inside a
-lung, the one is shown whose nodule's diameter is nearest to 15 mm. The CT is the original one in all columns.
+Makes the first figure of ``docs/map-edits.md`` from a slices dataset. Of the slices whose only nodule is
+inside a lung, it shows the one whose nodule's diameter is nearest to 15 mm. The CT is the original one in
+all columns.
 """
 
 import argparse
@@ -30,26 +31,26 @@ from lungforge.visualisation.contact_sheets import (
 )
 
 FACTOR = 2
-#: What is shown around the lungs, in px.
+#: Margin around the lungs, in px.
 AROUND = 8
 EXAMPLE_MM = 15.0
-#: Of the first few, the one whose edits are seen best at this size.
+#: Chosen among the first few, as its edits are most visible at this size.
 SEED = 15
 HEADINGS = {"insert": "insert (after remove)"}
 
 
 def example(index: RowIndex) -> SliceRow:
-    """The slice whose only nodule is nearest to 15 mm, of those with nothing but lung around it.
+    """The slice whose only nodule is surrounded by lung and nearest to 15 mm.
 
     Raises:
         InputError: There is no such slice.
     """
-    found = [row for row in index.read(range(len(index))) if _has_one_inside(row)]
-    if not found:
+    candidates = [row for row in index.read(range(len(index))) if _has_one_inside(row)]
+    if not candidates:
         raise InputError(
             f"{index.dataset.uri} has no slice with a single nodule inside a lung; preprocess more scans"
         )
-    return min(found, key=lambda row: abs(row.nodules[0]["diameter_mm"] - EXAMPLE_MM))
+    return min(candidates, key=lambda row: abs(row.nodules[0]["diameter_mm"] - EXAMPLE_MM))
 
 
 def _has_one_inside(row: SliceRow) -> bool:
@@ -59,7 +60,7 @@ def _has_one_inside(row: SliceRow) -> bool:
 
 
 def edit(name: EditName, row: SliceRow, seed: int, diameters_mm: NDArray[np.float64]) -> EditedMap:
-    """Edit the map of a slice; a nodule is inserted where those that are there have been removed.
+    """Edit the map of a slice; ``insert`` first removes the existing nodules.
 
     Raises:
         InputError: The edit has no room in this slice.
@@ -72,12 +73,14 @@ def edit(name: EditName, row: SliceRow, seed: int, diameters_mm: NDArray[np.floa
         name, label, nodules, spacing_mm=row.spacing_mm, generator=generator, diameters_mm=diameters_mm
     )
     if edited is None:
-        raise InputError(f"{name} has no room in slice {row.slice_index} of {row.series_uid}; try a --seed")
+        raise InputError(
+            f"{name} has no room in slice {row.slice_index} of {row.series_uid}; try another --seed"
+        )
     return edited
 
 
 def sheet(row: SliceRow, edited: Sequence[EditedMap]) -> bytes:
-    """A PNG with a column for each edit: its outlines on the CT, and its map."""
+    """A PNG with one column per edit: its outlines on the CT, and its map."""
     lungs = ndimage.find_objects((~np.isin(row.label, (BACKGROUND, BODY))).astype(int))[0]
     shown = tuple(
         slice(max(side.start - AROUND, 0), min(side.stop + AROUND, length))
@@ -93,20 +96,18 @@ def sheet(row: SliceRow, edited: Sequence[EditedMap]) -> bytes:
     picture = contact_sheet(
         [outlines, maps],
         column_headings=[HEADINGS.get(each.edit, each.edit) for each in edited],
-        footer=f"Above, the outlines of each map on the CT of the slice, which is left alone; {WINDOW_TEXT}",
+        footer=f"Top: outlines of each map on the CT, which is unchanged; {WINDOW_TEXT}",
         legend=True,
     )
     return png_bytes(picture, {"Source": f"LungForge map edits, {row.series_uid}, slice {row.slice_index}"})
 
 
 def main() -> int:
-    """Draw the picture that the command line asks for."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.map_edit_figure", description=__doc__)
-    parser.add_argument(
-        "--source", required=True, help="a slices dataset, as `lungforge preprocess` makes it"
-    )
-    parser.add_argument("--out", required=True, help="the PNG file")
-    parser.add_argument("--seed", type=int, default=SEED, help="decides places, factor, diameter and outline")
+    parser.add_argument("--source", required=True, help="slices dataset of `lungforge preprocess`")
+    parser.add_argument("--out", required=True, help="PNG file")
+    parser.add_argument("--seed", type=int, default=SEED, help="seed of the edits")
     options = parser.parse_args()
     try:
         index = index_rows(Dataset.open(options.source, Kind.SLICES))

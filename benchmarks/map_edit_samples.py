@@ -1,9 +1,9 @@
 """Samples of edited maps: ``python -m benchmarks.map_edit_samples --data URI --models URI ... --out FILE``.
 
-Draws the second picture of ``docs/map-edits.md``: one slice, or the patch of it that the models draw, with a
-column for each edit and a row for each model; of diffusion models a second row, in which only what is around
-the edit is drawn and the rest is the real slice. Then the seam of the latter is measured over the slices
-of some subsets: how much larger the steps in HU are across the border of what was drawn than beside it.
+Makes the second figure of ``docs/map-edits.md``: one slice, or a patch of it, with a column per edit and a
+row per model; for diffusion models also a row with inpainting, where only the surroundings of the edit are
+synthetic. Then it measures the seam of inpainting over the slices: the ratio of HU differences across the
+border of the synthetic region to those beside it.
 """
 
 import argparse
@@ -41,12 +41,12 @@ from services.sample.worker import surroundings
 FACTOR = 3
 BATCH = 8
 STEPS, GUIDANCE = 50, 1.5
-#: Patches that are tried until every edit has room in one.
+#: Maximum number of patches to try until every edit has room in one.
 TRIES = 200
 
 
 def load(uri: str) -> tuple[str, Painter, int | None]:
-    """A model's name, its painter, and the side of its patches."""
+    """Load a model: its name, the generator, and the side of its patches."""
     model = Dataset.open(uri, Kind.MODEL)
     painter = load_painter(
         model.read_file("model.safetensors"),
@@ -61,7 +61,7 @@ def load(uri: str) -> tuple[str, Painter, int | None]:
 
 
 def edited_example(index: RowIndex, patch: int | None) -> tuple[SliceRow, list[EditedMap]]:
-    """The slice or patch that is shown, and its edits.
+    """The example slice or patch, and its edits.
 
     Raises:
         InputError: One of the edits has no room in it.
@@ -73,20 +73,20 @@ def edited_example(index: RowIndex, patch: int | None) -> tuple[SliceRow, list[E
             return place, [edit(name, place, seed, index.diameters_mm) for name in EDITS]
         except InputError:
             continue
-    raise InputError("not every edit has room in the example; give other --subsets")
+    raise InputError("not every edit has room in the example; try other --subsets")
 
 
-def drawn(
+def sample_edits(
     painter: Painter, row: SliceRow, edits: Sequence[EditedMap], inpaint: bool
 ) -> list[NDArray[np.int16]]:
-    """An image of each edit, HU; all start from the same noise."""
+    """Sample one image per edit, in HU, all from the same noise."""
     labels = np.stack([each.label for each in edits])
     identities = [("drawn edits",)] * len(edits)
     if not inpaint:
         return list(painter.draw(labels, identities))
-    assert isinstance(painter, DiffusionPainter), "only diffusion models draw parts"
-    # All that differs from the slice's own map is drawn: where a nodule is put in, and where one was taken
-    # out before. Where nothing was edited, nothing is drawn.
+    assert isinstance(painter, DiffusionPainter), "only diffusion models can inpaint"
+    # Everything that differs from the original map is inpainted: inserted nodules, and those removed before.
+    # Without an edit, nothing is inpainted.
     changes = [each.label != row.label for each in edits]
     masks = [surroundings(changed, row.spacing_mm) if changed.any() else changed for changed in changes]
     real = np.broadcast_to(row.image, labels.shape)
@@ -96,7 +96,7 @@ def drawn(
 def sheet(
     row: SliceRow, edits: Sequence[EditedMap], rows: Sequence[tuple[str, list[NDArray[np.int16]]]]
 ) -> bytes:
-    """The picture as PNG: maps above, a row of images for each way to draw."""
+    """The figure as PNG: maps above, and one row of images per model or method."""
 
     def tile(picture: NDArray[np.uint8], caption: str) -> Tile:
         return Tile(enlarge(picture, FACTOR), caption)
@@ -112,8 +112,8 @@ def sheet(
 def seams(
     painter: DiffusionPainter, index: RowIndex, patch: int | None, images: int
 ) -> dict[str, list[float]]:
-    """Seam ratios of nodules taken out: inpainted, pasted from a free drawing, and of the real slice."""
-    found: dict[str, list[float]] = {"inpainted": [], "pasted": [], "real, nothing drawn": []}
+    """Seam ratios of removed nodules: inpainted, pasted from an unconstrained sample, and real."""
+    ratios: dict[str, list[float]] = {"inpainted": [], "pasted": [], "real": []}
     chosen = np.linspace(0, len(index) - 1, min(images, len(index))).round().astype(int)
     with progress("seams", len(chosen), unit="images") as advance:
         for start in range(0, len(chosen), BATCH):
@@ -137,21 +137,23 @@ def seams(
             identities = [("seams", number) for number, *_ in batch]
             inside = painter.inpaint(labels, identities, real, masks)
             free = np.where(masks, painter.draw(labels, identities), real)
-            for name, pictures in zip(found, (inside, free, real), strict=True):
-                found[name] += [seam_ratio(image, mask) for image, mask in zip(pictures, masks, strict=True)]
+            for name, pictures in zip(ratios, (inside, free, real), strict=True):
+                ratios[name] += [seam_ratio(image, mask) for image, mask in zip(pictures, masks, strict=True)]
             advance(len(batch))
-    return found
+    return ratios
 
 
 def main() -> int:
-    """Draw the picture, measure the seams, and print them."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.map_edit_samples", description=__doc__)
-    parser.add_argument("--data", required=True, help="slices, as `lungforge preprocess` made them")
-    parser.add_argument("--models", nargs="+", required=True, help="models of one size, a row each")
-    parser.add_argument("--subsets", type=int, nargs="+", help="of the slices; all when not given")
-    parser.add_argument("--out", required=True, help="the PNG file")
+    parser.add_argument("--data", required=True, help="slices dataset of `lungforge preprocess`")
     parser.add_argument(
-        "--images", type=int, default=64, help="slices whose seams are measured (default: 64); 0: none"
+        "--models", nargs="+", required=True, help="models of the same image size, one row each"
+    )
+    parser.add_argument("--subsets", type=int, nargs="+", help="subsets of the slices; all by default")
+    parser.add_argument("--out", required=True, help="PNG file")
+    parser.add_argument(
+        "--images", type=int, default=64, help="slices to measure seams on (default: 64); 0: none"
     )
     arguments = parser.parse_args()
     try:
@@ -161,9 +163,9 @@ def main() -> int:
         row, edits = edited_example(index, patch)
         rows = []
         for name, painter, _ in models:
-            rows.append((name, drawn(painter, row, edits, False)))
+            rows.append((name, sample_edits(painter, row, edits, False)))
             if isinstance(painter, DiffusionPainter):
-                rows.append((f"{name}, inpainted", drawn(painter, row, edits, True)))
+                rows.append((f"{name}, inpainted", sample_edits(painter, row, edits, True)))
         write_bytes_atomic(arguments.out, sheet(row, edits, rows))
         for name, painter, _ in models:
             if isinstance(painter, DiffusionPainter) and arguments.images:
@@ -174,8 +176,8 @@ def main() -> int:
     return 0
 
 
-def _print_seams(model: str, found: dict[str, list[float]]) -> None:
-    for name, values in found.items():
+def _print_seams(model: str, ratios: dict[str, list[float]]) -> None:
+    for name, values in ratios.items():
         low, median, high = np.nanpercentile(values, [10, 50, 90])
         print(
             f"{model}, {name}: seam ratio mean {np.nanmean(values):.2f}, median {median:.2f}, "

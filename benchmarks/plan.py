@@ -1,8 +1,8 @@
-"""What giving out units of work costs the driver: ``python -m benchmarks.plan [--units N ...] [--json]``.
+"""Cost of scheduling for the driver: ``python -m benchmarks.plan [--units N ...] [--json]``.
 
-The units of a sampling run are planned and given out as in a real one, to two actors that draw and write
-nothing and answer at once. So the time is that of the service alone, and the memory that of the driver:
-its resident set before, and its growth at the end, when it knows every part.
+The units of a sampling run are planned and scheduled as in a real one, on two actors that return at once
+without sampling or writing. So the time is that of the service alone, and the memory that of the driver:
+its resident set before, and its growth until the end, when it holds every part.
 """
 
 import argparse
@@ -15,18 +15,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import ray
 
 from lungforge.datasets import Part
 from services.common.ray_session import ray_session
 from services.sample.config import SampleConfig
 from services.sample.plan import Plan, make_plan
+from services.sample.pool import distribute
 
 WORKERS = 2
 PART_IMAGES = 64
 
 
 class _StandIn:
-    """Answers with a part of the right size, at once."""
+    """Worker that returns a part of the right size at once."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -43,11 +45,7 @@ class _Index(SimpleNamespace):
 
 
 def measure(units: int) -> dict[str, float]:
-    """Plan and give out so many units; seconds, and MiB of the driver."""
-    import ray  # late, and what imports it: see private_ray
-
-    from services.sample.pool import distribute
-
+    """Plan and schedule ``units`` units; returns times and memory of the driver."""
     before = _resident_mib()
     started = time.perf_counter()
     config = SampleConfig(model="-", data="-", out="-", per_map=PART_IMAGES, part_images=PART_IMAGES)
@@ -72,7 +70,7 @@ def measure(units: int) -> dict[str, float]:
 
 
 class _Peak:
-    """The largest resident set of this process, sampled while something runs."""
+    """Peak resident set of this process, sampled in a thread."""
 
     def __init__(self) -> None:
         self._largest, self._ended = 0.0, threading.Event()
@@ -95,13 +93,13 @@ def _resident_mib() -> float:
 
 
 def main() -> int:
-    """Measure the numbers of units that the command line names."""
+    """Run the benchmark for the numbers of units on the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__)
     parser.add_argument("--units", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     arguments = parser.parse_args()
     with ray_session(WORKERS):
-        measure(200)  # so that what is loaded and started once does not count
+        measure(200)  # warm-up
         results = [measure(units) for units in arguments.units]
     if arguments.json:
         print(json.dumps(results))
@@ -109,8 +107,8 @@ def main() -> int:
         for result in results:
             print(
                 f"{result['units']:>7} units: planned in {result['plan_s']:.3f} s; "
-                f"{result['ms_per_unit']:.2f} ms a unit; driver {result['driver_mib_before']:.0f} MiB "
-                f"and {result['driver_mib_growth']:.1f} MiB more, {result['bytes_per_unit']:.0f} bytes a unit"
+                f"{result['ms_per_unit']:.2f} ms per unit; driver {result['driver_mib_before']:.0f} MiB "
+                f"and {result['driver_mib_growth']:.1f} MiB more, {result['bytes_per_unit']:.0f} B per unit"
             )
     return 0
 

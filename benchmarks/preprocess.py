@@ -1,12 +1,12 @@
-"""How fast and how lean preprocessing is: ``python -m benchmarks.preprocess``.
+"""Speed and memory of preprocessing: ``python -m benchmarks.preprocess``.
 
-Phantoms of 512x512x120 voxels, with masks. The floor is one process that reads the same volumes and masks
-with SimpleITK and does nothing with them. Floor, one worker and two workers take turns, so that a machine
-that slows down slows all of them; the medians count. On a machine that has other work, seconds tell
-little (Ray's workers are nice to others); the processor time, of the driver, the workers and Ray itself,
-does. A job of hundreds of volumes is timed, as real ones are, because starting a worker takes about two
-seconds; the volumes are 8 distinct ones under many names. Memory is that of the driver and all of Ray's
-workers (Linux's proportional set size), at its peak, for 8 and for 64 volumes.
+The data are phantoms of 512x512x120 voxels, with masks. The baseline is one process that only reads the
+same volumes and masks with SimpleITK. Baseline, one worker and two workers alternate, so that a machine
+that slows down affects all of them; medians are reported. On a machine with other load, wall-clock time is
+unreliable (Ray's workers run at low priority); use the processor time of driver, workers and Ray. Jobs have
+hundreds of volumes, like real ones, because starting a worker takes about two seconds; they are 8 distinct
+volumes under many names. Memory is the peak of driver and Ray workers (Linux's proportional set size), for
+8 and for 64 volumes.
 """
 
 import argparse
@@ -39,20 +39,20 @@ _SAMPLE_S = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """One way of going through the volumes: seconds, the median of the rounds."""
+    """Median times of one way to process the volumes."""
 
     what: str
     seconds: float
     volumes_per_second: float
-    times_the_floor: float
+    times_baseline: float
     cpu_seconds: float
-    """Processor time of the driver, the workers and Ray."""
-    cpu_times_the_floor: float
+    """Processor time of driver, workers and Ray."""
+    cpu_times_baseline: float
 
 
-def draw(folder: Path, volumes: int) -> None:
-    """Draw phantoms until there are so many with a mask; those without are taken out."""
-    # Every fifth has none.
+def generate(folder: Path, volumes: int) -> None:
+    """Generate ``volumes`` phantoms with a mask; those without are removed."""
+    # Every fifth has no mask.
     write_phantoms(str(folder), series=volumes + volumes // 4 + 1, size=SIZE, slices=SLICES)
     masks = {path.stem for path in (folder / "seg-lungs-LUNA16").glob("*.mhd")}
     keep = sorted(masks)[:volumes]
@@ -62,7 +62,7 @@ def draw(folder: Path, volumes: int) -> None:
 
 
 def multiply(source: Path, out: Path, times: int) -> None:
-    """Put each volume there so many times, under other uids, as hard links to the same voxels."""
+    """Replicate each volume under new UIDs, with hard links to the same voxels."""
     for copy in range(times):
         for path in [*source.glob("subset*/*"), *(source / "seg-lungs-LUNA16").iterdir()]:
             target = out / path.parent.name / f"{path.stem}.{copy}{path.suffix}"
@@ -81,21 +81,21 @@ def multiply(source: Path, out: Path, times: int) -> None:
 
 
 def read_all(source: Path) -> None:
-    """The floor: read every volume and every mask."""
+    """The baseline: read every volume and mask."""
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     for path in sorted(source.glob("*/*.mhd")):
         SimpleITK.GetArrayViewFromImage(SimpleITK.ReadImage(str(path)))
 
 
 def process(source: Path, scratch: Path, workers: int, options: dict[str, Any]) -> job.PreprocessResult:
-    """Preprocess the source into a fresh folder."""
+    """Preprocess the source into a new folder."""
     out = scratch / "out"
     shutil.rmtree(out, ignore_errors=True)
     return job.run(PreprocessConfig(str(source), str(out), workers=workers, **options))
 
 
 def time_all(source: Path, scratch: Path, rounds: int, options: dict[str, Any]) -> list[Timing]:
-    """The floor, one worker and two workers in turn, so many times."""
+    """Time baseline, one worker and two workers alternately, ``rounds`` times."""
     ways = {
         "reading with SimpleITK, one process": lambda: read_all(source),
         "preprocess, one worker": lambda: process(source, scratch, 1, options),
@@ -105,30 +105,30 @@ def time_all(source: Path, scratch: Path, rounds: int, options: dict[str, Any]) 
     seconds: dict[str, list[float]] = {what: [] for what in ways}
     cpu: dict[str, list[float]] = {what: [] for what in ways}
     # The first round fills the page cache and starts Ray's workers, and is not counted.
-    for number, (what, way) in itertools.product(range(rounds + 1), ways.items()):
+    for turn, (what, way) in itertools.product(range(rounds + 1), ways.items()):
         started, cpu_before = time.perf_counter(), cpu_seconds()
         way()
-        if number:
+        if turn:
             seconds[what].append(time.perf_counter() - started)
             cpu[what].append(cpu_seconds() - cpu_before)
     wall = {what: statistics.median(values) for what, values in seconds.items()}
     work = {what: statistics.median(values) for what, values in cpu.items()}
-    floor = next(iter(ways))
+    baseline = next(iter(ways))
     return [
         Timing(
             what,
             wall[what],
             volumes / wall[what],
-            wall[what] / wall[floor],
+            wall[what] / wall[baseline],
             work[what],
-            work[what] / work[floor],
+            work[what] / work[baseline],
         )
         for what in ways
     ]
 
 
 def cpu_seconds() -> float:
-    """Processor time that this process and all below it have used."""
+    """Processor time of this process and its descendants."""
     ticks = 0
     for pid in descendants(os.getpid()):
         with contextlib.suppress(OSError):
@@ -138,8 +138,8 @@ def cpu_seconds() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def private_bytes(pid: int) -> int:
-    """Memory of a process that it shares with no other, and its share of the rest (Linux's Pss)."""
+def proportional_bytes(pid: int) -> int:
+    """Proportional set size of a process (Linux's Pss)."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
             if line.startswith("Pss:"):
@@ -148,7 +148,7 @@ def private_bytes(pid: int) -> int:
 
 
 def descendants(root: int) -> Iterator[int]:
-    """The process and all below it."""
+    """The process and its descendants."""
     yield root
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{root}/task").iterdir():
@@ -157,7 +157,7 @@ def descendants(root: int) -> Iterator[int]:
 
 
 def is_ours(pid: int) -> bool:
-    """The driver, or a worker; Ray's own daemons are none of our memory."""
+    """Whether a process is the driver or a worker, not a Ray daemon."""
     with contextlib.suppress(OSError):
         title = Path(f"/proc/{pid}/cmdline").read_bytes()
         return pid == os.getpid() or title.startswith(b"ray::")
@@ -166,13 +166,13 @@ def is_ours(pid: int) -> bool:
 
 @contextlib.contextmanager
 def peak_memory() -> Iterator[list[int]]:
-    """Sample the memory of driver and workers in the block; the list's only entry is the peak."""
+    """Sample the memory of driver and workers; the only entry of the list is the peak."""
     peak, stop = [0], threading.Event()
 
     def sample() -> None:
         while not stop.wait(_SAMPLE_S):
             peak[0] = max(
-                peak[0], sum(private_bytes(pid) for pid in descendants(os.getpid()) if is_ours(pid))
+                peak[0], sum(proportional_bytes(pid) for pid in descendants(os.getpid()) if is_ours(pid))
             )
 
     sampler = threading.Thread(target=sample)
@@ -191,25 +191,25 @@ def main() -> None:
     )
     parser.add_argument("--volumes", type=int, default=8, help="distinct volumes (default 8)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the timing (default 3)")
-    parser.add_argument("--times", type=int, default=48, help="names of each volume (default 48)")
+    parser.add_argument("--times", type=int, default=48, help="copies of each volume (default 48)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    found: dict[str, object] = {"volumes": arguments.volumes, "voxels": [SLICES, SIZE, SIZE]}
+    results: dict[str, object] = {"volumes": arguments.volumes, "voxels": [SLICES, SIZE, SIZE]}
     with tempfile.TemporaryDirectory(prefix="lungforge-bench-") as folder, ray_session(2):
         scratch = Path(folder)
         few, many, most = scratch / "few", scratch / "many", scratch / "most"
-        say(f"drawing {arguments.volumes} volumes")
-        draw(scratch / "drawn", arguments.volumes)
-        multiply(scratch / "drawn", few, 1)
-        multiply(scratch / "drawn", many, 8)
-        multiply(scratch / "drawn", most, arguments.times)
+        say(f"generating {arguments.volumes} volumes")
+        generate(scratch / "source", arguments.volumes)
+        multiply(scratch / "source", few, 1)
+        multiply(scratch / "source", many, 8)
+        multiply(scratch / "source", most, arguments.times)
         everything = {"slices": "nodules", "healthy_every": 4, "crops": True}
         for name, source, options in (
             ("centre slices and crops", most, {"crops": True}),
             ("all slices of nodules, every 4th healthy one, crops", many, everything),
         ):
             timings = time_all(source, scratch, arguments.rounds, options)
-            found[name] = [
+            results[name] = [
                 {"what": "volumes", "volumes": len(list(source.glob("subset*/*.mhd")))},
                 *map(dataclasses.asdict, timings),
                 {"what": "two workers against one", "times": timings[1].seconds / timings[2].seconds},
@@ -218,17 +218,17 @@ def main() -> None:
             with peak_memory() as peak:
                 process(source, scratch, 2, everything)
             count = len(list(source.glob("subset*/*.mhd")))
-            found[f"peak memory for {count} volumes, MB"] = round(peak[0] / 1e6)
+            results[f"peak memory for {count} volumes, MB"] = round(peak[0] / 1e6)
         assert ray.is_initialized()
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
         return
-    for name, value in found.items():
+    for name, value in results.items():
         print(f"{name}: {value}" if not isinstance(value, list) or isinstance(value[0], int) else name)
         if isinstance(value, list) and not isinstance(value[0], int):
             for row in value:
-                numbers = ", ".join(f"{key} {number:.3g}" for key, number in row.items() if key != "what")
-                print(f"  {row['what']:<38} {numbers}")
+                text = ", ".join(f"{key} {entry:.3g}" for key, entry in row.items() if key != "what")
+                print(f"  {row['what']:<38} {text}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ways to do the same work that take turns, round by round: their rates, and the ratios of those."""
+"""Reporting for benchmarks whose variants alternate, round by round: rates and ratios of rates."""
 
 import json
 import statistics
@@ -9,9 +9,9 @@ from services.common.progress import say
 
 
 def log_round(turn: int, rates: Mapping[str, Sequence[float]], places: int) -> None:
-    """Say on stderr what the last round came to."""
-    words = ", ".join(f"{way} {values[-1]:.{places}f}" for way, values in rates.items())
-    say(f"round {turn + 1}: {words}")
+    """Log the rates of the last round to stderr."""
+    text = ", ".join(f"{way} {values[-1]:.{places}f}" for way, values in rates.items())
+    say(f"round {turn + 1}: {text}")
 
 
 def print_rates(
@@ -25,11 +25,11 @@ def print_rates(
     """Print medians and spreads.
 
     Args:
-        rates: Images per second of each way, a value a round.
-        ratios: By name, the way above and the way below.
-        more: What else the JSON object says.
-        places: Decimals, for a person.
-        as_json: Print one JSON object.
+        rates: Images per second of each variant, one value per round.
+        ratios: Name to the variants of numerator and denominator.
+        more: Further fields of the JSON object.
+        places: Decimals of the text.
+        as_json: Print one JSON object instead of text.
     """
     compared = {name: _ratio(rates[some], rates[others]) for name, (some, others) in ratios.items()}
     if as_json:
@@ -37,13 +37,13 @@ def print_rates(
         print(json.dumps({"images_per_second": medians, **compared, **more}))
         return
     for way, values in rates.items():
-        print(f"{way}: {statistics.median(values):.{places}f} images a second ({_spread(values, places)})")
-    for name, found in compared.items():
-        print(f"{name}: {found['median']:.{places}f} ({_spread(found['all'], places)})")
+        print(f"{way}: {statistics.median(values):.{places}f} images per second ({_spread(values, places)})")
+    for name, ratio in compared.items():
+        print(f"{name}: {ratio['median']:.{places}f} ({_spread(ratio['all'], places)})")
 
 
 def _ratio(some: Sequence[float], others: Sequence[float]) -> dict[str, Any]:
-    """Round by round, so that a machine that slows down slows both."""
+    """Ratio per round, so that a machine that slows down affects both."""
     ratios = [one / other for one, other in zip(some, others, strict=True)]
     return {"median": statistics.median(ratios), "all": ratios}
 

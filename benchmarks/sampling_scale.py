@@ -1,10 +1,10 @@
-"""How sampling scales, and what the service costs: ``python -m benchmarks.sampling_scale [--json]``.
+"""Scaling and overhead of sampling: ``python -m benchmarks.sampling_scale [--json]``.
 
-The diffusion model of the cpu preset, of random weights, draws from maps of phantoms at 64 px by
-DPM-Solver++, with one thread a worker. Four ways take turns: a bare loop over the same sampler in one
-process, two such loops in two processes, which is what the machine can do, and the service with one worker
-and with two. Each is timed from the first batch to the last part, so that starting Ray and loading PyTorch,
-which every run does once, do not count.
+The diffusion model of the cpu preset, with random weights, samples from maps of phantoms at 64 px with
+DPM-Solver++, with one thread per worker. Four variants alternate: a bare loop over the same sampler in one
+process, two such loops in two processes, which is the limit of the machine, and the service with one and
+with two workers. Each is timed from the first batch to the last part, so that starting Ray and loading
+PyTorch, once per run, do not count.
 """
 
 import argparse
@@ -35,13 +35,13 @@ GUIDANCE = 1.5
 
 
 def write_inputs(folder: Path) -> tuple[str, str]:
-    """A slices dataset of eight maps, and a model; their URIs."""
+    """Write a slices dataset of eight maps, and a model; returns their URIs."""
     config = cpu()
     maps = phantom_maps(config.image_size)
     slices = DatasetWriter(uri=str(folder / "slices"), kind=Kind.SLICES, config={})
     rows = [
         {
-            "series_uid": f"phantom-{number}",
+            "series_uid": f"phantom-{index}",
             "subset": 0,
             "slice_index": 0,
             "z_mm": 0.0,
@@ -50,7 +50,7 @@ def write_inputs(folder: Path) -> tuple[str, str]:
             "label": label,
             "nodules": [],
         }
-        for number, label in enumerate(maps)
+        for index, label in enumerate(maps)
     ]
     slices.commit([slices.write_part("0", table_from_rows(Kind.SLICES, rows))])
     model = DatasetWriter(uri=str(folder / "model"), kind=Kind.MODEL, config={})
@@ -63,7 +63,7 @@ def write_inputs(folder: Path) -> tuple[str, str]:
 
 
 def bare_loop(images: int, steps: int) -> float:
-    """Images per second of the sampler in a loop in this process, with one thread."""
+    """Images per second of the bare sampler in this process, with one thread."""
     torch.set_num_threads(1)
     painter = DiffusionPainter(randomised(cpu()).eval(), sampler="dpmpp", steps=steps, guidance=GUIDANCE)
     maps = phantom_maps(cpu().image_size)
@@ -74,13 +74,13 @@ def bare_loop(images: int, steps: int) -> float:
 
 
 def two_bare_loops(images: int, steps: int) -> float:
-    """Images per second of two such loops side by side, in processes of their own."""
+    """Images per second of two such loops in parallel, in separate processes."""
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         return sum(pool.map(bare_loop, [images // 2] * 2, [steps] * 2))
 
 
 def service(slices: str, model: str, out: Path, images: int, steps: int, workers: int) -> float:
-    """Images per second of the service, from its first part to its last, over all workers."""
+    """Images per second of the service over all workers, from the first part to the last."""
     config = SampleConfig(
         model=model,
         data=slices,
@@ -96,17 +96,19 @@ def service(slices: str, model: str, out: Path, images: int, steps: int, workers
     result = job.run(config)
     parts = [out / part.path for part in Dataset.open(result.samples).manifest.parts]
     ended = sorted(path.stat().st_mtime for path in parts)
-    # Each worker's first part includes its start, so the clock runs from when all of them have one.
-    drawn = 2 * BATCH * (len(ended) - workers)
-    return drawn / (ended[-1] - ended[workers - 1])
+    # Each worker's first part includes its start, so timing begins when all of them have written one.
+    images = 2 * BATCH * (len(ended) - workers)
+    return images / (ended[-1] - ended[workers - 1])
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sampling_scale", description=__doc__)
-    parser.add_argument("--images", type=int, default=160, help="of each run, a multiple of 16")
-    parser.add_argument("--steps", type=int, default=20, help="of the sampler (default: 20)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each way (default: 3)")
+    parser.add_argument(
+        "--images", type=int, default=160, help="images per run, a multiple of 16 (default: 160)"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="sampler steps (default: 20)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     rates: dict[str, list[float]] = {"bare": [], "two bare": [], "one": [], "two": []}

@@ -1,1 +1,1 @@
-"""Where LungForge runs: several hosts on one machine, under Slurm, on Kubernetes."""
+"""Deployments: local cluster, Slurm, Kubernetes, monitoring."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Drawn thoraxes to a report, each stage handed in at the cluster as a user would. Run again, it goes on from what
-# is in the store. The first stage that fails ends it, with that stage's code.
+# The whole pipeline on phantoms, each stage submitted to the cluster like a user would. Run again, it resumes from
+# what is in the store. Stops at the first stage that fails, with its code.
 set -euo pipefail
 store=$LUNGFORGE_STORE
 
@@ -9,13 +9,13 @@ stage() {
     lungforge submit --again "$@"
 }
 
-drawn() {
+generated() {
     python -c 'import fsspec, sys; fs, path = fsspec.url_to_fs(sys.argv[1]); sys.exit(not fs.exists(path))' \
         "$store/luna16/annotations.csv"
 }
 
-if drawn; then
-    echo "chain: the phantoms are drawn already" >&2
+if generated; then
+    echo "chain: the phantoms exist already" >&2
 else
     stage phantom --out "$store/luna16" --series 10 --size 96 --slices 20
 fi

@@ -1,9 +1,9 @@
-"""Health check of a container: leaves with 0 when every page that is named answers 200, else with 1."""
+"""Health check of a container: exits with 0 if every given URL answers 200, else with 1."""
 
 import sys
 import urllib.request
 
-# A proxy that the environment names is for the world outside, not for this container's own pages.
+# Ignores the environment's proxy, as the pages are in this container.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 for url in sys.argv[1:]:
     try:

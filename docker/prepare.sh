@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What compose.yaml needs before its first start: random secrets in build/secrets, and in docker/.env, which
-# compose reads, the user that the containers run as. What is there is kept; remove build/secrets for new ones.
+# Prepares the first start of compose.yaml: random secrets in build/secrets, and the user of the containers in
+# docker/.env, which compose reads. Existing ones are kept; remove build/secrets for new ones.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 077
 
-# Containers read the secrets as files with their owner's rights alone. So they run as whoever makes them, or, where
-# root does, as user 1000 (or who docker/.env names), to whom the files are then given.
+# Only their owner can read the secrets, so containers run as the user who creates them. If that is root, they run as
+# user 1000 (or the user in docker/.env), who then gets the files.
 if [ "$(id -u)" = 0 ]; then owner=1000:1000; else owner=$(id -u):$(id -g); fi
 touch docker/.env
 for setting in COMPOSE_PROJECT_NAME=lungforge "LUNGFORGE_USER=$owner"; do

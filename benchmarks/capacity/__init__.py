@@ -1,1 +1,1 @@
-"""How long a cluster takes, from measured rates."""
+"""Capacity model: run time and cost on a cluster, from measured rates."""

@@ -4,8 +4,8 @@
     python -m benchmarks.capacity check --store s3://BUCKET/FOLDER --rates rates.json
     python -m benchmarks.capacity model --rates rates.json --price-per-worker-hour 0.5 --plot capacity.png
 
-A file of rates is JSON, made to be edited: enter the units of your own work, and what a unit takes of
-your GPU in place of ``worker_seconds``.
+The rates are JSON, meant to be edited: enter the units of your work, and the GPU time of a unit as
+``worker_seconds``.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.capacity import measure
 from benchmarks.capacity.model import WORKERS, Resources, Stage, first_saturated, read_rates, table
-from benchmarks.capacity.plot import draw
+from benchmarks.capacity.plot import plot
 
 
 def _show(resources: Resources, stages: list[Stage], rows: list[dict[str, Any]]) -> None:
@@ -34,37 +34,37 @@ def _show(resources: Resources, stages: list[Stage], rows: list[dict[str, Any]])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, check or compute, as the command line says."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.capacity", description=__doc__.splitlines()[0]
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    measuring = commands.add_parser("measure", help="measure what a unit takes; prints a file of rates")
-    checking = commands.add_parser("check", help="hold the model against real runs with one and two workers")
+    measuring = commands.add_parser("measure", help="measure the resources of a unit; prints the rates")
+    checking = commands.add_parser("check", help="compare the model with real runs on one and two workers")
     modelling = commands.add_parser("model", help="simulate 1 to 256 workers")
     for command in (measuring, checking):
+        command.add_argument("--store", required=True, help="an s3:// folder for temporary data")
         command.add_argument(
-            "--store", required=True, help="an s3:// folder that is filled, and emptied again"
+            "--preset", default="tiny", choices=("tiny", "cpu"), help="the network (default: tiny)"
         )
-        command.add_argument("--preset", default="tiny", choices=("tiny", "cpu"), help="the network (tiny)")
     for command in (checking, modelling):
-        command.add_argument("--rates", type=Path, required=True, help="a file of rates")
-    modelling.add_argument("--price-per-worker-hour", type=float, help="yours; without it no cost is told")
-    modelling.add_argument("--plot", type=Path, help="draw time against workers into this file")
+        command.add_argument("--rates", type=Path, required=True, help="the file of rates")
+    modelling.add_argument("--price-per-worker-hour", type=float, help="adds the cost")
+    modelling.add_argument("--plot", type=Path, help="plot time against workers to this file")
     for command in (checking, modelling):
         command.add_argument("--json", action="store_true", help="print JSON")
-    chosen = parser.parse_args(arguments)
-    if chosen.command != "model":
-        return measure.main(chosen)
+    options = parser.parse_args(arguments)
+    if options.command != "model":
+        return measure.main(options)
     try:
-        resources, stages = read_rates(chosen.rates)
+        resources, stages = read_rates(options.rates)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    rows = table(resources, stages, chosen.price_per_worker_hour)
-    if chosen.plot is not None:
-        draw(resources, stages, rows, chosen.plot)
-    if chosen.json:
+    rows = table(resources, stages, options.price_per_worker_hour)
+    if options.plot is not None:
+        plot(resources, stages, rows, options.plot)
+    if options.json:
         print(json.dumps(rows))
     else:
         _show(resources, stages, rows)

@@ -1,9 +1,8 @@
-"""What the capacity model is made of, and held against: units of work one by one, and whole jobs on a store.
+"""Measurement of the model's rates, and comparison with real jobs on a store.
 
-The chain is run on drawn thoraxes, each stage on what the one before made. The first units of a stage are
-done in this process, where every request to the store is counted. A short job tells what starting costs, and
-the difference of a longer one what a unit takes of the driver. Jobs run in a Ray that is up already, as on a
-cluster.
+The pipeline runs on phantoms, each stage on the output of the one before. Some units of a stage run in this
+process, which counts every request to the store. A short job gives the time to start, and its difference
+from a longer one the driver time of a unit. Ray is running already, as on a cluster.
 """
 
 import argparse
@@ -30,15 +29,15 @@ from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from services.common.progress import say
 from services.common.ray_session import ray_session
 
-#: For the limits of the store: processes that ask at a time, what each reads, and bytes of a large object.
+#: For the limits of the store: concurrent processes, reads of each, and bytes of a large object.
 _CLIENTS, _SMALL_READS, _LARGE_READS, _LARGE = 8, 200, 8, 4 << 20
-#: What cannot be measured on one machine, and is assumed: 10 Gbit/s a host, and workers on each.
+#: Assumptions, which cannot be measured on one machine: 10 Gbit/s per host, and workers per host.
 _HOST_BYTES_PER_SECOND, _WORKERS_PER_HOST = 1.25e9, 8
 
 
 @dataclasses.dataclass
 class Traffic:
-    """What passed between this process and object storage."""
+    """Traffic between this process and object storage."""
 
     requests: int = 0
     bytes: int = 0
@@ -46,28 +45,28 @@ class Traffic:
 
 @contextlib.contextmanager
 def counted() -> Iterator[Traffic]:
-    """Count the requests of this process to S3 and their bytes, tries that failed among them."""
-    found = Traffic()
-    plain = AIOHTTPSession.send
+    """Count the requests of this process to S3 and their bytes, including failed attempts."""
+    traffic = Traffic()
+    original = AIOHTTPSession.send
 
     async def send(self: AIOHTTPSession, request: Any) -> Any:
-        response = await plain(self, request)
-        found.requests += 1
+        response = await original(self, request)
+        traffic.requests += 1
         sent = request.headers.get("Content-Length") or request.headers.get("X-Amz-Decoded-Content-Length")
-        found.bytes += int(sent or 0)
-        if request.method != "HEAD":  # whose length is that of what is not sent
-            found.bytes += int(response.headers.get("content-length", 0))
+        traffic.bytes += int(sent or 0)
+        if request.method != "HEAD":  # its content-length is that of a body which is not sent
+            traffic.bytes += int(response.headers.get("content-length", 0))
         return response
 
     AIOHTTPSession.send = send
     try:
-        yield found
+        yield traffic
     finally:
-        AIOHTTPSession.send = plain
+        AIOHTTPSession.send = original
 
 
 def measure_store(uri: str) -> Resources:
-    """The limits of a store, as clients of this machine see them."""
+    """Measure the limits of a store, as clients on this machine see them."""
     small, large = join_uri(uri, "small"), join_uri(uri, "large")
     write_bytes_atomic(small, b"x" * 1024)
     write_bytes_atomic(large, bytes(_LARGE))
@@ -87,7 +86,7 @@ def measure_store(uri: str) -> Resources:
 
 
 def _ask(name: str, times: int) -> float:
-    """Reads of an object a second, in this process, one after another; the first connects."""
+    """Sequential reads of an object per second, in this process, after a first one that connects."""
     read_bytes(name)
     started = time.perf_counter()
     for _ in range(times):
@@ -96,7 +95,7 @@ def _ask(name: str, times: int) -> float:
 
 
 def measure_units(units: Iterable[Callable[[], object]]) -> dict[str, float]:
-    """Do units one by one: processor time of each, and traffic. The first loads what is loaded once."""
+    """Mean processor time and traffic of units, run one by one; the first is a warm-up."""
     seconds = []
     with counted() as traffic:
         for number, unit in enumerate(units):
@@ -116,18 +115,18 @@ def measure_units(units: Iterable[Callable[[], object]]) -> dict[str, float]:
 
 
 def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the clock, and processor time of this process, which is the driver."""
+    """Wall-clock seconds, and processor seconds of this process, which is the driver."""
     computed, started = time.process_time(), time.perf_counter()
     run()
     return time.perf_counter() - started, time.process_time() - computed
 
 
 def measure_stage(chain: Chain, units: Units, resources: Resources) -> Stage:
-    """What a unit of a stage takes; leaves its dataset for the next one."""
+    """Measure the resources of a unit of a stage; leaves its dataset for the next stage."""
     name = units.name
     say(f"{name}: units")
     taken = measure_units(units.one_by_one(chain))
-    units.run(chain, "first", units.short, 1)  # not counted: it starts what is started once
+    units.run(chain, "first", units.short, 1)  # warm-up, not counted
     say(f"{name}: a short job")
     short, driver_short = timed(functools.partial(units.run, chain, "short", units.short, 1))
     say(f"{name}: a longer one")
@@ -138,7 +137,7 @@ def measure_stage(chain: Chain, units: Units, resources: Resources) -> Stage:
         name=name,
         unit=units.unit(chain),
         units=units.whole,
-        # The workers of training have no use for the driver, which looks on twice a second.
+        # Training workers do not use the driver, which only polls them twice a second.
         driver_seconds=0.0 if exchanged else driver,
         start_seconds=0.0,
         exchanged_bytes=exchanged,
@@ -149,7 +148,7 @@ def measure_stage(chain: Chain, units: Units, resources: Resources) -> Stage:
 
 
 def check_stage(chain: Chain, units: Units, stage: Stage, resources: Resources) -> list[dict[str, Any]]:
-    """Real jobs on one and on two workers, beside what the model says of them."""
+    """Compare real jobs on one and two workers with the model."""
     rows = []
     units.run(chain, "first", units.short, 1)
     for workers, name in ((1, "long"), (2, "two")):
@@ -172,18 +171,18 @@ def check_stage(chain: Chain, units: Units, stage: Stage, resources: Resources) 
 
 @contextlib.contextmanager
 def chain_at(store: str, preset: str) -> Iterator[Chain]:
-    """Thoraxes in a store and a Ray of two cores; all that came of them is removed with the block."""
+    """Phantoms in a store, and Ray with two cores; everything in the store is removed at the end."""
     fs, folder = open_uri(store)
     if not store.startswith("s3://") or _filled(fs, folder):
-        raise ValueError(f"--store is {store}: give a folder in an s3:// bucket that is not there yet")
-    torch.set_num_threads(1)  # as a worker computes
-    with ray_session(2), tempfile.TemporaryDirectory(prefix="lungforge-bench-") as drawn:
+        raise ValueError(f"--store is {store}: give a new folder in an s3:// bucket")
+    torch.set_num_threads(1)  # as in a worker
+    with ray_session(2), tempfile.TemporaryDirectory(prefix="lungforge-bench-") as local:
         chain = Chain(store, preset)
         try:
-            say("drawing thoraxes")
+            say("generating phantoms")
             series, size, slices = chain.scan
-            write_phantoms(drawn, series=series, size=size, slices=slices)
-            fs.put(f"{drawn}/", f"{folder}/ct", recursive=True)
+            write_phantoms(local, series=series, size=size, slices=slices)
+            fs.put(f"{local}/", f"{folder}/ct", recursive=True)
             yield chain
         finally:
             if _filled(fs, folder):
@@ -191,18 +190,18 @@ def chain_at(store: str, preset: str) -> Iterator[Chain]:
 
 
 def _filled(fs: Any, folder: str) -> bool:
-    """Whether anything is in a folder; some stores list an empty one for a while after."""
+    """Whether a folder has any files; some stores list a removed one for a while."""
     return any(name != folder for name in fs.find(folder))
 
 
-def main(chosen: argparse.Namespace) -> int:
-    """Measure or check; prints JSON or a table."""
+def main(options: argparse.Namespace) -> int:
+    """Measure or check; prints JSON or a table, and returns the exit code."""
     try:
-        if chosen.command == "check":
-            resources, stages = read_rates(chosen.rates)
-        with chain_at(chosen.store, chosen.preset) as chain:
-            if chosen.command == "measure":
-                resources = measure_store(join_uri(chosen.store, "limits"))
+        if options.command == "check":
+            resources, stages = read_rates(options.rates)
+        with chain_at(options.store, options.preset) as chain:
+            if options.command == "measure":
+                resources = measure_store(join_uri(options.store, "limits"))
                 stages = [measure_stage(chain, units, resources) for units in STAGES]
                 rates = {"resources": resources, "stages": stages}
                 print(json.dumps(rates, default=dataclasses.asdict, indent=1))
@@ -214,7 +213,7 @@ def main(chosen: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    if chosen.json:
+    if options.json:
         print(json.dumps(rows))
         return 0
     print("| stage | units | workers | predicted, s | measured, s | error |\n|---|---|---|---|---|---|")

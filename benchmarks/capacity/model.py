@@ -1,11 +1,11 @@
-"""How long each stage takes on 1 to 256 workers, and what saturates first: the model itself.
+"""The capacity model: time of each stage on 1 to 256 workers, and what saturates first.
 
-Work is cut into units: a volume, a part of samples, a part to be measured, a worker's share of a step. Each
-passes the driver, the store, the network of its worker's host and the worker. The first three are queues:
-one unit at a time, first come, first served. Units are sent through them one by one rather than put into a
-formula, which would be wrong where queues begin to fill, and where few units are left for many workers. The
-steps of training wait for one another, so there each round takes as long as its slowest worker, and gradients
-pass the network.
+Work is divided into units: a volume, a part of samples, a part to evaluate, a worker's share of a step.
+Each unit passes the driver, the store, the network of its worker's host and the worker. The first three are
+queues: one unit at a time, first come, first served. The units are simulated one by one, because a formula
+would be wrong where queues begin to fill, and where few units are left for many workers. The steps of
+training are synchronous, so there each round takes as long as its slowest worker, and gradients pass the
+network.
 """
 
 import dataclasses
@@ -18,64 +18,64 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Numbers of workers that are simulated.
+#: Worker counts that are simulated.
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What all workers share."""
+    """Resources that all workers share."""
 
     store_requests_per_second: float
     store_bytes_per_second: float
     store_latency_seconds: float
-    """What a worker waits for one request, when nobody else asks."""
+    """Latency of a request to an idle store."""
     host_bytes_per_second: float
     workers_per_host: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A stage, and what one unit of its work takes."""
+    """A stage, and the resources of one unit of its work."""
 
     name: str
     unit: str
-    """What a unit is, in words."""
+    """Description of a unit."""
     units: int
-    """Of the whole work."""
+    """Number of units of the whole work."""
     worker_seconds: float
-    """Of a processor or a GPU: computing, without waiting for the store."""
+    """Processor or GPU time, without waiting for the store."""
     variation: float
-    """Standard deviation of that over its mean."""
+    """Standard deviation of the worker time over its mean."""
     requests: float
-    """To the store."""
+    """Requests to the store."""
     bytes: float
-    """To and from the store."""
+    """Bytes to and from the store."""
     driver_seconds: float
     start_seconds: float
-    """Once a run: workers begin, and load what they need."""
+    """Time per run in which workers start, and load what they need."""
     exchanged_bytes: float = 0
-    """Gradients that the workers of training exchange in each step; 0 where units are independent."""
+    """Gradients that training workers exchange in each step; 0 if units are independent."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Simulation:
-    """One stage on some workers."""
+    """Result for one stage and worker count."""
 
     stage: str
     workers: int
     seconds: float
     busy: dict[str, float]
-    """Share of the time that each part worked: workers, driver, store, network."""
+    """Utilisation of each resource: workers, driver, store, network."""
 
     @property
     def limit(self) -> str:
-        """The busiest part. Where it is a queue, more workers only wait for it: it is saturated."""
+        """The busiest resource. If it is a queue, it is saturated: more workers only wait for it."""
         return max(self.busy, key=self.busy.__getitem__)
 
 
 def demands(stage: Stage, resources: Resources) -> dict[str, float]:
-    """Seconds that a unit takes of each part, with one worker."""
+    """Seconds that a unit takes of each resource, with one worker."""
     waited = stage.requests * resources.store_latency_seconds
     return {
         "workers": stage.worker_seconds + waited,
@@ -89,7 +89,7 @@ def demands(stage: Stage, resources: Resources) -> dict[str, float]:
 
 
 def bound(stage: Stage, resources: Resources, workers: int) -> float:
-    """The least that a stage of independent units can take: the whole work over the scarcest part."""
+    """Lower bound of the time of a stage with independent units, by its scarcest resource."""
     taken = demands(stage, resources)
     hosts = math.ceil(workers / resources.workers_per_host)
     shared = max(taken["driver"], taken["store"], taken["network"] / hosts)
@@ -97,11 +97,11 @@ def bound(stage: Stage, resources: Resources, workers: int) -> float:
 
 
 def simulate(stage: Stage, resources: Resources, workers: int, seed: int = 0) -> Simulation:
-    """Send every unit of a stage through its queues."""
+    """Simulate every unit of a stage on its way through the queues."""
     taken = demands(stage, resources)
     waited = taken["workers"] - stage.worker_seconds
     computing = _durations(stage, seed)
-    run = _in_step if stage.exchanged_bytes else _independent
+    run = _synchronous if stage.exchanged_bytes else _independent
     end, network = run(stage, resources, workers, taken, computing, waited)
     busy = {
         "workers": (float(computing.sum()) + (0 if stage.exchanged_bytes else waited * stage.units))
@@ -115,12 +115,12 @@ def simulate(stage: Stage, resources: Resources, workers: int, seed: int = 0) ->
 
 
 def _durations(stage: Stage, seed: int) -> NDArray[np.float64]:
-    """What each unit takes of a worker; the same units, however many workers."""
+    """Worker time of each unit, independent of the number of workers."""
     if not stage.variation or not stage.worker_seconds:
         return np.full(stage.units, stage.worker_seconds)
     shape = stage.variation**-2
-    drawn = np.random.default_rng(seed).gamma(shape, stage.worker_seconds / shape, stage.units)
-    return drawn * (stage.worker_seconds * stage.units / drawn.sum())
+    sampled = np.random.default_rng(seed).gamma(shape, stage.worker_seconds / shape, stage.units)
+    return sampled * (stage.worker_seconds * stage.units / sampled.sum())
 
 
 def _independent(
@@ -131,7 +131,7 @@ def _independent(
     computing: NDArray[np.float64],
     waited: float,
 ) -> tuple[float, float]:
-    """Whoever is free takes the next unit; the end of the last, and how long a network was at work."""
+    """The next free worker takes the next unit. Returns the end of the last, and a network's busy time."""
     driver = store = end = 0.0
     networks = [0.0] * math.ceil(workers / resources.workers_per_host)
     free = [(0.0, worker) for worker in range(workers)]
@@ -147,7 +147,7 @@ def _independent(
     return end, stage.units * taken["network"] / len(networks)
 
 
-def _in_step(
+def _synchronous(
     stage: Stage,
     resources: Resources,
     workers: int,
@@ -155,24 +155,24 @@ def _in_step(
     computing: NDArray[np.float64],
     waited: float,
 ) -> tuple[float, float]:
-    """All workers do a unit each, exchange gradients and go on, while what comes next is read; likewise."""
+    """Rounds of a unit per worker and a gradient exchange, while the next are read; returns likewise."""
     hosts = math.ceil(workers / resources.workers_per_host)
-    # A ring: 2 (W - 1) / W times the gradients leave each host and come to it, however many workers it has.
+    # Ring all-reduce: each host sends and receives 2 (W - 1) / W times the gradients, whatever its workers.
     ring = 2 * (workers - 1) / workers * stage.exchanged_bytes / resources.host_bytes_per_second
     end = 0.0
     for first in range(0, stage.units, workers):
-        team = computing[first : first + workers]
-        reading = waited + len(team) * max(taken["store"], taken["network"] / hosts)
-        end += max(reading, float(team.max())) + ring
+        shares = computing[first : first + workers]
+        reading = waited + len(shares) * max(taken["store"], taken["network"] / hosts)
+        end += max(reading, float(shares.max())) + ring
     return end, stage.units * taken["network"] / hosts + math.ceil(stage.units / workers) * ring
 
 
 def first_saturated(stage: Stage, resources: Resources) -> tuple[str, int] | None:
-    """The queue that is the first to be saturated as workers are added, and with how many."""
+    """The queue that saturates first as workers are added, and the number of workers at that point."""
     for workers in WORKERS:
-        found = simulate(stage, resources, workers)
-        if found.limit != "workers":
-            return found.limit, workers
+        result = simulate(stage, resources, workers)
+        if result.limit != "workers":
+            return result.limit, workers
     return None
 
 
@@ -180,7 +180,7 @@ def read_rates(path: Path) -> tuple[Resources, list[Stage]]:
     """Read a file of rates.
 
     Raises:
-        ValueError: It is none; says what is wrong.
+        ValueError: It is not such a file; the message says why.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -188,19 +188,19 @@ def read_rates(path: Path) -> tuple[Resources, list[Stage]]:
         return Resources(**document["resources"]), stages
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: no file of rates ({error!r}); make one with `python -m benchmarks.capacity measure`"
+            f"{path}: not a file of rates ({error!r}); make one with `python -m benchmarks.capacity measure`"
         ) from error
 
 
 def table(resources: Resources, stages: list[Stage], price: float | None) -> list[dict[str, Any]]:
-    """Every stage on every number of workers; ``cost`` in the currency of the price, or None."""
+    """Results of every stage and worker count; ``cost`` in the currency of the price, or None."""
     rows = []
     for stage in stages:
         for workers in WORKERS:
-            found = simulate(stage, resources, workers)
-            hours = workers * found.seconds / 3600
+            result = simulate(stage, resources, workers)
+            hours = workers * result.seconds / 3600
             rows.append(
-                dataclasses.asdict(found)
-                | {"limit": found.limit, "worker_hours": hours, "cost": price and price * hours}
+                dataclasses.asdict(result)
+                | {"limit": result.limit, "worker_hours": hours, "cost": price and price * hours}
             )
     return rows

@@ -1,4 +1,4 @@
-"""The picture of the capacity model: time against workers, a panel a stage."""
+"""Plot of the capacity model: time against workers, one panel per stage."""
 
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,22 @@ matplotlib.use("Agg")
 from matplotlib import pyplot, ticker
 
 
-def draw(resources: Resources, stages: list[Stage], rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw the rows of ``capacity.table`` into a PNG file."""
+def plot(resources: Resources, stages: list[Stage], rows: list[dict[str, Any]], path: Path) -> None:
+    """Plot the rows of ``model.table`` to a PNG file."""
     figure, axes = pyplot.subplots(2, 2, figsize=(9, 7), sharex=True, layout="constrained")
     for axis, stage in zip(axes.flat, stages, strict=True):
         times = [row["seconds"] for row in rows if row["stage"] == stage.name]
         ideal = [stage.start_seconds + (times[0] - stage.start_seconds) / workers for workers in WORKERS]
-        axis.plot(WORKERS, ideal, color="0.6", linestyle="--", label="all of it shared evenly")
+        axis.plot(WORKERS, ideal, color="0.6", linestyle="--", label="ideal scaling")
         if not stage.exchanged_bytes:
             least = [bound(stage, resources, workers) for workers in WORKERS]
-            axis.plot(WORKERS, least, color="tab:orange", linestyle=":", linewidth=2, label="bound")
+            axis.plot(WORKERS, least, color="tab:orange", linestyle=":", linewidth=2, label="lower bound")
         axis.plot(WORKERS, times, color="tab:blue", marker="o", markersize=4, label="simulated")
         first = first_saturated(stage, resources)
         if first is not None:
             name, workers = first
             axis.axvline(workers, color="tab:red", linewidth=1)
-            # The curve falls to the right, so the upper right is empty.
+            # The curve falls to the right, so the upper right is free for text.
             left = workers < WORKERS[-3]
             axis.annotate(
                 f"{name} saturated\nfrom {workers} workers",

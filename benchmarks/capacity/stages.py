@@ -1,4 +1,4 @@
-"""The stages of the capacity model: how to do one unit of each, and how to run each as a job."""
+"""The stages of the capacity model: running single units of each, and each as a job."""
 
 import dataclasses
 import functools
@@ -32,46 +32,46 @@ from services.train.loop import Work as Training
 from services.train.loop import make_learner
 from services.train.presets import PRESETS
 
-#: Of LUNA16's folds: what is trained on, and what is held out.
+#: Subsets of LUNA16 for training, and held out.
 _TRAINED, _HELD_OUT = tuple(range(7)), (7, 8, 9)
-#: Images in a part, and steps of DPM-Solver++: fewer than one would take, so that a unit is seconds.
+#: Images per part, and steps of DPM-Solver++: fewer than in practice, so that a unit takes seconds.
 _PART_IMAGES, _SAMPLER_STEPS = 16, 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """Where the datasets are, and how large everything is."""
+    """Locations and sizes of the datasets."""
 
     store: str
     preset: str
 
     @property
     def scan(self) -> tuple[int, int, int]:
-        """How many thoraxes (two a fold), rows and columns of each, and slices."""
+        """Number of phantoms (two per subset), rows and columns of each, and slices."""
         return (20, 256, 100) if self.preset == "cpu" else (20, 96, 30)
 
     @property
     def side(self) -> int:
-        """Of the slices, in px."""
+        """Side of the slices, in px."""
         return 64 if self.preset == "cpu" else 32
 
     def at(self, stage: str, name: str = "long") -> str:
-        """The dataset of a stage; ``long`` is what the next stage reads."""
+        """Dataset of a stage; the next stage reads ``long``."""
         return join_uri(self.store, f"{stage}-{name}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """A stage, in units.
+    """A stage, divided into units.
 
     Attributes:
-        name: Of the stage.
-        whole: Units of a whole work: all of LUNA16, 3000 steps, 100,000 images.
+        name: Name of the stage.
+        whole: Units of the whole work: all of LUNA16, 3000 steps, 100,000 images.
         short: Units of a short job.
-        long: Of a longer one.
-        unit: What a unit is, in words.
-        one_by_one: Some units, to be done in this process.
-        run: ``run(chain, name, units, workers)`` does so many as a job.
+        long: Units of a longer job.
+        unit: Description of a unit.
+        one_by_one: Some units, to run in this process.
+        run: ``run(chain, name, units, workers)`` runs as many units as a job.
         exchanged: Bytes of gradients.
     """
 
@@ -175,11 +175,11 @@ def _parts(chain: Chain) -> Iterator[Callable[[], object]]:
 
 
 def _evaluate(chain: Chain, name: str, parts: int, workers: int) -> EvalConfig:
-    # Of as many parts as the job of that length has drawn.
-    drawn = "first" if parts == _SAMPLED["short"] else "long"
+    # A dataset with this many parts.
+    sampled = "first" if parts == _SAMPLED["short"] else "long"
     return EvalConfig(
         real=chain.at("preprocess"),
-        synthetic=(chain.at("sample", drawn),),
+        synthetic=(chain.at("sample", sampled),),
         out=chain.at("evaluate", name),
         subsets=_HELD_OUT,
         allow_twins=True,

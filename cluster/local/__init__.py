@@ -1,1 +1,1 @@
-"""A Ray cluster of several hosts on one Linux machine, and an S3 of its own, for watching hosts fail."""
+"""A Ray cluster of several hosts on one Linux machine, with an S3 server, for testing failures of hosts."""

@@ -1,4 +1,4 @@
-"""``python -m cluster.local``: raise a cluster of hosts on this machine, use it, break it."""
+"""``python -m cluster.local``: start a cluster of several hosts on this machine, use it, break it."""
 
 import argparse
 import os
@@ -15,16 +15,16 @@ from lungforge.errors import InputError
 from services.common.progress import say
 
 _USAGE = """
-The cluster is up. From another terminal, as root, beginning with `python -m cluster.local`:
+The cluster is up. From another terminal, as root, after `python -m cluster.local`:
 
-    submit preprocess --source URI --out {store}/slices    hand a job in, and follow it
-    hosts                          who is up, cut off or killed
-    kill worker-1                  kill a host (head and s3 are hosts, too)
+    submit preprocess --source URI --out {store}/slices    submit a job, and follow it
+    hosts                          show which hosts are up, cut off or killed
+    kill worker-1                  kill a host (also head or s3)
     cut worker-2                   cut it off from the network
     rejoin worker-1                bring it back
     run head ray status            run a command on a host
 
-The store is {store}; the hosts' logs are in {folder}/hosts. Ctrl-C ends the cluster.
+The store is {store}; the logs of the hosts are in {folder}/hosts. Ctrl-C stops the cluster.
 """
 
 
@@ -32,14 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = _parser().parse_args(arguments)
     folder: Path = given.folder
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    for caught in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(caught, _interrupt)
     try:
         if given.command == "up":
             _up(folder, given.workers)
         elif given.command in ("submit", "run"):
             host = "head" if given.command == "submit" else given.host
-            _become(ask(folder, given.command, host, *given.words))
+            _exec(ask(folder, given.command, host, *given.words))
         else:
             print(ask(folder, given.command, *([given.host] if "host" in given else [])))  # noqa: T201
     except InputError as error:
@@ -53,17 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cluster.local", description=__doc__)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--folder", type=Path, default=Path("build/cluster"), help="of the cluster")
+    common.add_argument("--folder", type=Path, default=Path("build/cluster"), help="folder of the cluster")
     commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", parents=[common], help="raise a cluster; Ctrl-C ends it")
-    up.add_argument("--workers", type=int, default=3, help="how many, beside the head and S3")
-    submit = commands.add_parser("submit", parents=[common], help="hand a job in, and follow it")
+    up = commands.add_parser("up", parents=[common], help="start a cluster; Ctrl-C stops it")
+    up.add_argument("--workers", type=int, default=3, help="number of workers, besides head and S3")
+    submit = commands.add_parser("submit", parents=[common], help="submit a job, and follow it")
     run = commands.add_parser("run", parents=[common], help="run a command on a host")
-    commands.add_parser("hosts", parents=[common], help="say how every host is")
+    commands.add_parser("hosts", parents=[common], help="show the state of every host")
     for name, text in (
         ("kill", "kill a host"),
         ("cut", "cut a host off from the network"),
-        ("rejoin", "bring a host back that was killed or cut off"),
+        ("rejoin", "bring back a host that was killed or cut off"),
     ):
         commands.add_parser(name, parents=[common], help=text).add_argument("host")
     run.add_argument("host")
@@ -73,17 +73,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(folder: Path, workers: int) -> None:
-    """Raise a cluster, and answer until Ctrl-C."""
+    """Start a cluster, and answer requests until Ctrl-C."""
     cluster = LocalCluster(folder, workers)
     with control_socket(cluster.folder, lambda words: _answer(cluster, words)) as server:
-        say(f"raising head, s3 and {workers} workers as hosts of their own (some 20 s)")
+        say(f"starting head, s3 and {workers} workers as separate hosts (some 20 s)")
         with cluster:
             say(_USAGE.format(store=cluster.s3_uri, folder=folder))
             server.serve_forever()
 
 
 def _answer(cluster: LocalCluster, words: list[str]) -> Any:
-    """What a request is answered with: for ``submit`` and ``run``, a command and its environment."""
+    """Answer a request: for ``submit`` and ``run`` with a command and its environment."""
     command, rest = words[0], words[1:]
     if command == "hosts":
         return "\n".join(
@@ -97,8 +97,8 @@ def _answer(cluster: LocalCluster, words: list[str]) -> Any:
     return f"{host.name} is {state_of(host)}"
 
 
-def _become(command_and_environment: tuple[list[str], dict[str, str]]) -> NoReturn:
-    """Turn into a command, so that the terminal, Ctrl-C and the exit code are its own."""
+def _exec(command_and_environment: tuple[list[str], dict[str, str]]) -> NoReturn:
+    """Replace this process by a command, which so gets the terminal and Ctrl-C, and sets the exit code."""
     command, environment = command_and_environment
     os.execvpe(command[0], command, environment)  # noqa: S606
 

@@ -19,11 +19,11 @@ MOST_WORKERS = 32
 _HEAD, _S3, _FIRST_WORKER = 1, 2, 11
 DASHBOARD = "http://127.0.0.1:8265"
 _RAY_PORT, _S3_PORT, _FILER_PORT = 6379, 8333, 8888
-#: Of the object store of each host, in bytes; its shared memory holds somewhat more.
+#: Object store of each host, in bytes; its shared memory is somewhat larger.
 _OBJECT_STORE = 300_000_000
 _READY_S = 180
-#: Ray's clocks, in ms and s, set so that a lost host is noticed within some 10 s. Without the two of gRPC,
-#: the driver waits for what it last asked of a host that fell silent: with Ray's own, for up to 7 minutes.
+#: Ray's timeouts, in ms and s, chosen so that a lost host is noticed within some 10 s. Without those of gRPC,
+#: the driver waits for responses from a silent host: with Ray's defaults, for up to 7 minutes.
 _QUICK_TO_NOTICE = {
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
@@ -33,20 +33,20 @@ _QUICK_TO_NOTICE = {
     "RAY_grpc_client_keepalive_timeout_ms": "6000",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
 }
-#: Variables of ours that the hosts get; a proxy, or the keys of another store, would lead them astray.
+#: Variables that the hosts inherit; others, such as a proxy or the keys of another store, would mislead them.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TERM", "TZ", "OMP_NUM_THREADS")
 
 
 class LocalCluster:
-    """A Ray cluster of one head and some workers, a core each, and an S3 server. As a context, it is up.
+    """A Ray cluster of a head and workers of one core each, and an S3 server; up while its context is open.
 
     Args:
-        folder: For the hosts' files and logs and for the objects of S3, which stay; made if missing.
-        workers: How many.
+        folder: Folder of the hosts' files and logs and of the objects in S3, which are kept; made if missing.
+        workers: Number of workers.
 
     Raises:
-        InputError: There are too few or too many workers, others may enter the folder, or the machine cannot
-            raise hosts.
+        InputError: The number of workers is out of range, other users can enter the folder, or the machine
+            lacks what hosts need.
     """
 
     s3_uri = f"s3://{BUCKET}"
@@ -61,7 +61,8 @@ class LocalCluster:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.folder.stat().st_mode & 0o077:
             raise InputError(
-                f"others may enter {self.folder}, which is to hold keys; name a new --folder, or chmod 700 it"
+                f"other users can enter {self.folder}, which will hold keys; "
+                "choose a new --folder, or chmod 700 it"
             )
         self.workers = tuple(f"worker-{number}" for number in range(1, workers + 1))
         self.hosts: dict[str, Host] = {}
@@ -90,7 +91,7 @@ class LocalCluster:
         self.close()
 
     def close(self) -> None:
-        """End every host; what they wrote stays."""
+        """Stop every host; their files are kept."""
         for host in self.hosts.values():
             host.kill()
         if self._bridge is not None:
@@ -118,11 +119,11 @@ class LocalCluster:
         }
 
     def submission(self, *arguments: str, working_dir: Path = REPOSITORY) -> list[str]:
-        """The command that hands a job in, to be run on the head.
+        """The command that submits a job, to be run on the head.
 
         Args:
-            arguments: Of ``python -m services``.
-            working_dir: The folder whose code runs.
+            arguments: Arguments of ``python -m services``.
+            working_dir: Folder whose code runs.
         """
         submit = ["ray", "job", "submit", f"--address={DASHBOARD}", "--log-color=false"]
         return [*submit, f"--working-dir={working_dir}", "--", "python", "-m", "services", *arguments]
@@ -130,28 +131,28 @@ class LocalCluster:
     def submit(
         self, *arguments: str, working_dir: Path = REPOSITORY, **options: Any
     ) -> "subprocess.Popen[Any]":
-        """Hand a job in and follow it: the process prints what the job prints, and leaves with 0 or 1.
+        """Submit a job and follow it: the process prints the job's output, and exits with 0 or 1.
 
         Args:
-            arguments: Of ``python -m services``.
-            working_dir: The folder whose code runs.
-            options: Of ``subprocess.Popen``.
+            arguments: Arguments of ``python -m services``.
+            working_dir: Folder whose code runs.
+            options: Options of ``subprocess.Popen``.
         """
         return self.hosts["head"].run(self.submission(*arguments, working_dir=working_dir), **options)
 
     def kill(self, name: str) -> None:
-        """Kill every process of a host at once. Its connections are closed, as the kernel does."""
+        """Kill all processes of a host at once; the kernel closes its connections."""
         self.host(name).kill()
 
     def cut(self, name: str) -> None:
-        """Cut a host off from the network: it runs on, and nothing reaches it or comes from it."""
+        """Cut a host off from the network: it keeps running, but cannot reach or be reached."""
         host = self.host(name)
         if not host.alive or host.cut_off:
             raise InputError(f"{name} is {state_of(host)}; only a host that is up can be cut off")
         host.set_link(up=False)
 
     def rejoin(self, name: str) -> None:
-        """Bring a host back, be it killed or cut off; its Ray starts again and joins the cluster."""
+        """Bring back a host that was killed or cut off; its Ray restarts and joins the cluster."""
         host = self.host(name)
         if not host.alive:
             host.boot()
@@ -161,15 +162,15 @@ class LocalCluster:
             raise InputError(f"{name} is up; only a host that was killed or cut off can come back")
 
     def await_workers(self) -> None:
-        """Return once Ray knows every worker that is up."""
+        """Wait until Ray lists every worker that is up."""
         up = sum(self.hosts[name].alive and not self.hosts[name].cut_off for name in self.workers)
         self._await("head", "hosts", str(1 + up))
 
     def host(self, name: str) -> Host:
-        """A host by its name.
+        """A host by name.
 
         Raises:
-            InputError: There is none of this name.
+            InputError: There is no such host.
         """
         if name not in self.hosts:
             raise InputError(f"there is no host {name!r}; the hosts are {', '.join(self.hosts)}")
@@ -181,12 +182,12 @@ class LocalCluster:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
         )
         try:
-            said, _ = done.communicate(timeout=_READY_S)
+            output, _ = done.communicate(timeout=_READY_S)
         except subprocess.TimeoutExpired:
-            said = f"not within {_READY_S} s"
+            output = f"not within {_READY_S} s"
         if done.returncode:
             log = (self.hosts[name].folder / "log").read_text(encoding="utf-8")[-3000:]
-            raise RuntimeError(f"{name} is not ready: {said}\n{log}")
+            raise RuntimeError(f"{name} is not ready: {output}\n{log}")
 
     def _write_keys(self) -> None:
         (self.folder / "s3").mkdir(exist_ok=True)
@@ -217,14 +218,14 @@ class LocalCluster:
 
 
 def state_of(host: Host) -> str:
-    """How a host is, in a word or two."""
+    """State of a host: up, cut off or killed."""
     if not host.alive:
         return "killed"
     return "cut off" if host.cut_off else "up"
 
 
 def _ray_command(number: int, *, head: bool) -> list[str]:
-    """Ray on a host. The head keeps the books and runs the jobs' drivers; tasks and actors go to workers."""
+    """Command that runs Ray on a host. The head runs the jobs' drivers; tasks and actors go to workers."""
     role = (
         ["--head", f"--port={_RAY_PORT}", "--num-cpus=0", "--dashboard-host=127.0.0.1"]
         if head

@@ -1,4 +1,4 @@
-"""How other terminals reach a cluster that is up: a line of JSON to a socket in its folder, and one back."""
+"""Control of a running cluster from other terminals: JSON lines over a socket in its folder."""
 
 import contextlib
 import json
@@ -10,20 +10,20 @@ from typing import Any
 
 from lungforge.errors import InputError
 
-#: What answers a request: its words to a JSON value.
+#: Handler of requests: words to a JSON value.
 Answer = Callable[[list[str]], Any]
 
 
 @contextlib.contextmanager
 def control_socket(folder: Path, answer: Answer) -> Iterator[socketserver.UnixStreamServer]:
-    """A socket that only who may enter the folder reaches; ``serve_forever`` of what is yielded answers.
+    """A socket for those who can enter the folder; call ``serve_forever`` on the yielded server to answer.
 
     Raises:
-        InputError: A cluster is up in this folder, or the folder's path is too long for a socket.
+        InputError: A cluster is already up in this folder, or its path is too long for a socket.
     """
     path = folder / "control"
     if _answers(path):
-        raise InputError(f"a cluster is up in {folder}; end it, or give this one another --folder")
+        raise InputError(f"a cluster is up in {folder}; stop it, or choose another --folder")
     path.unlink(missing_ok=True)
 
     class Handler(socketserver.StreamRequestHandler):
@@ -35,11 +35,13 @@ def control_socket(folder: Path, answer: Answer) -> Iterator[socketserver.UnixSt
             self.wfile.write(f"{json.dumps(reply)}\n".encode())
 
     try:
-        # It serves one request after another in the thread that it is run in, as children of the process
-        # die with the thread that started them.
+        # Requests are served sequentially in the caller's thread, as hosts die with the thread that started
+        # them.
         server = socketserver.UnixStreamServer(str(path), Handler)
     except OSError as error:
-        raise InputError(f"no socket at {path}: {error}; give a --folder with a shorter path") from error
+        raise InputError(
+            f"cannot create a socket at {path}: {error}; choose a --folder with a shorter path"
+        ) from error
     try:
         with server:
             yield server
@@ -48,24 +50,24 @@ def control_socket(folder: Path, answer: Answer) -> Iterator[socketserver.UnixSt
 
 
 def ask(folder: Path, *words: str) -> Any:
-    """Ask a cluster that is up.
+    """Send a request to a running cluster.
 
     Raises:
-        InputError: There is none, or it refuses.
+        InputError: No cluster is up, or it refuses the request.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(folder.resolve() / "control"))
         except OSError:
             raise InputError(
-                f"no cluster is up in {folder}; raise one by `make cluster`, or name its --folder"
+                f"no cluster is up in {folder}; start one with `make cluster`, or give its --folder"
             ) from None
         with connection.makefile("rw") as stream:
             stream.write(f"{json.dumps(words)}\n")
             stream.flush()
             line = stream.readline()
     if not line:
-        raise InputError(f"the cluster in {folder} gave no answer; its own terminal says why")
+        raise InputError(f"the cluster in {folder} gave no answer; see its terminal for the reason")
     reply = json.loads(line)
     if "refused" in reply:
         raise InputError(reply["refused"])

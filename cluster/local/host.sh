@@ -1,7 +1,7 @@
 #!/bin/sh
-# The first process of a host. It waits until the host is plugged in; what it runs is run again whenever it
-# ends, as a machine's own supervisor would. Arguments: name, address, size of shared memory, folder of the
-# host's own files, the table of names, then the command.
+# The first process of a host. Waits for the network card, then runs a command, and restarts it when it ends, like a
+# supervisor. Arguments: name, address, size of shared memory, folder of the host's files, hosts file, then the
+# command.
 set -eu
 read -r _ || exit 1
 echo "$1" >/proc/sys/kernel/hostname

@@ -1,8 +1,8 @@
-"""Hosts on one Linux machine: processes in namespaces of their own, joined by a bridge.
+"""Hosts on one Linux machine: processes in separate namespaces, connected by a bridge.
 
-Nothing here has a name that outlives its processes. A host's namespaces are held by its first process, the
-bridge's by another, and each of them gets SIGKILL when the process that started it goes, however it goes.
-With the last process of a namespace the kernel takes away its links, its mounts and all that ran in it.
+Nothing here outlives its processes. The first process of a host keeps its namespaces alive, another one those
+of the bridge, and each gets SIGKILL when the process that started it ends, for whatever reason. With the last
+process of a namespace, the kernel removes its links, its mounts and everything that ran in it.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from lungforge.errors import InputError
 
 _TOOLS = ("ip", "mount", "nsenter", "setpriv", "unshare")
 _SUBNET = "10.77.0"
-#: Of /dev/shm in each host, where Ray keeps objects.
+#: Size of /dev/shm in each host, where Ray keeps objects.
 _SHARED_MEMORY = "400m"
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ _FIRST_PROCESS = Path(__file__).with_name("host.sh")
 
 
 def missing_for_namespaces() -> str | None:
-    """What this machine lacks for raising hosts, and what would do; None where it lacks nothing."""
+    """What this machine lacks for hosts, with the remedy; None if it lacks nothing."""
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
         return (
@@ -39,12 +39,12 @@ def missing_for_namespaces() -> str | None:
 
 
 def address_of(number: int) -> str:
-    """The address of a host, by its number in the cluster's network."""
+    """Address of a host, by its number in the cluster's network."""
     return f"{_SUBNET}.{number}"
 
 
 class Bridge:
-    """What the hosts are plugged into: a bridge in a network namespace of its own, with no way out."""
+    """An isolated bridge that connects the hosts, in a separate network namespace."""
 
     def __init__(self) -> None:
         self._keeper = _start(["unshare", "--net", "sleep", "infinity"], dict(os.environ))
@@ -53,24 +53,24 @@ class Bridge:
         self._ip("link", "set", "bridge", "up")
 
     def plug_in(self, name: str, address: str, pid: int) -> None:
-        """Give the network namespace of a process a card, ``eth0``, with a cable whose other end is here."""
-        # The card has the same hardware address whenever the host is booted: others remember it for a while.
+        """Connect the network namespace of a process to the bridge, by a card ``eth0``."""
+        # The hardware address is the same after every boot, as other hosts cache it for a while.
         hardware = ":".join(["02", "00", *(f"{int(byte):02x}" for byte in address.split("."))])
         card = ["name", "eth0", "address", hardware, "netns", str(pid)]
         self._ip("link", "add", name, "type", "veth", "peer", *card)
         self._ip("link", "set", name, "master", "bridge", "up")
 
     def remove(self, name: str) -> None:
-        """Take a cable away, if it is not gone with its host already."""
+        """Remove a link, unless it has gone with its host."""
         with contextlib.suppress(subprocess.CalledProcessError):
             self._ip("link", "delete", name)
 
     def set_link(self, name: str, *, up: bool) -> None:
-        """Cut a cable, or mend it. Packets into a cut one are lost without a word."""
+        """Cut or restore a link. Packets to a cut link are dropped silently."""
         self._ip("link", "set", name, "up" if up else "down")
 
     def close(self) -> None:
-        """Take the bridge away."""
+        """Remove the bridge."""
         self._keeper.kill()
         self._keeper.wait()
 
@@ -83,17 +83,17 @@ class Bridge:
 
 
 class Host:
-    """A host: processes that see one another only, one network card, and shared memory of their own.
+    """A host: isolated processes with a network card and shared memory.
 
-    Files are the machine's, but for ``/tmp/ray``, which is a folder of the host.
+    Files are the machine's, except for ``/tmp/ray``, which is a folder of the host.
 
     Args:
         name: Up to 15 letters, digits and dashes.
-        address: In the bridge's network.
-        bridge: What it is plugged into.
-        folder: For its files and its log; they stay when it is killed.
-        environment: Of all its processes.
-        command: What it runs.
+        address: Address in the bridge's network.
+        bridge: Bridge that it is connected to.
+        folder: Folder of its files and log, which are kept when it is killed.
+        environment: Environment of all its processes.
+        command: Command that it runs.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class Host:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs, cut off or not."""
+        """Whether it is running, cut off or not."""
         return self._outer is not None and self._outer.poll() is None
 
     def boot(self) -> None:
         """Start the host."""
-        assert not self.alive, f"{self.name} runs already"
+        assert not self.alive, f"{self.name} is running already"
         files = self.folder / "ray"
         files.mkdir(parents=True, exist_ok=True)
         self._first, self.cut_off = 0, False
@@ -143,26 +143,26 @@ class Host:
         self._outer.stdin.close()
 
     def kill(self) -> None:
-        """End every process of the host at once; returns when they are gone."""
+        """Kill all processes of the host at once, and wait until they are gone."""
         if self._outer is None:
             return
         if self._first:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._first, signal.SIGKILL)
         else:
-            self._outer.kill()  # it did not come as far as its first process
+            self._outer.kill()  # its first process has not started yet
         self._outer.wait()
         self._bridge.remove(self.name)
         self._outer = None
 
     def set_link(self, *, up: bool) -> None:
-        """Cut the host's cable, or mend it."""
+        """Cut or restore the host's link."""
         self._bridge.set_link(self.name, up=up)
         self.cut_off = not up
 
     @property
     def entrance(self) -> list[str]:
-        """What to put before a command so that it runs on the host, in the folder of the repository.
+        """Prefix of a command that runs it on the host, in the folder of the repository.
 
         Raises:
             InputError: The host is killed.
@@ -177,24 +177,24 @@ class Host:
 
         Args:
             command: Program and arguments.
-            options: Of ``subprocess.Popen``.
+            options: Options of ``subprocess.Popen``.
         """
         return _start([*self.entrance, *command], self._environment, **options)
 
     def processes(self) -> dict[int, str]:
-        """The processes of the host: their ids on the machine, and the titles that they give themselves."""
-        found = {}
+        """The processes of the host: ids on the machine to process titles."""
+        titles = {}
         namespace = _namespace(self._first, "pid")
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if _namespace(int(path.name), "pid") == namespace:
                     title = (path / "cmdline").read_bytes().replace(b"\0", b" ").strip()
-                    found[int(path.name)] = title.decode(errors="replace")
-        return found
+                    titles[int(path.name)] = title.decode(errors="replace")
+        return titles
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str], **options: Any) -> subprocess.Popen:
-    # A session of its own: Ctrl-C is for us, who then end it.
+    # In a new session, as Ctrl-C is for this process, which then stops the host.
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", *command], env=environment, start_new_session=True, **options
     )

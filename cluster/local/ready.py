@@ -1,4 +1,4 @@
-"""Waiting on a host for what runs in the cluster: ``python -m cluster.local.ready store`` or ``hosts 4``."""
+"""Wait, on a host, for parts of the cluster: ``python -m cluster.local.ready store`` or ``hosts 4``."""
 
 import contextlib
 import sys
@@ -11,7 +11,7 @@ _INTERVAL_S = 0.2
 
 
 def store_is_ready() -> bool:
-    """Whether S3 answers, and its bucket is there, which it makes a moment later."""
+    """Whether S3 answers and its bucket exists, which is created a moment later."""
     import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
@@ -24,18 +24,18 @@ def store_is_ready() -> bool:
 
 
 def hosts_are_ready(count: int) -> bool:
-    """Whether Ray knows of so many living hosts."""
+    """Whether Ray lists ``count`` live hosts."""
     from ray.util.state import list_nodes
 
-    with contextlib.suppress(Exception):  # whatever a head raises that is about to start
-        # Filtered by Ray itself, the hosts that are left out would pass for an answer cut short.
+    with contextlib.suppress(Exception):  # a starting head may raise anything
+        # Not filtered by Ray, which would warn that the answer was truncated by the hosts left out.
         nodes = list_nodes(address=DASHBOARD, limit=1000)
         return sum(node.state == "ALIVE" for node in nodes) == count
     return False
 
 
 def main(what: str, *count: str) -> None:
-    """Return once it is ready."""
+    """Return when it is ready."""
     ready: Callable[[], bool] = store_is_ready if what == "store" else lambda: hosts_are_ready(int(count[0]))
     while not ready():
         time.sleep(_INTERVAL_S)

@@ -54,7 +54,7 @@ def run(config: PhantomConfig) -> PhantomResult:
         AccessError: The folder cannot be read or written now.
     """
     if _is_whole(config):
-        say("the phantoms are there already")
+        say("the phantoms exist already")
         annotations = read_annotations(join_uri(config.out, "annotations.csv"))
         return PhantomResult(config.out, config.series, nodules=sum(map(len, annotations.values())))
     with progress("phantom", config.series, unit="scans") as advance:

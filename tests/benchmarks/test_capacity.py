@@ -49,9 +49,9 @@ def test_a_case_by_hand() -> None:
     )
     # First unit: driver to 1, store to 3, network to 4, done at 14. Second: driver 2, store 5, network 6,
     # done at 16. Third, on the worker that is free at 14: 15, 17, 18, done at 28. And 5 s to start.
-    found = simulate(stage, resources, 2)
-    assert found.seconds == pytest.approx(33.0)
-    assert found.busy == pytest.approx(
+    simulated = simulate(stage, resources, 2)
+    assert simulated.seconds == pytest.approx(33.0)
+    assert simulated.busy == pytest.approx(
         {"workers": 15 / 28, "driver": 3 / 28, "store": 6 / 28, "network": 3 / 28}
     )
 
@@ -152,11 +152,11 @@ def test_one_worker_takes_the_sum_and_more_are_never_slower(stage: Stage, resour
 
 def test_the_units_are_the_same_for_any_number_of_workers() -> None:
     stage = dataclasses.replace(STAGE, variation=0.5)
-    found = [simulate(stage, PLENTY, workers) for workers in WORKERS]
-    work = [one.busy["workers"] * one.seconds * one.workers for one in found]
+    simulated = [simulate(stage, PLENTY, workers) for workers in WORKERS]
+    work = [one.busy["workers"] * one.seconds * one.workers for one in simulated]
     assert work == pytest.approx([400.0] * len(WORKERS))
     # Units differ, so that the last one keeps some workers waiting.
-    assert found[-1].seconds > 400 / 256 * 1.2
+    assert simulated[-1].seconds > 400 / 256 * 1.2
 
 
 @pytest.fixture
@@ -185,9 +185,9 @@ def test_another_file_is_no_file_of_rates(
 ) -> None:
     (tmp_path / "rates.json").write_text(content, encoding="utf-8")
     assert main(["model", "--rates", str(tmp_path / "rates.json")]) == 2
-    told = capsys.readouterr().err
-    assert "no file of rates" in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert "not a file of rates" in printed
+    assert printed.count("\n") == 1
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def test_a_stage_is_measured_and_then_checked(
 
 def test_a_store_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "--store", str(tmp_path)]) == 2
-    assert "give a folder in an s3:// bucket that is not there yet" in capsys.readouterr().err
+    assert "give a new folder in an s3:// bucket" in capsys.readouterr().err
 
 
 def test_the_page_says_what_the_model_says_of_the_rates_that_are_kept() -> None:

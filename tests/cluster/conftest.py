@@ -61,8 +61,8 @@ class Overlay:
 
     def the(self, kind: str, name: str) -> dict[str, Any]:
         """One object."""
-        (found,) = (item for item in self.of(kind) if item["metadata"]["name"] == name)
-        return found
+        (match,) = (item for item in self.of(kind) if item["metadata"]["name"] == name)
+        return match
 
     def ray_jobs(self) -> list[dict[str, Any]]:
         """Specifications of RayJobs, that of the RayCronJob last."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from lungforge.storage import open_uri
 from tests.ray_head import RayHead
 
-#: Of the dashboard: what tells of jobs, nodes, tasks, workers, and what was handed in with them.
+#: Pages of the dashboard about jobs, nodes, tasks, workers, and what was submitted with them.
 PAGES = (
     "/api/jobs/",
     "/api/version",
@@ -56,22 +56,22 @@ class CommandLines(threading.Thread):
 
 def exposed(head: RayHead, store: str) -> dict[str, str]:
     """Everything that others come to see: Ray's files, the dashboard's pages, the objects of the store."""
-    found = {}
+    texts = {}
     for file in head.folder.rglob("*"):
         if file.is_file() and file != head.token_file:
             with contextlib.suppress(FileNotFoundError):  # gone since it was listed
-                found[str(file)] = file.read_bytes().decode(errors="replace")
+                texts[str(file)] = file.read_bytes().decode(errors="replace")
     nodes = json.loads(head.get("/api/v0/nodes")[1])["data"]["result"]["result"]
     pages = [*PAGES, *(f"/nodes/{node['node_id']}" for node in nodes)]
     pages += [f"/api/jobs/{name}{what}" for name in head.jobs() for what in ("", "/logs")]
     for page in pages:
-        status, found[page] = head.get(page)
+        status, texts[page] = head.get(page)
         assert status == 200, page
-    found["/metrics"] = head.get("/metrics", None, port=head.ports["metrics-export"])[1]
+    texts["/metrics"] = head.get("/metrics", None, port=head.ports["metrics-export"])[1]
     fs, folder = open_uri(store)
     for path in fs.find(folder):
-        found[path] = fs.cat_file(path).decode(errors="replace")
-    return found
+        texts[path] = fs.cat_file(path).decode(errors="replace")
+    return texts
 
 
 def holders_of(places: dict[str, str], secret: str) -> list[str]:

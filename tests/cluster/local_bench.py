@@ -23,9 +23,9 @@ LONG = os.environ.get("LUNGFORGE_TEST_CLUSTER") == "1"
 _DIGESTS = """
 import hashlib, json, sys, s3fs
 store, prefix = s3fs.S3FileSystem(), sys.argv[1]
-found = {path.removeprefix(prefix): hashlib.sha256(store.cat_file(path)).hexdigest()
+digests = {path.removeprefix(prefix): hashlib.sha256(store.cat_file(path)).hexdigest()
          for path, entry in store.find(prefix, detail=True).items() if entry["size"]}
-print(json.dumps(found))
+print(json.dumps(digests))
 """
 _CONTENT = "import sys, s3fs; sys.stdout.write(s3fs.S3FileSystem().cat_file(sys.argv[1]).decode())"
 
@@ -124,9 +124,9 @@ class Watch:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            found = json.loads(line)
+            record = json.loads(line)
             with self._news:
-                self._seen.append(Seen(found["time"], tuple(found["alive"]), found["files"]))
+                self._seen.append(Seen(record["time"], tuple(record["alive"]), record["files"]))
                 self._news.notify_all()
 
     def first(self, what: str, holds: Callable[[Seen], bool], after: float = 0.0, job: Any = None) -> Seen:

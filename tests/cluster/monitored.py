@@ -127,14 +127,14 @@ class Lab:
         )
 
     def run(self, *words: str, code: int = 0) -> str:
-        """Run one to its end; what it told."""
+        """Run one to its end; returns its output."""
         return self.end(self.start(*words), code)
 
     def end(self, process: "subprocess.Popen[str]", code: int = 0) -> str:
-        """Wait for the end of one; what it told."""
-        told, _ = process.communicate(timeout=300)
-        assert process.returncode == code, told[-4000:]
-        return told
+        """Wait for the end of one; returns its output."""
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == code, output[-4000:]
+        return output
 
     def dataset(self, name: str) -> Dataset:
         """One of the folder."""

@@ -179,9 +179,9 @@ class SlurmCluster:
         """The first line of a job's output with a text in it, from there on."""
 
         def line() -> str | None:
-            found = re.search(rf"{re.escape(text)}.*(?=\n)", self.output(job))
-            assert found or self.state(job)["JobState"] in {"PENDING", "RUNNING"}, self.account(job)
-            return found and found[0]
+            match = re.search(rf"{re.escape(text)}.*(?=\n)", self.output(job))
+            assert match or self.state(job)["JobState"] in {"PENDING", "RUNNING"}, self.account(job)
+            return match and match[0]
 
         try:
             return wait_for(line, f"{text!r}", 120)
@@ -191,17 +191,17 @@ class SlurmCluster:
 
     def processes(self) -> dict[int, str]:
         """Every process that a job of this cluster has started, by the environment that Slurm gave it."""
-        found = {}
+        running = {}
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 environment = (process / "environ").read_bytes().decode(errors="replace").split("\0")
                 if f"SLURM_CONF={self.folder / 'slurm.conf'}" not in environment:
                     continue
                 if any(setting.startswith("SLURM_JOB_ID=") for setting in environment):
-                    found[int(process.name)] = (
+                    running[int(process.name)] = (
                         (process / "cmdline").read_text(encoding="utf-8").replace("\0", " ")
                     )
-        return found
+        return running
 
     def wait_until_nothing_is_left(self, *, killed: bool = False) -> None:
         """Wait a moment for the last processes of jobs to go; and Ray's folders, unless Slurm killed it."""

@@ -52,7 +52,7 @@ except TimeoutError:
         (["up", "--workers", "0"], "cluster: --workers is 0; choose from 1 to 32"),
         (
             ["hosts"],
-            r"cluster: no cluster is up in FOLDER; raise one by `make cluster`, or name its --folder",
+            r"cluster: no cluster is up in FOLDER; start one with `make cluster`, or give its --folder",
         ),
         (["kill", "worker-1"], "cluster: no cluster is up in FOLDER; .*"),
         (["submit", "show", "s3://lab"], "cluster: no cluster is up in FOLDER; .*"),
@@ -77,7 +77,7 @@ def test_names_the_programs_that_are_missing(tmp_path: Path) -> None:
 def test_refuses_a_folder_that_others_may_enter(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
     line = refusal(run("up", "--folder", str(tmp_path / "open")))
-    assert line.startswith(f"cluster: others may enter {tmp_path}/open, which is to hold keys;")
+    assert line.startswith(f"cluster: other users can enter {tmp_path}/open, which will hold keys;")
     assert list((tmp_path / "open").iterdir()) == []
 
 
@@ -176,7 +176,7 @@ class TestUp:
             assert path.read_text(encoding="utf-8").count(old) == 1
             path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
         # The server makes its first volumes now, for which a busy machine takes longer than a client waits.
-        drawn = up.do(
+        generated = up.do(
             "run",
             "s3",
             "env",
@@ -190,7 +190,7 @@ class TestUp:
             "--series=1",
             "--size=64",
         )
-        assert drawn.returncode == 0, drawn.stderr
+        assert generated.returncode == 0, generated.stderr
         preprocess = ["preprocess", "--source", "s3://lab/luna16", "--out", "s3://lab/slices"]
         server = "--address=http://127.0.0.1:8265"
         done = up.do(
@@ -209,7 +209,7 @@ class TestUp:
         )
         assert done.returncode == 1
         assert "submitted driver lungforge preprocess: submitted worker" in done.stdout
-        # Handed in from the repository, it is the repository's.
+        # Submitted from the repository, it is the repository's code.
         done = up.do("submit", *preprocess)
         assert done.returncode == 0, done.stdout
         assert re.search(r"volumes +1\n", done.stdout)

@@ -100,7 +100,7 @@ def test_the_head_killed(bench: Bench, tell: Callable[[str], None], name: str) -
     bench.finish(job)
     tell(
         f"{name}: head killed: hosts and Ray up again after {whole:.1f} s, "
-        f"the job, handed in again, went on after {went_on.time - killed.time:.1f} s"
+        f"the job, submitted again, resumed after {went_on.time - killed.time:.1f} s"
     )
     bench.require_equal(stage, out)
     now = went_on.done(stage, out)

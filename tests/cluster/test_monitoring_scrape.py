@@ -107,28 +107,28 @@ def test_stalls_are_seconds_of_those_who_read(lab: Lab) -> None:
 
 @pytest.fixture(scope="module")
 def faults(lab: Lab) -> dict[str, str]:
-    """What the commands told of a worker that died, of one more, and of a store that refuses, by service."""
+    """Output of the commands with a dead worker, with another one, and with a refusing store, by service."""
     source, slices, model, killed, refused, gaugan = lab.at(
         "ct", "slices", "model", "killed", "refused", "gaugan"
     )
-    told = {}
+    outputs = {}
     folds = ["--subsets", "0", "1", "2"]
     sample = ["sample", "--model", model, "--data", slices, *folds, "--steps", "20"]
     process = lab.start(*sample, "--count", "16", "--part-images", "4", "--out", killed)
     lab.kill_a_worker("ray::_Worker.draw")
-    told["sample"] = lab.end(process)
+    outputs["sample"] = lab.end(process)
     # A file stands where the folder of the parts should be.
     (folder,) = {part.path.split("/")[0] for part in lab.dataset("slices").parts}
     Path(refused).mkdir()
     (Path(refused) / folder).write_text("in the way", encoding="utf-8")
     preprocess = ["preprocess", "--source", source, "--size", "32", "--slices", "nodules"]
-    told["preprocess"] = lab.run(*preprocess, "--workers", "1", "--out", refused, code=2)
+    outputs["preprocess"] = lab.run(*preprocess, "--workers", "1", "--out", refused, code=2)
     train = ["train", "--model", "gaugan", "--data", slices, "--preset", "tiny", *folds]
     process = lab.start(*train, "--steps", "60", "--checkpoint-every", "10", "--out", gaugan)
     wait_until(lambda: any(Path(gaugan).glob("checkpoints/*/*/checkpoint.json")), 240)
     lab.kill_a_worker("ray::RayTrainWorker")
-    told["train"] = lab.end(process)
-    return told
+    outputs["train"] = lab.end(process)
+    return outputs
 
 
 def test_what_is_begun_again_is_a_retry(lab: Lab, faults: dict[str, str]) -> None:

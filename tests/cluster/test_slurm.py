@@ -61,20 +61,20 @@ def test_help_names_every_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "told"),
+    ("arguments", "environment", "message"),
     [
         ([], {}, "sbatch --nodes 2"),
-        (["show", "x"], {}, "this is no job of Slurm; hand it in with sbatch --nodes 2"),
+        (["show", "x"], {}, "this is not a Slurm job; submit it with sbatch --nodes 2"),
         (["show", "x"], {"SLURM_JOB_ID": "1", "LUNGFORGE_JOIN_SECONDS": "1m"}, "'1m'; give whole seconds"),
         (["show", "x"], {"SLURM_JOB_ID": "1", "PATH": "/usr/bin:/bin"}, "set LUNGFORGE_VENV"),
     ],
 )
-def test_mistakes_are_answered_before_anything_is_raised(
-    arguments: list[str], environment: dict[str, str], told: str
+def test_mistakes_are_answered_before_anything_is_started(
+    arguments: list[str], environment: dict[str, str], message: str
 ) -> None:
     done = _run(*arguments, **environment)
     assert done.returncode == 2
-    assert told in done.stdout + done.stderr
+    assert message in done.stdout + done.stderr
 
 
 def test_the_commands_of_the_page_are_commands_of_lungforge() -> None:

@@ -62,7 +62,7 @@ def chain(slurm: SlurmCluster) -> list[int]:
 def test_the_chain_runs_on_both_nodes(slurm: SlurmCluster, chain: list[int]) -> None:
     for job, (nodes, command) in zip(chain, CHAIN, strict=True):
         names = "n1 n2" if nodes == "--nodes=2" else "n1"
-        assert f"Ray has all of its nodes ({names})" in slurm.output(job), command
+        assert f"all nodes have joined ({names})" in slurm.output(job), command
         assert not (slurm.folder / f"lungforge-{job}").exists()
     assert Dataset.open(str(slurm.folder / "samples"), Kind.SAMPLES).rows == 8
     report = Dataset.open(str(slurm.folder / "report"))
@@ -161,18 +161,18 @@ def test_a_node_that_does_not_join_is_named_within_a_minute(slurm: SlurmCluster,
         (programs / name).chmod(0o755)
     if fault == "its slurmd hangs":
         slurm.slurmd["n2"].send_signal(signal.SIGSTOP)
-    told_of = "n2 did not join within 50 s" if fault == "its Ray hangs" else "a node was lost"
+    expected = "n2 did not join within 50 s" if fault == "its Ray hangs" else "a node was lost"
     began = time.monotonic()
     try:
         job = slurm.submit(
             "show slices", *TWO_NODES, LUNGFORGE_VENV=str(programs.parent), LUNGFORGE_JOIN_SECONDS=""
         )
-        told = slurm.wait_for_line(job, f"lungforge.sbatch: {told_of}")
+        line = slurm.wait_for_line(job, f"lungforge.sbatch: {expected}")
         assert time.monotonic() - began < 60
     finally:
         slurm.slurmd["n2"].send_signal(signal.SIGCONT)
     slurm.wait_end(job)
-    assert f"lungforge-{job}/NODE.log" in told
+    assert f"lungforge-{job}/NODE.log" in line
     assert slurm.state(job)["ExitCode"] == "1:0", slurm.account(job)
     if fault == "its Ray fails":
         assert "out of order" in (slurm.folder / f"lungforge-{job}" / "n2.log").read_text(encoding="utf-8")
@@ -181,7 +181,7 @@ def test_a_node_that_does_not_join_is_named_within_a_minute(slurm: SlurmCluster,
 
 @pytest.mark.parametrize("gpus", ["0", "1"])
 def test_every_program_runs_inside_of_the_image(slurm: SlurmCluster, gpus: str) -> None:
-    # Apptainer itself is not at hand: a stand-in notes what it is told and runs the rest as it is.
+    # Apptainer is not available: a stand-in records its arguments and runs the rest.
     programs = slurm.folder / f"apptainer-{gpus}"
     programs.mkdir()
     notes = programs / "notes"

@@ -1,4 +1,4 @@
-"""A Docker daemon of the tests' own, a base image made by debootstrap, and what `make` does with them."""
+"""A separate Docker daemon, a base image made by debootstrap, and what `make` does with them."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ TOOLS = ("dockerd", "docker-compose", "debootstrap", "make", "ss")
 
 
 class Daemon:
-    """dockerd on a socket and a disk of its own, which leaves the machine's firewall and routes alone.
+    """A dockerd with a separate socket and disk, which does not change the machine's firewall and routes.
 
     Its containers reach one another, and loopback what they publish; they do not reach the world.
     """
@@ -121,7 +121,7 @@ def _docker_with_buildkit() -> Path | None:
     for folder in os.environ.get("PATH", "").split(":"):
         client = Path(folder) / "docker"
         if client.exists():
-            told = subprocess.run(
+            done = subprocess.run(
                 [client, "build", "--help"],
                 env=os.environ | {"DOCKER_BUILDKIT": "1"},
                 capture_output=True,
@@ -129,7 +129,7 @@ def _docker_with_buildkit() -> Path | None:
                 check=False,
                 timeout=60,
             )
-            if told.returncode == 0 and "--secret" in told.stdout:
+            if done.returncode == 0 and "--secret" in done.stdout:
                 return client
     return None
 
@@ -261,5 +261,5 @@ def cluster(daemon: Daemon, images: dict[str, str]) -> Iterator[Cluster]:
 
 def _listening() -> set[str]:
     """Where Docker listens; containers have networks of their own, and are not reached otherwise."""
-    told = subprocess.run(["ss", "-ltunpH"], capture_output=True, encoding="utf-8", check=True)
-    return {line.split()[4] for line in told.stdout.splitlines() if '"docker' in line}
+    done = subprocess.run(["ss", "-ltunpH"], capture_output=True, encoding="utf-8", check=True)
+    return {line.split()[4] for line in done.stdout.splitlines() if '"docker' in line}

@@ -1,4 +1,4 @@
-"""`make up`: a cluster in containers, and the whole chain on it, from drawn thoraxes to a report."""
+"""`make up`: a cluster in containers, and the whole chain on it, from phantoms to a report."""
 
 import json
 import os
@@ -66,16 +66,16 @@ def test_only_loopback_listens(cluster: Any) -> None:
 
 
 def test_no_secret_is_in_what_docker_tells(cluster: Any, images: dict[str, str]) -> None:
-    told = json.dumps(cluster.containers()) + cluster.printed
+    text = json.dumps(cluster.containers()) + cluster.printed
     for image in images.values():
-        told += cluster.daemon.run("history", "--no-trunc", image) + cluster.daemon.run("inspect", image)
+        text += cluster.daemon.run("history", "--no-trunc", image) + cluster.daemon.run("inspect", image)
     for name in cluster.containers():
         logs = cluster.daemon.asked("logs", name)
-        told += logs.stdout + logs.stderr
-    assert "RAY_AUTH_TOKEN_PATH" in told
+        text += logs.stdout + logs.stderr
+    assert "RAY_AUTH_TOKEN_PATH" in text
     for secret in cluster.secrets:
         assert len(secret) >= 20
-        assert secret not in told
+        assert secret not in text
 
 
 def test_the_dashboard_asks_for_the_token(cluster: Any) -> None:
@@ -92,19 +92,19 @@ def test_the_chain_again_writes_nothing(cluster: Any) -> None:
     script = (
         "import fsspec\n"
         "fs = fsspec.filesystem('s3')\n"
-        "for path, told in sorted(fs.find('lab/chain', detail=True).items()):\n"
-        "    print(path, told['LastModified'], told['ETag'])\n"
+        "for path, entry in sorted(fs.find('lab/chain', detail=True).items()):\n"
+        "    print(path, entry['LastModified'], entry['ETag'])\n"
     )
     before = cluster.inside("lungforge_head_1", "python", "-c", script)
     assert "lab/chain/report/report.html" in before
     done = cluster.daemon.make("up", **cluster.settings)
     assert done.returncode == 0, done.stdout[-5000:]
-    assert "chain: the phantoms are there already" in done.stdout
+    assert "chain: the phantoms exist already" in done.stdout
     assert cluster.inside("lungforge_head_1", "python", "-c", script) == before
 
 
 def test_a_chain_that_fails_is_told_by_its_code(cluster: Any) -> None:
-    # As if the phantoms had been drawn, and all but the table were lost.
+    # As if the phantoms had been generated, and all but the table were lost.
     table = "s3://lab/broken/luna16/annotations.csv"
     cluster.inside(
         "lungforge_head_1", "python", "-c", f"import fsspec; fsspec.open('{table}', 'w').open().close()"

@@ -85,7 +85,7 @@ def test_secrets_are_files_and_never_environment(compose: dict[str, Any]) -> Non
         for name, value in service.get("environment", {}).items():
             secret = re.search(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS", name)
             assert not secret or value.startswith("/run/secrets/"), name
-    # Whoever hands in a job can read what the nodes can; nobody else gets the keys of the store.
+    # Those who submit jobs can read what the nodes can; no other service gets the keys of the store.
     holders = {
         secret: {
             name for name, service in compose["services"].items() if secret in service.get("secrets", [])
@@ -216,9 +216,9 @@ def test_secrets_can_be_read_by_the_user_of_the_containers_alone(tmp_path: Path)
     folder = tmp_path / "build" / "secrets"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for path in folder.iterdir():
-        told = path.stat()
-        assert stat.S_IMODE(told.st_mode) == 0o600
-        assert f"{told.st_uid}:{told.st_gid}" == user
+        status = path.stat()
+        assert stat.S_IMODE(status.st_mode) == 0o600
+        assert f"{status.st_uid}:{status.st_gid}" == user
 
 
 def test_settings_of_the_user_are_kept(tmp_path: Path) -> None:

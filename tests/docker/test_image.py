@@ -25,15 +25,15 @@ def test_the_command_runs_as_a_user_on_a_root_that_is_read_only(daemon: Any, ima
     assert _run(daemon, images["lungforge"], "lungforge", "--version") == f"lungforge {__version__}\n"
     assert _run(daemon, images["lungforge"], "id", "-u") == "1000\n"
     attempt = "touch /opt/venv/x 2>&1 || touch /home/x 2>&1 || touch /tmp/x && echo only /tmp"
-    told = _run(daemon, images["lungforge"], "sh", "-c", attempt)
-    assert told.count("Read-only file system") == 2
-    assert told.endswith("only /tmp\n")
+    output = _run(daemon, images["lungforge"], "sh", "-c", attempt)
+    assert output.count("Read-only file system") == 2
+    assert output.endswith("only /tmp\n")
 
 
 def test_any_other_user_can_run_it_too(daemon: Any, images: dict[str, str]) -> None:
     script = "import getpass, pathlib, torch, services; print(getpass.getuser(), pathlib.Path.home())"
     other = ("--user", "12345:12345", "--volume", "/spill", "--volume", "/data")
-    told = _run(
+    output = _run(
         daemon,
         images["lungforge"],
         "sh",
@@ -41,7 +41,7 @@ def test_any_other_user_can_run_it_too(daemon: Any, images: dict[str, str]) -> N
         f"touch /spill/x /data/x && python -c '{script}'",
         options=other,
     )
-    assert told == "lungforge /tmp\n"
+    assert output == "lungforge /tmp\n"
 
 
 @pytest.mark.parametrize("name", ["lungforge", "lungforge-store"])
@@ -91,8 +91,8 @@ def test_everything_that_the_commands_need_is_there(daemon: Any, images: dict[st
         "detector.Detector(detector.DETECTORS['tiny'], device=torch.device('cpu'), seed=0)\n"
         "print('all', cv2.__version__)\n"
     )
-    told = _run(daemon, images["lungforge"], "python", "-c", script)
-    assert told.splitlines()[-1].startswith("all 5.")
+    output = _run(daemon, images["lungforge"], "python", "-c", script)
+    assert output.splitlines()[-1].startswith("all 5.")
 
 
 def test_labels_say_what_it_is(daemon: Any, images: dict[str, str]) -> None:
@@ -127,9 +127,9 @@ def test_the_certificates_of_the_build_are_not_in_the_image(
 def test_the_health_check_fails_where_no_ray_is(daemon: Any, images: dict[str, str]) -> None:
     check = daemon.inspect(images["lungforge"])["Config"]["Healthcheck"]["Test"]
     assert check[0] == "CMD"
-    told = _run(daemon, images["lungforge"], "sh", "-c", f"{' '.join(check[1:])} 2>&1; echo code $?")
-    assert "Connection refused" in told
-    assert told.endswith("code 1\n")
+    output = _run(daemon, images["lungforge"], "sh", "-c", f"{' '.join(check[1:])} 2>&1; echo code $?")
+    assert "Connection refused" in output
+    assert output.endswith("code 1\n")
 
 
 def test_a_change_in_the_code_changes_the_last_layer_alone(
@@ -155,11 +155,11 @@ def test_a_change_in_the_code_changes_the_last_layer_alone(
     )
     assert before[:-1] == after[:-1]
     assert before[-1] != after[-1]
-    told = _run(
+    output = _run(
         daemon,
         "lungforge-changed",
         "python",
         "-c",
         "from services.cli import main; print(main.CHANGED)",
     )
-    assert told == "True\n"
+    assert output == "True\n"

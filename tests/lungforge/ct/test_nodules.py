@@ -93,10 +93,10 @@ def test_a_slice_lists_its_nodules_with_their_whole_diameter_and_projected_centr
     annotations = [Annotation("1", 10, 10, 8, 10), Annotation("1", 12, 12, 16, 4)]
     nodules, _ = sphere_nodules(annotations, geometry)
     hu = np.full((40, 40), -850, np.int16)
-    (found,) = nodules_in_slice(nodules, 2, hu, geometry)
+    (nodule,) = nodules_in_slice(nodules, 2, hu, geometry)
     expected = {"x": 20, "y": 12.5, "diameter_px": 10 / math.sqrt(0.4), "diameter_mm": 10}
-    assert found.row() == pytest.approx(expected)
-    np.testing.assert_array_equal(found.mask, nodules[0].masks[2])
+    assert nodule.row() == pytest.approx(expected)
+    np.testing.assert_array_equal(nodule.mask, nodules[0].masks[2])
     assert [len(nodules_in_slice(nodules, z, hu, geometry)) for z in range(9)] == [0, 0, 1, 1, 1, 1, 1, 1, 1]
     assert len(nodules_in_slice([*nodules, nodules[0]], 4, hu, geometry)) == 2
 
@@ -176,9 +176,9 @@ def test_every_annotated_nodule_of_real_slices_is_marked_and_bright() -> None:
         volume = read_volume(str(path))
         nodules, outside = sphere_nodules(annotations[path.stem], volume.geometry)
         assert outside == []
-        for found in nodules_in_slice(nodules, 0, volume.hu[0], volume.geometry):
-            ring = ndimage.binary_dilation(found.mask, iterations=3) & ~found.mask
-            contrast.append(volume.hu[0][found.mask].mean() - volume.hu[0][ring].mean())
+        for nodule in nodules_in_slice(nodules, 0, volume.hu[0], volume.geometry):
+            ring = ndimage.binary_dilation(nodule.mask, iterations=3) & ~nodule.mask
+            contrast.append(volume.hu[0][nodule.mask].mean() - volume.hu[0][ring].mean())
     assert len(contrast) > 50
     assert min(contrast) > 0
     assert np.median(contrast) > 300

@@ -1,4 +1,4 @@
-"""The boxes, read by COCO's own library."""
+"""The boxes, read with pycocotools."""
 
 from pathlib import Path
 
@@ -40,13 +40,13 @@ def test_perfect_detections_have_an_average_precision_of_one(build, tmp_path: Pa
     dataset = build.dataset(Kind.SAMPLES, [build.sample("a"), build.sample("b")])
     run(ExportConfig(data=dataset.uri, out=str(tmp_path / "out"), format="coco"))
     coco = COCO(str(tmp_path / "out" / "annotations.json"))
-    found = coco.loadRes(
+    detections = coco.loadRes(
         [
             {"image_id": box["image_id"], "category_id": 1, "bbox": box["bbox"], "score": 0.9}
             for box in coco.anns.values()
         ]
     )
-    evaluation = COCOeval(coco, found, "bbox")
+    evaluation = COCOeval(coco, detections, "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()

@@ -27,7 +27,7 @@ def head() -> Iterator[RayHead]:
         yield head
 
 
-#: ``lungforge`` where another one hands the same command in between the look and the own attempt.
+#: ``lungforge`` where another process submits the same command between listing and submission.
 RIVAL = """
 import json, sys
 from ray.job_submission import JobSubmissionClient
@@ -97,7 +97,7 @@ class Wire:
             other.shutdown(socket.SHUT_WR)
 
 
-#: Prints 30 lines, and goes on from the fifth when there is a file ``go`` in the folder that it is told.
+#: Prints 30 lines, and waits after the fifth for a file ``go`` in the given folder.
 COUNTING = """
 import json, sys, time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What ``lungforge show`` says of a dataset, and draws of it."""
+"""``lungforge show``: the description of a dataset, and its contact sheet."""
 
 import json
 from pathlib import Path

@@ -19,11 +19,11 @@ Map = tuple[np.ndarray, tuple[dict[str, float], ...], tuple[float, float]]
 def maps_of(volume: Volume, anatomy: np.ndarray, annotations: list, index: int, sizes: tuple) -> list[Map]:
     hu, geometry = volume.hu[index], volume.geometry
     nodules, _ = sphere_nodules(annotations, geometry)
-    found = nodules_in_slice(nodules, index, hu, geometry)
+    present = nodules_in_slice(nodules, index, hu, geometry)
     maps = []
     for size in sizes:
         pixel_map = PixelMap.fit(hu.shape, (geometry.spacing_mm[1], geometry.spacing_mm[0]), size=size)
-        _, label, shown = resize_slice(hu, anatomy, found, pixel_map)
+        _, label, shown = resize_slice(hu, anatomy, present, pixel_map)
         maps.append((label, tuple(nodule.row() for nodule in shown), pixel_map.spacing_mm))
     return maps
 
@@ -46,10 +46,10 @@ def real_maps() -> list[Map]:
     folder = os.environ.get("LUNGFORGE_REAL_DATA")
     if not folder or not (Path(folder) / "luna16_mini").is_dir():
         pytest.skip("LUNGFORGE_REAL_DATA names no folder with luna16_mini")
-    found = list_series(str(Path(folder).resolve() / "luna16_mini"))
-    annotations = read_annotations(str(found.annotations_uri))
+    listing = list_series(str(Path(folder).resolve() / "luna16_mini"))
+    annotations = read_annotations(str(listing.annotations_uri))
     maps = []
-    for entry in found.entries[::10][:40]:
+    for entry in listing.entries[::10][:40]:
         volume, mask = read_volume(entry.uri), read_volume(str(entry.lung_mask_uri))
         anatomy = anatomy_from_luna(mask.hu[0], volume.hu[0])
         maps += maps_of(volume, anatomy, annotations[entry.series_uid], 0, (32, 64, 256))

@@ -1,4 +1,4 @@
-"""What holds of every edit, measured by brute force: on drawn maps, on phantoms, and on LUNA16."""
+"""Properties of every edit, checked by brute force: on generated maps, on phantoms, and on LUNA16."""
 
 import math
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Map:
 
 
 @st.composite
-def drawn_maps(draw: st.DrawFn, most: int = 4) -> Map:
+def generated_maps(draw: st.DrawFn, most: int = 4) -> Map:
     """Two lungs in a body, a trachea, and nodules anywhere: apart, touching, overlapping, at the wall."""
     height, width = draw(st.integers(20, 60)), draw(st.integers(20, 60))
     spacing = (draw(st.floats(0.5, 6)), draw(st.floats(0.5, 6)))
@@ -211,7 +211,7 @@ def check_insert(given: Map) -> bool:
     assert nodule["diameter_mm"] in DIAMETERS_MM
     assert nodule["diameter_px"] == pytest.approx(nodule["diameter_mm"] / math.sqrt(pixel_mm2))
     area = math.pi / 4 * nodule["diameter_mm"] ** 2 / pixel_mm2
-    # Half a pixel is rounding's; the fine outline's own area is right to a few millionths.
+    # Half a pixel is rounding's; the area of the fine outline is right to a few millionths.
     assert abs(mask.sum() - max(area, 1)) <= 0.5 + 1e-3
     assert ndimage.label(mask, EIGHT)[1] == 1
     away_mm = np.linalg.norm((np.argwhere(mask) - (nodule["y"], nodule["x"])) * given.spacing_mm, axis=1)
@@ -228,7 +228,7 @@ def check_all(given: Map) -> list[bool]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(given=drawn_maps())
+@given(given=generated_maps())
 def test_drawn_maps_are_edited_as_promised(given: Map) -> None:
     check_all(given)
 
@@ -254,7 +254,7 @@ def test_real_slices_are_edited_as_promised(real_maps: list[tuple]) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(given=drawn_maps(), seed=st.integers(0, 9))
+@given(given=generated_maps(), seed=st.integers(0, 9))
 def test_a_seed_decides_everything(given: Map, seed: int) -> None:
     for name in EDITS:
         once, again = edit(name, given, seed), edit(name, given, seed)
@@ -271,7 +271,7 @@ def test_a_slice_has_the_edits_that_apply_to_it() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(given=drawn_maps())
+@given(given=generated_maps())
 def test_an_edit_that_does_not_apply_gives_none(given: Map) -> None:
     for name in EDITS:
         if name not in edits_for(bool(given.nodules)):

@@ -18,12 +18,12 @@ def nodule(x: float, y: float, diameter: float) -> dict[str, float]:
     return {"x": x, "y": y, "diameter_px": diameter, "diameter_mm": diameter}
 
 
-def drawn(rows: list[str]) -> np.ndarray:
+def parse_map(rows: list[str]) -> np.ndarray:
     return np.array([[int(value) for value in row] for row in rows], np.uint8)
 
 
 def test_pixels_are_the_nearest_nodules_in_diameters() -> None:
-    label = drawn(["222222222", "255555552", "222222222"])
+    label = parse_map(["222222222", "255555552", "222222222"])
     # Half-way between the centres is column 4; of diameters 6 and 2, the border is a quarter of the way back.
     large, small = nodule(1, 1, 6), nodule(7, 1, 2)
     shown = visible_nodules(label, [large, small])
@@ -34,7 +34,7 @@ def test_pixels_are_the_nearest_nodules_in_diameters() -> None:
 
 
 def test_of_two_nodules_in_one_pixel_one_is_shown() -> None:
-    label = drawn(["222", "252", "222"])
+    label = parse_map(["222", "252", "222"])
     near, far = nodule(1.1, 1, 0.5), nodule(1.4, 1.2, 0.5)
     assert [each.nodule for each in visible_nodules(label, [far, near])] == [near]
     assert visible_nodules(label, []) == []
@@ -65,7 +65,7 @@ def test_a_nodule_at_the_edge_is_not_whole() -> None:
 
 
 def test_a_map_shows_nodules_only_with_their_own_pixels() -> None:
-    label = drawn(["2222222", "2552552", "2222222"])
+    label = parse_map(["2222222", "2552552", "2222222"])
     shown = visible_nodules(label, [nodule(1.5, 1, 2), nodule(4.5, 1, 2)])
     assert is_consistent(label, shown)
     assert not is_consistent(label, shown[:1])  # the second's pixels would be the first's
@@ -87,7 +87,7 @@ def test_a_map_shows_nodules_only_with_their_own_pixels() -> None:
     ],
 )
 def test_the_home_of_a_nodule_is_the_lung_around_it(rows: list[str], home: int) -> None:
-    label = drawn(rows)
+    label = parse_map(rows)
     mask = np.zeros(label.shape, bool)
     mask[tuple(np.argwhere(label == NODULE)[-1])] = True
     assert surrounding_class(label, mask) == home

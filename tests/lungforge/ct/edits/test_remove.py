@@ -4,12 +4,12 @@ from lungforge.ct.classes import LEFT_LUNG
 from lungforge.ct.edits.remove import remove
 
 
-def drawn(rows: list[str]) -> np.ndarray:
+def parse_map(rows: list[str]) -> np.ndarray:
     return np.array([[int(value) for value in row] for row in rows], np.uint8)
 
 
 def test_each_nodule_becomes_the_lung_around_it_or_body() -> None:
-    before = drawn(
+    before = parse_map(
         [
             "0111111111111",
             "0122211333111",
@@ -21,7 +21,7 @@ def test_each_nodule_becomes_the_lung_around_it_or_body() -> None:
     )
     edited = remove(before)
     assert edited is not None
-    expected = drawn(
+    expected = parse_map(
         [
             "0111111111111",
             "0122211333111",
@@ -37,9 +37,9 @@ def test_each_nodule_becomes_the_lung_around_it_or_body() -> None:
 
 
 def test_nodules_that_touch_become_one_lung() -> None:
-    edited = remove(drawn(["222233", "255553", "222233"]))
+    edited = remove(parse_map(["222233", "255553", "222233"]))
     assert edited is not None
-    assert edited.label.tolist() == drawn(["222233", "222223", "222233"]).tolist()
+    assert edited.label.tolist() == parse_map(["222233", "222223", "222233"]).tolist()
 
 
 def test_a_map_without_nodules_has_nothing_to_remove() -> None:

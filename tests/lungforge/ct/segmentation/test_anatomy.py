@@ -1,4 +1,4 @@
-"""Anatomy on drawn pictures whose truth is known, and on real slices against their masks."""
+"""Segmentation of synthetic images with known anatomy, and of real slices compared with their masks."""
 
 import os
 from dataclasses import replace
@@ -45,10 +45,10 @@ def chest():
 
 def test_body_is_the_filled_body_without_the_table():
     hu, body, *_ = chest()
-    found = body_mask(np.stack([hu, hu]))
-    np.testing.assert_array_equal(found[0], found[1])
-    np.testing.assert_array_equal(found[0][:174], body[:174])
-    assert not found[0][182:].any()
+    derived = body_mask(np.stack([hu, hu]))
+    np.testing.assert_array_equal(derived[0], derived[1])
+    np.testing.assert_array_equal(derived[0][:174], body[:174])
+    assert not derived[0][182:].any()
 
 
 @pytest.mark.parametrize("padding", [None, -3024])
@@ -161,13 +161,13 @@ def test_gas_in_the_bowel_is_no_lung():
 def test_phantoms(index):
     phantom = generate_phantom(3, index)
     hu, geometry = phantom.volume.hu, phantom.volume.geometry
-    found, truth = derive_anatomy(hu, geometry), phantom.anatomy
-    assert dice(np.isin(found, LUNGS), np.isin(truth, LUNGS)) >= 0.97
+    derived, truth = derive_anatomy(hu, geometry), phantom.anatomy
+    assert dice(np.isin(derived, LUNGS), np.isin(truth, LUNGS)) >= 0.97
     for value in (*LUNGS, TRACHEA):
-        assert dice(found == value, truth == value) >= 0.97
-    assert dice(found > 0, truth > 0) >= 0.99
-    # Some slices alone are found as they are within all of them.
-    np.testing.assert_array_equal(derive_anatomy(hu, geometry, [50, 7, 30]), found[[50, 7, 30]])
+        assert dice(derived == value, truth == value) >= 0.97
+    assert dice(derived > 0, truth > 0) >= 0.99
+    # A selection of slices gives the same result as all of them.
+    np.testing.assert_array_equal(derive_anatomy(hu, geometry, [50, 7, 30]), derived[[50, 7, 30]])
 
 
 def test_a_phantom_upside_down():
@@ -175,9 +175,9 @@ def test_a_phantom_upside_down():
     geometry = phantom.volume.geometry
     first, second, third = geometry.direction
     upside_down = replace(geometry, direction=(first, second, (0.0, 0.0, -third[2])))
-    found = derive_anatomy(np.ascontiguousarray(phantom.volume.hu[::-1]), upside_down)
+    derived = derive_anatomy(np.ascontiguousarray(phantom.volume.hu[::-1]), upside_down)
     for value in (*LUNGS, TRACHEA):
-        assert dice(found == value, phantom.anatomy[::-1] == value) >= 0.97
+        assert dice(derived == value, phantom.anatomy[::-1] == value) >= 0.97
 
 
 @pytest.mark.real_data
@@ -188,10 +188,10 @@ def test_derived_lungs_against_the_masks_of_luna16_mini():
     for entry in mini[::11]:
         volume = read_volume(entry.uri)
         mask = read_volume(entry.lung_mask_uri).hu
-        found = derive_anatomy(volume.hu, volume.geometry)
+        derived = derive_anatomy(volume.hu, volume.geometry)
         left, right = mask == 3, mask == 4
-        union.append(dice(np.isin(found, LUNGS), left | right))
-        wrong = ((found == LEFT_LUNG) & right) | ((found == RIGHT_LUNG) & left)
+        union.append(dice(np.isin(derived, LUNGS), left | right))
+        wrong = ((derived == LEFT_LUNG) & right) | ((derived == RIGHT_LUNG) & left)
         swapped.append(wrong.sum() / (left | right).sum())
     assert len(union) == 40
     assert np.median(union) >= 0.99
@@ -204,8 +204,8 @@ def test_derived_lungs_against_the_masks_of_luna16_mini():
 def test_derived_anatomy_of_partial_scans_is_sensible():
     for entry in list_series(str(Path(os.environ["LUNGFORGE_REAL_DATA"]) / "luna16_stacks")).entries:
         volume = read_volume(entry.uri)
-        found = derive_anatomy(volume.hu, volume.geometry)
-        for plane in found:  # all of them cut both lungs and an airway
+        derived = derive_anatomy(volume.hu, volume.geometry)
+        for plane in derived:  # all of them cut both lungs and an airway
             pixel_cm2 = volume.geometry.spacing_mm[0] ** 2 / 100
             assert 60 < (plane == LEFT_LUNG).sum() * pixel_cm2 < 200
             assert 60 < (plane == RIGHT_LUNG).sum() * pixel_cm2 < 200
@@ -214,5 +214,5 @@ def test_derived_anatomy_of_partial_scans_is_sensible():
             assert not np.isin(plane[[0, -1]], LUNGS).any()
             bottom = np.flatnonzero((plane > 0).any(axis=1))[-1]
             assert 400 < bottom < 512  # the table is below
-        assert (volume.hu[found == TRACHEA] < -400).mean() > 0.98
-        assert not (found[volume.hu < -1500]).any()  # padding is background
+        assert (volume.hu[derived == TRACHEA] < -400).mean() > 0.98
+        assert not (derived[volume.hu < -1500]).any()  # padding is background
