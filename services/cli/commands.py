@@ -92,7 +92,7 @@ COMMANDS = {
     ),
     "submit": Command(
         "run one of these on a Ray cluster, follow its log, and leave with its exit code",
-        "services.submit.job:SubmitConfig",
+        "services.submit.config:SubmitConfig",
         "services.submit.job:run",
         notes="Its own options stand before the stage: lungforge submit --address URL train --data URI ... "
         "The same command again attaches to the job that runs, or goes on where one has failed. "

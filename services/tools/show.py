@@ -21,6 +21,7 @@ from lungforge.visualisation.contact_sheets import (
     render_map,
     render_overlay,
 )
+from lungforge.visualisation.training_curves import plot_curves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +131,6 @@ def curves(dataset: Dataset) -> bytes | None:
     manifest = dataset.manifest
     if manifest.kind is not Kind.MODEL or all(part.name != "history.json" for part in manifest.parts):
         return None
-    from lungforge.visualisation.training_curves import plot_curves  # late: it loads matplotlib
-
     title = f"{manifest.details['model']}, {manifest.details['rows']} slices"
     return plot_curves(json.loads(dataset.read_file("history.json")), title)
 

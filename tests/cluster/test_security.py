@@ -11,7 +11,7 @@ import pytest
 
 from lungforge.ct.phantoms.generate import write_phantoms
 from services.cli.commands import parse
-from services.submit.job import submission_id
+from services.submit.config import submission_id
 from tests.cluster.exposure import PAGES, CommandLines, exposed, holders_of
 from tests.ray_head import RayHead, wait_until
 

@@ -42,7 +42,7 @@ def test_what_run_names_exists(name: str) -> None:
 def test_a_wrong_value_is_one_line_that_names_the_option() -> None:
     with pytest.raises(InputError) as error:
         parse("phantom", ["--out", "x", "--series", "0"])
-    assert str(error.value) == "--series is 0; draw at least 1"
+    assert str(error.value) == "--series is 0; give at least 1"
 
 
 def test_values_arrive() -> None:

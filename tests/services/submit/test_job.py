@@ -9,7 +9,8 @@ import pytest
 
 from lungforge.errors import InputError
 from services.cli.commands import parse
-from services.submit.job import entrypoint, resolve, run, submission_id
+from services.submit.config import entrypoint, resolve, submission_id
+from services.submit.job import run
 
 
 def _id(words: list[str]) -> str:
@@ -55,7 +56,7 @@ def test_the_line_of_shell_keeps_every_word_together() -> None:
 
 
 def test_own_options_stand_before_the_stage_and_the_stages_behind() -> None:
-    stage = ["train", "--data", "d", "--out", "--again"]
+    stage = ["phantom", "--out=--again"]
     for own in (["--again", "--address", "http://h:1"], ["--address=http://h:1", "--again"]):
         read = parse("submit", [*own, *stage])
         assert (read.address, read.again, read.command) == ("http://h:1", True, tuple(stage))
@@ -96,22 +97,10 @@ def test_a_password_is_not_sent_and_not_repeated(words: list[str]) -> None:
 
 def test_nothing_is_sent_when_an_option_of_the_stage_is_wrong() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        config = parse(
-            "submit",
-            [
-                "--address",
-                f"http://127.0.0.1:{server.getsockname()[1]}",
-                "preprocess",
-                "--source",
-                "a",
-                "--out",
-                "b",
-                "--size",
-                "3",
-            ],
-        )
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        stage = ["preprocess", "--source", "a", "--out", "b", "--size", "3"]
         with pytest.raises(InputError, match="--size is 3"):
-            run(config)
+            run(parse("submit", ["--address", address, *stage]))
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
