@@ -1,7 +1,7 @@
 """The errors of LungForge: a user's mistake, or one of two families about what was read.
 
 *Content* errors say what the bytes prove: a bad volume, table, map or checkpoint. The same bytes will be
-bad tomorrow, so they are named, and the rest of the work goes on.
+bad tomorrow, so they are named, and the rest of the work is done.
 
 *Access* errors say that the bytes could not be had: denied, expired, gone since they were listed, cut
 short, timed out, no space. They prove nothing about the content: they are retried with patience, and then

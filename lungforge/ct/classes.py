@@ -35,5 +35,5 @@ COLOURS: Final[tuple[tuple[int, int, int], ...]] = (
 )
 """Colour of each class as red, green, blue (0-255), in the order of its value.
 
-Chosen to be told apart under the common colour blindnesses: the closest pair is CIE76 29 apart.
+Chosen to be distinguishable under the common colour blindnesses: the closest pair is CIE76 29 apart.
 """

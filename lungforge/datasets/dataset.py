@@ -161,7 +161,7 @@ class Dataset:
 
     @contextmanager
     def open_part(self, part: Part) -> Iterator[tuple[pq.ParquetFile, tuple[int, int]]]:
-        """A part as a Parquet file, and height and width of its images, for readers with needs of their own.
+        """A part as a Parquet file, and height and width of its images, for other ways to read it.
 
         Raises:
             ContentError: The part is missing or altered; also when that shows inside the block.
@@ -185,7 +185,7 @@ class Dataset:
             except FileNotFoundError as error:
                 raise ContentError(f"{uri}: missing; {self._remedy()}") from error
             except (InputError, pa.ArrowException, OSError) as error:
-                # Arrow's own is a bare OSError; those of file systems are subclasses of it, or numbered.
+                # Arrow raises a bare OSError; those of file systems are subclasses of it, or have an errno.
                 if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
                     raise
                 reason = " ".join(str(error).split())

@@ -32,7 +32,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """The last piece of the path."""
+        """The last part of the path."""
         return self.path.rsplit("/", 1)[-1]
 
 
@@ -46,7 +46,7 @@ class Parent:
     """A dataset that this one was made from."""
 
     uri: str
-    """Where it was then; what it was, the sha256 tells."""
+    """Where it was then; the sha256 says what it was."""
     sha256: str
     """Of its manifest, and so of all its parts."""
     kind: Kind
@@ -64,7 +64,7 @@ class Manifest:
     code_version: str
     seed: int | None = None
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What the kind has to say beyond its parts, as JSON: counts, what was rejected and why, ..."""
+    """What else there is to know of the dataset, as JSON: counts, what was rejected and why, ..."""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -112,7 +112,7 @@ class Manifest:
 def _from_document(document: dict[str, Any]) -> Manifest:
     parts = tuple(Part(**part) for part in document["parts"])
     for part in parts:
-        # A path that leaves the dataset is never ours.
+        # No dataset of LungForge has a path that leaves it.
         if not _PART_PATH.fullmatch(part.path) or not _SHA256.fullmatch(part.sha256):
             raise ValueError(f"part {part.path!r}")
         if min(part.rows, part.bytes) < 0:

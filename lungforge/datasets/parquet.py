@@ -17,13 +17,13 @@ def encode(table: pa.Table, kind: Kind, work: str, unit: str) -> bytes:
     """A table as a Parquet file.
 
     The bytes depend on nothing but the arguments and the release of pyarrow. Pages carry checksums,
-    and the file says which piece of which work it is.
+    and the file says which unit of which work it is.
 
     Args:
         table: Valid rows of the kind.
         kind: What the rows are.
         work: The digest of the work that the part belongs to.
-        unit: The piece of the work.
+        unit: The unit of the work.
     """
     notes = {"lungforge.kind": kind.value, "lungforge.unit": unit, "lungforge.work": work}
     sink = io.BytesIO()
@@ -42,7 +42,7 @@ def encode(table: pa.Table, kind: Kind, work: str, unit: str) -> bytes:
 
 
 def decode_own(data: bytes, kind: Kind, work: str, unit: str) -> pa.Table | None:
-    """The rows of a part, if it is exactly what ``encode`` writes for this piece of this work; else None.
+    """The rows of a part, if it is exactly what ``encode`` writes for this unit of this work; else None.
 
     Page checksums guard the values but not the footer, so the rows are encoded again: not one altered
     byte goes unnoticed.

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lungforge.ct.classes import BACKGROUND
 from lungforge.datasets.slices import SliceRow, rows_of
@@ -87,7 +88,7 @@ class Cut:
     size: int
     seed: int
 
-    def corners(self, table: pa.Table) -> np.ndarray:
+    def corners(self, table: pa.Table) -> NDArray[np.int64]:
         """Where the patch of each of some slices is: row and column of its first pixel, int64 ``[N, 2]``."""
         corners = [
             patch_corner(row, self.size, numpy_generator(self.seed, "patch", row.series_uid, row.slice_index))
@@ -96,12 +97,12 @@ class Cut:
         return np.asarray(corners, dtype=np.int64).reshape(-1, 2)
 
 
-def cut_out(pictures: np.ndarray, corners: np.ndarray, cut: Cut | None) -> np.ndarray:
-    """The patch of each picture ``[N, H, W]``: ``[N, P, P]``; the pictures themselves without a cut."""
+def cut_out(images: NDArray[np.generic], corners: NDArray[np.int64], cut: Cut | None) -> NDArray[np.generic]:
+    """The patch of each image ``[N, H, W]``: ``[N, P, P]``; the images themselves without a cut."""
     if cut is None:
-        return pictures
+        return images
     patches = [
-        picture[top : top + cut.size, left : left + cut.size]
-        for picture, (top, left) in zip(pictures, corners.tolist(), strict=True)
+        image[top : top + cut.size, left : left + cut.size]
+        for image, (top, left) in zip(images, corners.tolist(), strict=True)
     ]
-    return np.stack(patches) if patches else np.zeros((0, cut.size, cut.size), pictures.dtype)
+    return np.stack(patches) if patches else np.zeros((0, cut.size, cut.size), images.dtype)

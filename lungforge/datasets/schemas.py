@@ -1,6 +1,6 @@
 """The rows of each kind of dataset: their columns, and what must hold of their values.
 
-Coordinates are in pixels of the row's own image: x = column, y = row, the centre of the first pixel at 0.
+Coordinates are in pixels of the row's image: x = column, y = row, the centre of the first pixel at 0.
 """
 
 import enum
@@ -23,11 +23,11 @@ class Kind(enum.StrEnum):
     CROPS = "crops"
     """Small images around nodule candidates, made by ``preprocess --crops``."""
     SAMPLES = "samples"
-    """Synthetic slices with the maps that they were drawn from, made by ``sample``."""
+    """Synthetic slices with the maps that they were generated from, made by ``sample``."""
     MODEL = "model"
     """Weights and their configuration, made by ``train``; files, no rows."""
     REPORT = "report"
-    """What ``evaluate`` found; files, no rows."""
+    """The results of ``evaluate``; files, no rows."""
 
 
 #: The command that makes a dataset of each kind.
@@ -115,7 +115,7 @@ def table_from_rows(
 
     Args:
         kind: A kind with rows.
-        rows: Column name to value; images and maps are numpy arrays [H, W] of the column's own type.
+        rows: Column name to value; images and maps are numpy arrays [H, W] of the column's type.
         shape: Height and width of the images, in px; needed only when there are no rows.
 
     Raises:

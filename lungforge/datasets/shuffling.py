@@ -1,8 +1,8 @@
 """The order in which training sees the rows: shuffled, streamed, and the same for any number of workers.
 
-The global batch has B positions, and each is a lane with its own stretch of the epoch's row groups, so a
-worker reads what its own positions need and nothing else. In an epoch the row groups are shuffled, laid
-end to end, and cut into B stretches of equal length; along each stretch, rows are shuffled inside windows
+The global batch has B positions, and each is a lane with one stretch of the epoch's row groups, so a
+worker reads what its positions need and nothing else. In an epoch the row groups are shuffled, laid
+end to end, and divided into B stretches of equal length; along each stretch, rows are shuffled inside windows
 of a few row groups. A worker holds one window a lane in memory.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.datasets.slices import RowIndex, SliceRow
 from lungforge.randomness import numpy_generator
@@ -27,15 +28,15 @@ class Epoch:
         windows: The window that each place belongs to, int64 [N].
     """
 
-    rows: np.ndarray
-    windows: np.ndarray
+    rows: NDArray[np.int64]
+    windows: NDArray[np.int64]
 
 
-def shuffle_epoch(chunks: np.ndarray, lanes: int, seed: int, epoch: int) -> Epoch:
+def shuffle_epoch(chunks: NDArray[np.int64], lanes: int, seed: int, epoch: int) -> Epoch:
     """Shuffle the rows of one epoch.
 
     Args:
-        chunks: The row group of each row, numbered from 0, ascending [N].
+        chunks: The row group of each row, counted from 0, ascending [N].
         lanes: Positions of the global batch; place p of the epoch is in lane ``p % lanes``.
         seed: Of the job.
         epoch: Which pass.
@@ -56,7 +57,7 @@ def shuffle_epoch(chunks: np.ndarray, lanes: int, seed: int, epoch: int) -> Epoc
     return Epoch(rows, windows)
 
 
-def _cut_windows(chunks: np.ndarray) -> Iterator[tuple[int, int]]:
+def _cut_windows(chunks: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Cut a lane where a row group ends and ``WINDOW_ROWS`` are reached, so that each is read once."""
     start = 0
     for end in [*(np.flatnonzero(np.diff(chunks)) + 1).tolist(), len(chunks)]:
@@ -84,7 +85,7 @@ class RowStream:
         self._windows: dict[tuple[int, int], dict[int, SliceRow]] = {}
 
     def samples(self, step: int) -> list[int]:
-        """The global numbers of the samples that this worker sees in a step: ``step * batch + position``."""
+        """The global indices of the samples that this worker sees in a step: ``step * batch + position``."""
         return [step * self.batch + position for position in self.positions]
 
     def rows(self, step: int) -> list[SliceRow]:
@@ -98,13 +99,13 @@ class RowStream:
         }
         for key in sorted(needed - self._windows.keys()):
             order = self._epochs[key[0]]
-            numbers = order.rows[order.windows == key[1]]
-            self._windows[key] = dict(zip(numbers.tolist(), self.index.read(np.sort(numbers)), strict=True))
-        found = []
+            window = np.sort(order.rows[order.windows == key[1]])
+            self._windows[key] = dict(zip(window.tolist(), self.index.read(window), strict=True))
+        rows = []
         for epoch, place in places:
             order = self._epochs[epoch]
-            found.append(self._windows[epoch, int(order.windows[place])][int(order.rows[place])])
-        return found
+            rows.append(self._windows[epoch, int(order.windows[place])][int(order.rows[place])])
+        return rows
 
     def _epoch(self, epoch: int) -> Epoch:
         if epoch not in self._epochs:

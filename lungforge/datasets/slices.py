@@ -1,6 +1,6 @@
-"""Reading the rows of a slices dataset: an index of a few bytes a row, and pictures by row group.
+"""Reading the rows of a slices dataset: an index of a few bytes a row, and images by row group.
 
-The pictures of a dataset need not fit in memory; the index (which series, which slice, where in which
+The images of a dataset need not fit in memory; the index (which series, which slice, where in which
 part) does: about 40 bytes a row.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lungforge.datasets import Dataset, Part, tensor_values
 from lungforge.errors import InputError
@@ -37,8 +38,8 @@ class SliceRow:
     subset: int
     slice_index: int
     spacing_mm: tuple[float, float]
-    image: np.ndarray
-    label: np.ndarray
+    image: NDArray[np.int16]
+    label: NDArray[np.uint8]
     nodules: tuple[dict[str, float], ...]
 
 
@@ -64,30 +65,30 @@ class RowIndex:
     parts: tuple[Part, ...]
     series_uids: tuple[str, ...]
     size: tuple[int, int]
-    part: np.ndarray
-    group: np.ndarray
-    row: np.ndarray
-    series: np.ndarray
-    slice_index: np.ndarray
-    nodules: np.ndarray
-    diameters_mm: np.ndarray
+    part: NDArray[np.integer]
+    group: NDArray[np.integer]
+    row: NDArray[np.integer]
+    series: NDArray[np.integer]
+    slice_index: NDArray[np.integer]
+    nodules: NDArray[np.integer]
+    diameters_mm: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.row)
 
     @property
-    def chunks(self) -> np.ndarray:
-        """Numbers of the row groups, 0 for the first that holds wanted rows, ascending, int64 [N]."""
+    def chunks(self) -> NDArray[np.int64]:
+        """Row group of each row, 0 for the first that has wanted rows, ascending, int64 [N]."""
         if len(self) == 0:
             return np.zeros(0, dtype=np.int64)
         new = (np.diff(self.part) != 0) | (np.diff(self.group) != 0)
         return np.concatenate([[0], np.cumsum(new)])
 
-    def read(self, rows: Sequence[int] | np.ndarray) -> list[SliceRow]:
+    def read(self, rows: Sequence[int] | NDArray[np.integer]) -> list[SliceRow]:
         """Read rows, each row group once.
 
         Args:
-            rows: Numbers of rows of this index.
+            rows: Positions in this index.
 
         Returns:
             The rows, in the order asked for.
@@ -97,17 +98,17 @@ class RowIndex:
             AccessError: A part cannot be read now.
         """
         wanted = np.asarray(rows, dtype=np.int64)
-        found: dict[int, SliceRow] = {}
+        read: dict[int, SliceRow] = {}
         places = np.stack([self.part[wanted], self.group[wanted]], axis=1)
         for part, group in np.unique(places, axis=0):
             here = wanted[(places == (part, group)).all(axis=1)]
             table = self.dataset.read_group(self.parts[part], int(group)).take(pa.array(self.row[here]))
-            found.update(zip(here.tolist(), rows_of(table), strict=True))
-        return [found[number] for number in wanted.tolist()]
+            read.update(zip(here.tolist(), rows_of(table), strict=True))
+        return [read[position] for position in wanted.tolist()]
 
 
 def index_rows(dataset: Dataset, subsets: Sequence[int] | None = None) -> RowIndex:
-    """Find the rows of some subsets, reading only the small columns.
+    """Index the rows of some subsets, reading only the small columns.
 
     Args:
         dataset: A slices dataset.
@@ -122,11 +123,11 @@ def index_rows(dataset: Dataset, subsets: Sequence[int] | None = None) -> RowInd
     with ThreadPoolExecutor(_READERS) as pool:
         scans = list(pool.map(lambda part: _scan_part(dataset, part), parts))
     present: set[int] = set()
-    columns: dict[str, list[np.ndarray]] = {
+    columns: dict[str, list[NDArray[np.integer]]] = {
         name: [] for name in ("part", "group", "row", "slice_index", "nodules")
     }
     series: list[str] = []
-    diameters: list[np.ndarray] = []
+    diameters: list[NDArray[np.float64]] = []
     sizes: set[tuple[int, int]] = set()
     kept: list[Part] = []
     for part, scan in zip(parts, scans, strict=True):
@@ -151,13 +152,13 @@ def index_rows(dataset: Dataset, subsets: Sequence[int] | None = None) -> RowInd
             f"{dataset.uri} holds images of the sizes {sorted(sizes)}; "
             "make them one size with `lungforge preprocess --size N`"
         )
-    uids, numbers = np.unique(np.array(series), return_inverse=True)
+    uids, series_indices = np.unique(np.array(series), return_inverse=True)
     return RowIndex(
         dataset=dataset,
         parts=tuple(kept),
         series_uids=tuple(uids.tolist()),
         size=sizes.pop(),
-        series=numbers.astype(np.int32),
+        series=series_indices.astype(np.int32),
         diameters_mm=np.concatenate(diameters),
         **{name: np.concatenate(values).astype(np.int32) for name, values in columns.items()},
     )
@@ -167,12 +168,12 @@ def index_rows(dataset: Dataset, subsets: Sequence[int] | None = None) -> RowInd
 class _PartScan:
     """The small columns of a part, a value a row; ``group`` and ``row`` say where each is."""
 
-    group: np.ndarray
-    row: np.ndarray
-    subset: np.ndarray
-    slice_index: np.ndarray
-    nodules: np.ndarray
-    diameters_mm: np.ndarray
+    group: NDArray[np.integer]
+    row: NDArray[np.integer]
+    subset: NDArray[np.integer]
+    slice_index: NDArray[np.integer]
+    nodules: NDArray[np.integer]
+    diameters_mm: NDArray[np.float64]
     series_uid: list[str]
     size: tuple[int, int]
 
@@ -194,7 +195,7 @@ def _scan_part(dataset: Dataset, part: Part) -> _PartScan:
 
 
 def rows_of(table: pa.Table) -> list[SliceRow]:
-    """The rows of a table with the columns of slices; others are passed over."""
+    """The rows of a table with the columns of slices; others are ignored."""
     images, labels = tensor_values(table.column("image")), tensor_values(table.column("label"))
     small = table.select(["series_uid", "subset", "slice_index", "spacing_mm", "nodules"]).to_pylist()
     return [

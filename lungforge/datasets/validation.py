@@ -1,16 +1,18 @@
 """What must hold of the values in each column, once the types of the columns are right."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lungforge.ct import classes
 from lungforge.errors import InputError
 
-# For columns of numbers and words: which values are good, and the rule in words.
-_RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+# For columns of plain values: which of them are good, and the rule in words.
+_RULES: dict[str, tuple[Callable[[NDArray[Any]], NDArray[np.bool_]], str]] = {
     "series_uid": (lambda words: words != "", "a word"),
     "source_series_uid": (lambda words: words != "", "a word"),
     "sample_id": (lambda words: words != "", "a word"),
@@ -20,8 +22,8 @@ _RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "source_top": (lambda rows: rows >= 0, "0 or more"),
     "source_left": (lambda columns: columns >= 0, "0 or more"),
     "source_slice_index": (lambda indices: indices >= 0, "0 or more"),
-    "replicate": (lambda numbers: numbers >= 0, "0 or more"),
-    "steps": (lambda numbers: numbers >= 1, "1 or more"),
+    "replicate": (lambda indices: indices >= 0, "0 or more"),
+    "steps": (lambda counts: counts >= 1, "1 or more"),
     "guidance": (np.isfinite, "finite"),
     "z_mm": (np.isfinite, "finite"),
     "x": (np.isfinite, "finite"),
@@ -62,8 +64,8 @@ def validate_values(table: pa.Table, shape: tuple[int, int]) -> None:
             _require(is_good(values), name, values, rule)
 
 
-def tensor_values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """The values [N, H, W] of a tensor column; a view without a copy when the column is in one piece."""
+def tensor_values(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
+    """The values [N, H, W] of a tensor column; a view without a copy when the column is one chunk."""
     if isinstance(column, pa.Array):
         return column.to_numpy_ndarray()
     if column.num_chunks == 1:
@@ -74,7 +76,11 @@ def tensor_values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 
 
 def _require(
-    good: np.ndarray, name: str, values: np.ndarray, rule: str, rows: np.ndarray | None = None
+    good: NDArray[np.bool_],
+    name: str,
+    values: NDArray[Any],
+    rule: str,
+    rows: NDArray[np.integer] | None = None,
 ) -> None:
     """Raise for the first value that is not good; ``rows``: the row of each, where it is not its index."""
     if not good.all():

@@ -86,20 +86,20 @@ class DatasetWriter:
         return manifest
 
     def find_part(self, unit: str) -> Part | None:
-        """The part of an earlier run that holds a piece of this work, if every byte is as it was written."""
+        """The part of an earlier run that holds a unit of this work, if every byte is as it was written."""
         path = self._part_path(unit)
         data = read_if_there(join_uri(self.uri, path))
         table = None if data is None else parquet.decode_own(data, self.kind, self.work, unit)
         return None if data is None or table is None else part_of(path, data, table.num_rows)
 
     def write_part(self, unit: str, table: pa.Table) -> Part:
-        """Write the rows of one piece of work.
+        """Write the rows of one unit of work.
 
         If the part is there and sound, it is kept and returned: its rows count, not these. So a second
         writer of the same work cannot take a part away under the manifest of the first.
 
         Args:
-            unit: The name of the piece: letters, digits, dot, dash, underscore.
+            unit: The name of the unit: letters, digits, dot, dash, underscore.
             table: Rows of the dataset's kind.
 
         Raises:
@@ -221,7 +221,7 @@ def _require_name(name: str) -> None:
 
 
 def _result(manifest: Manifest) -> bytes:
-    """What the work has come to, without where its input was and which release did it."""
+    """The result of the work, without where its input was and which release did it."""
     return dataclasses.replace(manifest, parents=(), code_version="").to_bytes()
 
 

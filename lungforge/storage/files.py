@@ -1,7 +1,7 @@
 """Files at URIs: local paths, file://, s3://, memory:// and whatever else fsspec opens.
 
 S3 is reached by the standard AWS environment (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``,
-``AWS_PROFILE``, roles, ...), read by botocore's own provider chain.
+``AWS_PROFILE``, roles, ...), read by botocore's provider chain.
 """
 
 import contextlib
@@ -111,7 +111,7 @@ def write_bytes_atomic(uri: str, data: bytes, *, exclusive: bool = False) -> Non
 
     Raises:
         FileExistsError: ``exclusive``, and a file with other content is there. The same content is
-            taken for our own: a request that was repeated because its answer was lost.
+            taken for a repetition of this request, whose answer was lost.
         InputError: The bucket is missing, or a file is in the way.
         AccessError: It cannot be written now.
     """
@@ -171,7 +171,7 @@ def _write_remote(fs: fsspec.AbstractFileSystem, path: str, data: bytes, exclusi
             return
         except OSError as error:
             # S3 answers a conditional create with 412 when the object is there, and with 409 when another
-            # create is under way. A repeated completion of our own multipart upload is answered with 404.
+            # create is under way. A repeated completion of this multipart upload is answered with 404.
             status = _status(error)
             if not isinstance(error, (FileExistsError, FileNotFoundError)) and status not in (409, 412):
                 raise

@@ -1,12 +1,13 @@
 """A lease in a store: of the jobs that would run one does, and a dead one's place is free again in time.
 
-A lease is a folder of generations, ``000017.json``; the newest says who holds it and until when. Who finds it
-expired or given back creates the next one. Why no two hold it at a time, whatever dies or sleeps meanwhile:
+A lease is a folder of generations, ``000017.json``; the newest says who holds it and until when. When it is
+expired or given back, another job creates the next one. Why no two hold it at a time, whatever dies or sleeps
+meanwhile:
 
 - A generation is created exclusively (a link locally, ``If-None-Match: *`` on S3): of all that try, one wins.
-- A holder writes its own generation only. It takes the lease for lost when three quarters of the duration
-  have passed since it last wrote, by its monotonic clock; others wait for the whole. So the clocks of two
-  hosts may be apart by a quarter of the duration, which is what is assumed of them.
+- A holder writes only the generation that it created. It takes the lease for lost when three quarters of the
+  duration have passed since it last wrote, by its monotonic clock; others wait for the whole. So the clocks of
+  two hosts may be apart by a quarter of the duration, which is what is assumed of them.
 - The newest generation is never removed, only marked as given back. So one that slept between looking and
   creating, and created a generation that others have cleared away, finds a newer one and steps back.
 """
@@ -93,7 +94,7 @@ class Lease:
             self._holding = dataclasses.replace(self._holding, expires=_from_now(self._duration_s))
             write_bytes_atomic(self._file, _to_bytes(self._holding))
             self._require(_newest(self._uri) == self._generation, "another job has taken it")
-            # One that looked before this write arrived would have found the lease expired.
+            # One that looked before this write arrived would see an expired lease.
             self._require(time.monotonic() < self._trusted_until, "it was not renewed in time")
             self._trusted_until = since + _TRUSTED * self._duration_s
 
@@ -107,10 +108,10 @@ class Lease:
     def _require(self, held: bool, reason: str) -> None:
         if not held:
             self._trusted_until = float("-inf")
-            raise LeaseLostError(f"{self._uri}: the lease is lost: {reason}; the same command again goes on")
+            raise LeaseLostError(f"{self._uri}: the lease is lost: {reason}; the same command again resumes")
 
     def renew_until(self, stop: threading.Event) -> None:
-        """Renew every so often until told to stop, or until the lease is lost."""
+        """Renew every so often until ``stop`` is set, or until the lease is lost."""
         while not stop.wait(self._duration_s / _RENEWALS):
             try:
                 self.renew()
@@ -142,7 +143,7 @@ def take_lease(uri: str, duration_s: float = DURATION_S) -> Lease:
             if not present.free:
                 raise LeaseHeldError(
                     f"{uri}: held by another run, on {present.host} since {present.started}; "
-                    f"free at {present.expires} unless it goes on"
+                    f"free at {present.expires} unless it is renewed"
                 )
         since = time.monotonic()
         holding = Holding(secrets.token_hex(16), socket.gethostname(), _from_now(0), _from_now(duration_s))
@@ -190,7 +191,7 @@ def _generations(uri: str) -> list[int]:
 
 
 def _newest(uri: str) -> int:
-    """The number of the newest generation; 0 when there is none."""
+    """The newest generation; 0 when there is none."""
     return max(_generations(uri), default=0)
 
 

@@ -152,7 +152,7 @@ def _outcomes(
         compute=ray.data.TaskPoolStrategy(size=min(workers, tasks)),
     )
     for row in dataset.iter_rows():
-        outcome = pickle.loads(row["outcome"])  # noqa: S301 - from our own workers
+        outcome = pickle.loads(row["outcome"])  # noqa: S301 - from this job's workers
         if isinstance(outcome, Exception):
             raise outcome
         yield outcome

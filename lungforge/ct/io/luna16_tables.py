@@ -1,4 +1,4 @@
-"""The tables of LUNA16: annotations.csv (nodules) and candidates_V2.csv (places that may be nodules)."""
+"""The tables of LUNA16: annotations.csv (nodules) and candidates_V2.csv (candidate nodules)."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A place that a detector proposed: a row of candidates_V2.csv."""
+    """A candidate that a detector proposed: a row of candidates_V2.csv."""
 
     series_uid: str
     x_mm: float
@@ -40,7 +40,7 @@ class Candidate:
     z_mm: float
     """The centre, a world point (LPS) in mm."""
     label: int
-    """1 when the place is a nodule, else 0."""
+    """1 when it is a nodule, else 0."""
 
     @property
     def point_mm(self) -> tuple[float, float, float]:
@@ -104,7 +104,7 @@ def read_candidates(uri: str) -> dict[str, list[Candidate]]:
 
 
 def _rows(uri: str, value: str) -> Iterator[tuple[int, str, float, float, float, float]]:
-    """The rows of a table: line number, series uid, x, y, z, and the column ``value``."""
+    """The rows of a table: line, series uid, x, y, z, and the column ``value``."""
     names = (*_PLACE, value)
     try:
         data = read_file(uri)

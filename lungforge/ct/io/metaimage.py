@@ -219,7 +219,7 @@ def _floats(
     except ValueError as error:
         raise VolumeError(f"its header has {names[0]} = {text}, which are not numbers") from error
     if len(values) != count:
-        raise VolumeError(f"its header has {len(values)} numbers in {names[0]}; {count} are needed")
+        raise VolumeError(f"its header has {len(values)} values in {names[0]}; {count} are needed")
     return values
 
 

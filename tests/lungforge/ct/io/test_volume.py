@@ -108,7 +108,7 @@ HEADER_FAULTS = {
     "negative spacing": ("ElementSpacing", "0.7 0.8 -2.5", "the spacing is 0.7 0.8 -2.5 mm"),
     "NaN spacing": ("ElementSpacing", "0.7 nan 2.5", "the spacing is 0.7 nan 2.5 mm"),
     "words for numbers": ("ElementSpacing", "0.7 wide 2.5", "which are not numbers"),
-    "two spacings": ("ElementSpacing", "0.7 0.8", "has 2 numbers in ElementSpacing; 3 are needed"),
+    "two spacings": ("ElementSpacing", "0.7 0.8", "has 2 values in ElementSpacing; 3 are needed"),
     "too many slices": ("DimSize", "6 5 400", "states 24000 bytes of voxels but 1.2.3.raw has 240"),
     "too few slices": ("DimSize", "6 5 3", "states 180 bytes of voxels but 1.2.3.raw has 240"),
     "no slices": ("DimSize", "6 5 0", "the size is 6 5 0 voxels"),
