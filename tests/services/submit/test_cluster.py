@@ -185,7 +185,7 @@ def test_a_missing_and_a_wrong_token_are_told_apart(head: RayHead, tmp_path: Pat
     for refused, message in (
         (missing, f"{head.address} asks for a token (401); set RAY_AUTH_MODE=token"),
         (wrong, f"{head.address} refuses the token (403)"),
-        (nowhere, f"{head.address} needs a token, and there is none"),
+        (nowhere, f"{head.address} needs a token; set RAY_AUTH_TOKEN_PATH"),
     ):
         assert refused.returncode == 2
         assert refused.stdout == ""

@@ -142,8 +142,8 @@ def test_a_connection_that_is_cut_is_made_anew_and_no_line_is_lost_or_doubled(
 #: ``lungforge`` with less patience, so that a test has it too.
 IMPATIENT = """
 import sys
-from services import submit_client
-submit_client._ANSWER_S, submit_client._SILENCE_S = 3.0, 1.0
+from services.submit import client
+client._ANSWER_S, client._SILENCE_S = 3.0, 1.0
 from services.cli.main import main
 sys.exit(main())
 """
