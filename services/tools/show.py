@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from lungforge.config import between, check
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Kind, rows_from_table
 from lungforge.errors import InputError
@@ -35,15 +36,14 @@ class ShowConfig:
     """Write a contact sheet to this PNG file: CT, map, and CT with outlines; for a model, its training
     curves."""
 
-    rows: int = 6
+    rows: int = dataclasses.field(default=6, metadata=between(1, 100))
     """Number of rows on the contact sheet, evenly spaced over the dataset."""
 
     verify: bool = False
     """Read every part and check its sha256."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rows <= 100:
-            raise InputError(f"--rows is {self.rows}; choose from 1 to 100")
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,7 +40,7 @@ _COARSE_BELOW_MM = 1.2
 
 
 @dataclass(frozen=True)
-class _Grid:
+class _CoarseGrid:
     """The coarse grid."""
 
     spacing_mm: tuple[float, float, float]
@@ -83,10 +83,10 @@ def segment_lungs(
     return classes if factor == 1 else refine_outline(classes, air, hu < LUNG_AIR_HU, factor)
 
 
-def _grid(geometry: Geometry, factor: int) -> _Grid:
+def _grid(geometry: Geometry, factor: int) -> _CoarseGrid:
     x_mm, y_mm, z_mm = geometry.spacing_mm
     spacing = (z_mm, y_mm * factor, x_mm * factor)
-    return _Grid(spacing, np.array(geometry.direction[0][::-1]) * spacing)
+    return _CoarseGrid(spacing, np.array(geometry.direction[0][::-1]) * spacing)
 
 
 def _shrink(hu: NDArray[np.int16], factor: int) -> NDArray[np.int16]:
@@ -105,7 +105,7 @@ def _shrink(hu: NDArray[np.int16], factor: int) -> NDArray[np.int16]:
 
 
 def _choose(
-    air: NDArray[np.bool_], hu: NDArray[np.int16], body: NDArray[np.bool_], grid: _Grid
+    air: NDArray[np.bool_], hu: NDArray[np.int16], body: NDArray[np.bool_], grid: _CoarseGrid
 ) -> NDArray[np.uint8]:
     """Select the components of air that are lung, and label them left or right."""
     labels, count = ndimage.label(air)
@@ -127,7 +127,7 @@ def _choose(
 
 
 def _are_lung(
-    labels: NDArray[np.int32], count: int, hu: NDArray[np.int16], body: NDArray[np.bool_], grid: _Grid
+    labels: NDArray[np.int32], count: int, hu: NDArray[np.int16], body: NDArray[np.bool_], grid: _CoarseGrid
 ) -> NDArray[np.bool_]:
     """Which components of air are lung; index 0 is the background."""
     z_mm, y_mm, x_mm = grid.spacing_mm

@@ -14,10 +14,11 @@ from services.export.config import ExportConfig
     [
         ("format", "tiff", "--format is 'tiff'; choose one of png, coco, metaimage, imagefolder"),
         ("window", (400, -1000), "--window is 400 -1000; give two HU, the lower first, such as -1000 400"),
+        ("window", (-40000, 0), "--window is -40000 0; give a number from -32768 to 32767"),
         ("window", (100, 100), "--window is 100 100; give two HU, the lower first, such as -1000 400"),
-        ("crop", 4, "--crop is 4; choose a side from 8 to 1024 px"),
-        ("data", "", "--data is empty; give the folder or URI of a dataset"),
-        ("out", "", "--out is empty; give a folder or URI"),
+        ("crop", 4, "--crop is 4; give a number from 8 to 1024"),
+        ("data", "", "--data is empty; give at least one value"),
+        ("out", "", "--out is empty; give at least one value"),
     ],
 )
 def test_a_wrong_value_is_a_line_that_says_what_would_do(field: str, value: Any, message: str) -> None:
