@@ -7,7 +7,6 @@ of some subsets: how much larger the steps in HU are across the border of what w
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +22,8 @@ from lungforge.datasets.patches import cut_patch
 from lungforge.datasets.slices import RowIndex, SliceRow, index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.seam import seam_ratio
-from lungforge.models.generators import DiffusionPainter, Painter, load_painter
+from lungforge.models.base import InpaintingSampler, SamplingOptions, SliceSampler
+from lungforge.models.model_dataset import ModelDataset
 from lungforge.randomness import numpy_generator
 from lungforge.storage import write_bytes_atomic
 from lungforge.visualisation.contact_sheets import (
@@ -45,19 +45,12 @@ STEPS, GUIDANCE = 50, 1.5
 TRIES = 200
 
 
-def load(uri: str) -> tuple[str, Painter, int | None]:
-    """A model's name, its painter, and the side of its patches."""
-    model = Dataset.open(uri, Kind.MODEL)
-    painter = load_painter(
-        model.read_file("model.safetensors"),
-        json.loads(model.read_file("config.json")),
-        torch.device("cpu"),
-        classes=classes.COUNT,
-        sampler="ancestral",
-        steps=STEPS,
-        guidance=GUIDANCE,
-    )
-    return model.uri.rsplit("/", 1)[-1], painter, model.manifest.details.get("patch")
+def load(uri: str) -> tuple[str, SliceSampler, int | None]:
+    """A model's name, its sampler, and the side of its patches."""
+    model = ModelDataset.open(uri)
+    options = SamplingOptions("ancestral", STEPS, GUIDANCE)
+    sampler = model.sampler(options, torch.device("cpu"), classes=classes.COUNT)
+    return model.dataset.uri.rsplit("/", 1)[-1], sampler, model.details.patch
 
 
 def edited_example(index: RowIndex, patch: int | None) -> tuple[SliceRow, list[EditedMap]]:
@@ -76,19 +69,21 @@ def edited_example(index: RowIndex, patch: int | None) -> tuple[SliceRow, list[E
     raise InputError("not every edit has room in the example; give other --subsets")
 
 
-def drawn(painter: Painter, row: SliceRow, edits: Sequence[EditedMap], inpaint: bool) -> list[np.ndarray]:
+def sampled(
+    sampler: SliceSampler, row: SliceRow, edits: Sequence[EditedMap], inpaint: bool
+) -> list[np.ndarray]:
     """An image of each edit, HU; all start from the same noise."""
     labels = np.stack([each.label for each in edits])
     identities = [("drawn edits",)] * len(edits)
     if not inpaint:
-        return list(painter.draw(labels, identities))
-    assert isinstance(painter, DiffusionPainter), "only diffusion models draw parts"
+        return list(sampler.sample(labels, identities))
+    assert isinstance(sampler, InpaintingSampler), "only diffusion models inpaint"
     # All that differs from the slice's own map is drawn: where a nodule is put in, and where one was taken
     # out before. Where nothing was edited, nothing is drawn.
     changes = [each.label != row.label for each in edits]
     masks = [surroundings(changed, row.spacing_mm) if changed.any() else changed for changed in changes]
     real = np.broadcast_to(row.image, labels.shape)
-    return list(painter.inpaint(labels, identities, real.copy(), np.stack(masks)))
+    return list(sampler.inpaint(labels, identities, real.copy(), np.stack(masks)))
 
 
 def sheet(row: SliceRow, edits: Sequence[EditedMap], rows: Sequence[tuple[str, list[np.ndarray]]]) -> bytes:
@@ -106,7 +101,7 @@ def sheet(row: SliceRow, edits: Sequence[EditedMap], rows: Sequence[tuple[str, l
 
 
 def seams(
-    painter: DiffusionPainter, index: RowIndex, patch: int | None, images: int
+    sampler: InpaintingSampler, index: RowIndex, patch: int | None, images: int
 ) -> dict[str, list[float]]:
     """Seam ratios of nodules taken out: inpainted, pasted from a free drawing, and of the real slice."""
     found: dict[str, list[float]] = {"inpainted": [], "pasted": [], "real, nothing drawn": []}
@@ -131,8 +126,8 @@ def seams(
             real = np.stack([row.image for _, row, _, _ in batch])
             masks = np.stack([mask for *_, mask in batch])
             identities = [("seams", number) for number, *_ in batch]
-            inside = painter.inpaint(labels, identities, real, masks)
-            free = np.where(masks, painter.draw(labels, identities), real)
+            inside = sampler.inpaint(labels, identities, real, masks)
+            free = np.where(masks, sampler.sample(labels, identities), real)
             for name, pictures in zip(found, (inside, free, real), strict=True):
                 found[name] += [seam_ratio(image, mask) for image, mask in zip(pictures, masks, strict=True)]
             advance(len(batch))
@@ -156,14 +151,14 @@ def main() -> int:
         patch = models[0][2]
         row, edits = edited_example(index, patch)
         rows = []
-        for name, painter, _ in models:
-            rows.append((name, drawn(painter, row, edits, False)))
-            if isinstance(painter, DiffusionPainter):
-                rows.append((f"{name}, inpainted", drawn(painter, row, edits, True)))
+        for name, sampler, _ in models:
+            rows.append((name, sampled(sampler, row, edits, False)))
+            if isinstance(sampler, InpaintingSampler):
+                rows.append((f"{name}, inpainted", sampled(sampler, row, edits, True)))
         write_bytes_atomic(arguments.out, sheet(row, edits, rows))
-        for name, painter, _ in models:
-            if isinstance(painter, DiffusionPainter) and arguments.images:
-                _print_seams(name, seams(painter, index, patch, arguments.images))
+        for name, sampler, _ in models:
+            if isinstance(sampler, InpaintingSampler) and arguments.images:
+                _print_seams(name, seams(sampler, index, patch, arguments.images))
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ import numpy as np
 from lungforge.datasets import Part
 from services.common.ray_session import private_ray, ray_session
 from services.sample.config import SampleConfig
-from services.sample.plan import Plan, make_plan
+from services.sample.plan import SamplingPlan, make_plan
 
 WORKERS = 2
 PART_IMAGES = 64
@@ -28,7 +28,7 @@ PART_IMAGES = 64
 class _StandIn:
     """Answers with a part of the right size, at once."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SamplingPlan) -> None:
         self._plan = plan
 
     def draw(self, number: int) -> Part:

@@ -1,7 +1,6 @@
 """``lungforge show``: what a dataset is, what it was made from, and what its pictures look like."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -127,13 +126,15 @@ def lineage(dataset: Dataset, depth: int = 0) -> Iterator[str]:
 
 def curves(dataset: Dataset) -> bytes | None:
     """A PNG of the losses over the steps of a model's training; None where the dataset is no such model."""
-    manifest = dataset.manifest
-    if manifest.kind is not Kind.MODEL or all(part.name != "history.json" for part in manifest.parts):
+    from lungforge.models.model_dataset import ModelDetails, read_history  # late: it loads PyTorch
+
+    history = read_history(dataset)
+    if history is None:
         return None
     from lungforge.visualisation.training_curves import draw_curves  # late: it loads matplotlib
 
-    title = f"{manifest.details['model']}, {manifest.details['rows']} slices"
-    return draw_curves(json.loads(dataset.read_file("history.json")), title)
+    details = ModelDetails.of(dataset.manifest)
+    return draw_curves(history, f"{details.model}, {details.rows} slices")
 
 
 def sheet(dataset: Dataset, count: int) -> bytes:
