@@ -188,7 +188,8 @@ def _unchecked(config: Any) -> Any:
     """A configuration, and those in its fields, as twins."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     inner = {name: _unchecked(value) for name, value in values.items() if dataclasses.is_dataclass(value)}
-    twin: Any = _twin(type(config))
+    config_class: Any = type(config)
+    twin: Any = _twin(config_class)
     return twin(**values | inner)
 
 
