@@ -13,7 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
-from lungforge.errors import InputError
+from lungforge.datasets.shuffling import RowStream
+from lungforge.datasets.slices import SliceRow
+from lungforge.errors import AccessError, InputError
 from lungforge.models.learner import Batch, DivergedError
 from lungforge.models.sdm.config import DiffusionOptions
 from lungforge.models.sdm.learner import DiffusionLearner
@@ -244,6 +246,25 @@ def test_a_store_that_refuses_stops_training_with_its_name(
         _train(_config(slices, tmp_path / "model", preview_every=2, steps=40))
     assert not (tmp_path / "model" / "manifest.json").exists()
     assert not list((tmp_path / "model").glob(f"{refused}/**/*.*"))
+
+
+def test_a_store_that_is_away_is_no_fault_of_the_input(
+    slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: RowStream, step: int) -> list[SliceRow]:
+        if step == 3:
+            raise AccessError("s3://lab/slices: timed out")
+        return rows(self, step)
+
+    rows = RowStream.rows
+    monkeypatch.setattr(RowStream, "rows", fail)
+    with pytest.raises(AccessError, match="s3://lab/slices: timed out"):
+        _train(_config(slices, tmp_path / "model"))
+    assert not (tmp_path / "model" / "manifest.json").exists()
+    monkeypatch.undo()
+    first: list[int] = []
+    assert _train(_config(slices, tmp_path / "model"), lambda done, metrics: first.append(done)) == 9
+    assert first[0] == 2, "the checkpoint before is there"
 
 
 def test_a_run_of_other_settings_does_not_resume_from_here(slices: str, tmp_path: Path) -> None:
