@@ -105,9 +105,7 @@ def check(config: Any) -> None:
             # A bool is an int to Python, and no number to anybody else.
             fits = isinstance(item, allowed) and isinstance(item, bool) == (allowed == (bool,))
             if type_words and not fits:
-                words = (
-                    type_words if rule is None else f"{type_words}, {rule.words.removeprefix('a number ')}"
-                )
+                limits = "" if rule is None else f", {rule.words.removeprefix('a number ')}"
                 raise InputError(f"{option(field.name)} is {_shown(value)}; give {type_words}{limits}")
             if rule is not None and not rule.holds(item):
                 raise InputError(f"{option(field.name)} is {_shown(value)}; give {rule.words}")
