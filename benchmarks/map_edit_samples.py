@@ -7,7 +7,6 @@ border of the synthetic region to those beside it.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 
@@ -24,7 +23,8 @@ from lungforge.datasets.patches import cut_patch
 from lungforge.datasets.slices import RowIndex, SliceRow, index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.seam import seam_ratio
-from lungforge.models.generators import DiffusionPainter, Painter, load_painter
+from lungforge.models.base import InpaintingSampler, SamplingOptions, SliceSampler
+from lungforge.models.model_dataset import ModelDataset
 from lungforge.randomness import numpy_generator
 from lungforge.storage import write_bytes_atomic
 from lungforge.visualisation.contact_sheets import (
@@ -45,19 +45,12 @@ STEPS, GUIDANCE = 50, 1.5
 TRIES = 200
 
 
-def load(uri: str) -> tuple[str, Painter, int | None]:
-    """Load a model: its name, the generator, and the side of its patches."""
-    model = Dataset.open(uri, Kind.MODEL)
-    painter = load_painter(
-        model.read_file("model.safetensors"),
-        json.loads(model.read_file("config.json")),
-        torch.device("cpu"),
-        classes=classes.COUNT,
-        sampler="ancestral",
-        steps=STEPS,
-        guidance=GUIDANCE,
-    )
-    return model.uri.rsplit("/", 1)[-1], painter, model.manifest.details.get("patch")
+def load(uri: str) -> tuple[str, SliceSampler, int | None]:
+    """Load a model: its name, its sampler, and the side of its patches."""
+    model = ModelDataset.open(uri)
+    options = SamplingOptions("ancestral", STEPS, GUIDANCE)
+    sampler = model.sampler(options, torch.device("cpu"), classes=classes.COUNT)
+    return model.dataset.uri.rsplit("/", 1)[-1], sampler, model.details.patch
 
 
 def edited_example(index: RowIndex, patch: int | None) -> tuple[SliceRow, list[EditedMap]]:
@@ -77,20 +70,20 @@ def edited_example(index: RowIndex, patch: int | None) -> tuple[SliceRow, list[E
 
 
 def sample_edits(
-    painter: Painter, row: SliceRow, edits: Sequence[EditedMap], inpaint: bool
+    sampler: SliceSampler, row: SliceRow, edits: Sequence[EditedMap], inpaint: bool
 ) -> list[NDArray[np.int16]]:
     """Sample one image per edit, in HU, all from the same noise."""
     labels = np.stack([each.label for each in edits])
     identities = [("drawn edits",)] * len(edits)
     if not inpaint:
-        return list(painter.draw(labels, identities))
-    assert isinstance(painter, DiffusionPainter), "only diffusion models can inpaint"
+        return list(sampler.sample(labels, identities))
+    assert isinstance(sampler, InpaintingSampler), "only diffusion models can inpaint"
     # Everything that differs from the original map is inpainted: inserted nodules, and those removed before.
     # Without an edit, nothing is inpainted.
     changes = [each.label != row.label for each in edits]
     masks = [surroundings(changed, row.spacing_mm) if changed.any() else changed for changed in changes]
     real = np.broadcast_to(row.image, labels.shape)
-    return list(painter.inpaint(labels, identities, real.copy(), np.stack(masks)))
+    return list(sampler.inpaint(labels, identities, real.copy(), np.stack(masks)))
 
 
 def sheet(
@@ -110,7 +103,7 @@ def sheet(
 
 
 def seams(
-    painter: DiffusionPainter, index: RowIndex, patch: int | None, images: int
+    sampler: InpaintingSampler, index: RowIndex, patch: int | None, images: int
 ) -> dict[str, list[float]]:
     """Seam ratios of removed nodules: inpainted, pasted from an unconstrained sample, and real."""
     ratios: dict[str, list[float]] = {"inpainted": [], "pasted": [], "real": []}
@@ -135,8 +128,8 @@ def seams(
             real = np.stack([row.image for _, row, _, _ in batch])
             masks = np.stack([mask for *_, mask in batch])
             identities = [("seams", number) for number, *_ in batch]
-            inside = painter.inpaint(labels, identities, real, masks)
-            free = np.where(masks, painter.draw(labels, identities), real)
+            inside = sampler.inpaint(labels, identities, real, masks)
+            free = np.where(masks, sampler.sample(labels, identities), real)
             for name, pictures in zip(ratios, (inside, free, real), strict=True):
                 ratios[name] += [seam_ratio(image, mask) for image, mask in zip(pictures, masks, strict=True)]
             advance(len(batch))
@@ -162,14 +155,14 @@ def main() -> int:
         patch = models[0][2]
         row, edits = edited_example(index, patch)
         rows = []
-        for name, painter, _ in models:
-            rows.append((name, sample_edits(painter, row, edits, False)))
-            if isinstance(painter, DiffusionPainter):
-                rows.append((f"{name}, inpainted", sample_edits(painter, row, edits, True)))
+        for name, sampler, _ in models:
+            rows.append((name, sample_edits(sampler, row, edits, False)))
+            if isinstance(sampler, InpaintingSampler):
+                rows.append((f"{name}, inpainted", sample_edits(sampler, row, edits, True)))
         write_bytes_atomic(arguments.out, sheet(row, edits, rows))
-        for name, painter, _ in models:
-            if isinstance(painter, DiffusionPainter) and arguments.images:
-                _print_seams(name, seams(painter, index, patch, arguments.images))
+        for name, sampler, _ in models:
+            if isinstance(sampler, InpaintingSampler) and arguments.images:
+                _print_seams(name, seams(sampler, index, patch, arguments.images))
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

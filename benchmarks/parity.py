@@ -30,11 +30,11 @@ from torch import Tensor
 
 from benchmarks.golden_file import GoldenFile, read_golden
 from lungforge.errors import InputError
-from lungforge.models.sdm.checkpoint import build
-from lungforge.models.sdm.diffusion import Denoiser, Schedule, p_mean_variance, q_sample, training_loss
+from lungforge.models.sdm.diffusion import Denoiser, NoiseSchedule, p_mean_variance, q_sample, training_loss
 from lungforge.models.sdm.guidance import guided_denoiser, null_map
 from lungforge.models.sdm.samplers import ddim_step, sample_ancestral, sample_ddim
 from lungforge.models.sdm.unet import SemanticUNet
+from lungforge.models.sdm.weights import build
 from lungforge.models.spade import one_hot
 
 #: Largest absolute error that is accepted.
@@ -78,7 +78,7 @@ def compare(path: Path) -> dict[str, Error]:
 
 def recompute(model: SemanticUNet, golden: GoldenFile) -> dict[str, Tensor]:
     """Everything that a golden file may hold; the loops only if it does, as they take long."""
-    schedule = Schedule.linear(golden.diffusion_steps)
+    schedule = NoiseSchedule.linear(golden.diffusion_steps)
     sparse, strided = schedule.respace("25"), schedule.respace("ddim25")
     conditional, guided = denoisers(model, golden, (1.0, golden.guidance))
     x_0, noise, steps = golden.given["x0"], golden.given["noise"], golden.given["t"]
@@ -112,7 +112,7 @@ def recompute(model: SemanticUNet, golden: GoldenFile) -> dict[str, Tensor]:
 
 def predicted_images(model: SemanticUNet, golden: GoldenFile) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The images that single steps predict, and how far rounding may take each of them, [N, 1, 1, 1]."""
-    schedule, steps = Schedule.linear(golden.diffusion_steps), golden.given["t"]
+    schedule, steps = NoiseSchedule.linear(golden.diffusion_steps), golden.given["t"]
     x_t = q_sample(schedule, golden.given["x0"], steps, golden.given["noise"])
     gain = schedule.at((1 / schedule.alphas_cumprod - 1).sqrt(), steps, x_t)
     networks = (model, copy.deepcopy(model).double())

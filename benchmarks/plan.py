@@ -20,7 +20,7 @@ import ray
 from lungforge.datasets import Part
 from services.common.ray_session import ray_session
 from services.sample.config import SampleConfig
-from services.sample.plan import Plan, make_plan
+from services.sample.plan import SamplingPlan, make_plan
 from services.sample.pool import distribute
 
 WORKERS = 2
@@ -30,7 +30,7 @@ PART_IMAGES = 64
 class _StandIn:
     """Worker that returns a part of the right size at once."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SamplingPlan) -> None:
         self._plan = plan
 
     def draw(self, number: int) -> Part:

@@ -8,7 +8,6 @@ PyTorch, once per run, do not count.
 """
 
 import argparse
-import json
 import multiprocessing
 import sys
 import tempfile
@@ -22,10 +21,10 @@ import torch
 from benchmarks.rounds import log_round, print_rates
 from benchmarks.sdm import phantom_maps, randomised
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
-from lungforge.models.generators import DiffusionPainter
-from lungforge.models.model_dataset import to_safetensors
-from lungforge.models.sdm.checkpoint import to_document
-from lungforge.models.sdm.config import cpu
+from lungforge.models.base import SamplingOptions
+from lungforge.models.model_dataset import ModelDetails, write_model
+from lungforge.models.sdm.slice_sampler import DiffusionSliceSampler
+from lungforge.models.sdm.spec import SPEC
 from services.common.ray_session import ray_session
 from services.sample import job
 from services.sample.config import SampleConfig
@@ -36,7 +35,7 @@ GUIDANCE = 1.5
 
 def write_inputs(folder: Path) -> tuple[str, str]:
     """Write a slices dataset of eight maps, and a model; returns their URIs."""
-    config = cpu()
+    config = SPEC.preset_config("cpu")
     maps = phantom_maps(config.image_size)
     slices = DatasetWriter(uri=str(folder / "slices"), kind=Kind.SLICES, config={})
     rows = [
@@ -54,22 +53,19 @@ def write_inputs(folder: Path) -> tuple[str, str]:
     ]
     slices.commit([slices.write_part("0", table_from_rows(Kind.SLICES, rows))])
     model = DatasetWriter(uri=str(folder / "model"), kind=Kind.MODEL, config={})
-    parts = [
-        model.write_file("model.safetensors", to_safetensors(randomised(config).state_dict())),
-        model.write_file("config.json", json.dumps(to_document(config)).encode()),
-    ]
-    model.commit(parts, {"patch": None})
+    write_model(model, SPEC, config, randomised(config).state_dict(), ModelDetails())
     return slices.uri, model.uri
 
 
 def bare_loop(images: int, steps: int) -> float:
     """Images per second of the bare sampler in this process, with one thread."""
     torch.set_num_threads(1)
-    painter = DiffusionPainter(randomised(cpu()).eval(), sampler="dpmpp", steps=steps, guidance=GUIDANCE)
-    maps = phantom_maps(cpu().image_size)
+    config, options = SPEC.preset_config("cpu"), SamplingOptions("dpmpp", steps, GUIDANCE)
+    sampler = DiffusionSliceSampler(randomised(config).eval(), options)
+    maps = phantom_maps(config.image_size)
     started = time.perf_counter()
     for start in range(0, images, BATCH):
-        painter.draw(maps, [(0, number) for number in range(start, start + BATCH)])
+        sampler.sample(maps, [(0, number) for number in range(start, start + BATCH)])
     return images / (time.perf_counter() - started)
 
 

@@ -26,9 +26,10 @@ from lungforge.ct.phantoms.generate import generate_phantom
 from lungforge.ct.resize import PixelMap, resize_slice
 from lungforge.ct.segmentation.anatomy import anatomy_from_luna
 from lungforge.errors import InputError
-from lungforge.models.sdm.config import UNetConfig, cpu
-from lungforge.models.sdm.diffusion import Schedule, training_loss
+from lungforge.models.sdm.config import UNetConfig
+from lungforge.models.sdm.diffusion import NoiseSchedule, training_loss
 from lungforge.models.sdm.guidance import guided_denoiser, null_map
+from lungforge.models.sdm.spec import SPEC
 from lungforge.models.sdm.unet import SemanticUNet
 from lungforge.models.spade import one_hot
 
@@ -151,7 +152,7 @@ def guided_step(
 
 def train_step(model: SemanticUNet, maps: Tensor, x: Tensor, steps: Tensor, repeats: int) -> dict[str, float]:
     """Loss and gradients of a batch, with new maps every time."""
-    schedule, noise = Schedule.linear(), torch.randn_like(x)
+    schedule, noise = NoiseSchedule.linear(), torch.randn_like(x)
     weights = {
         key: value.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         for key, value in model.named_parameters()
@@ -191,7 +192,7 @@ def main() -> int:
         "--repeats", type=int, default=5, help="turns of each; the shortest counts (default: 5)"
     )
     arguments = parser.parse_args()
-    config = cpu()
+    config = SPEC.preset_config("cpu")
     try:
         size = config.image_size
         labels = real_maps(arguments.source, size) if arguments.source else phantom_maps(size)

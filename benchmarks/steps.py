@@ -1,9 +1,9 @@
 """Quality against steps: ``python -m benchmarks.steps --model URI --data URI --maps 0 1 2 --real 3``.
 
-One model draws from the same maps with the same noise by every sampler and number of steps. Each set is held
-against real slices of scans that the model has not seen: Fréchet distance (EfficientNet-Lite0), mean and
-spread over random halves of the real slices, at the same number of images as the real-to-real floor beside
-it. Seconds an image are those of drawing in batches of eight, in this process, with its threads.
+One model samples from the same maps with the same noise, by every sampler and count of steps. Each set is
+compared with real slices of scans that the model has not seen: Fréchet distance (EfficientNet-Lite0), mean
+and spread over random halves of the real slices, at the same count of images as the real-vs-real baseline
+beside it. Seconds an image are those of batches of eight, in this process, with its threads.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lungforge.ct import classes
 from lungforge.datasets import Dataset, Kind
@@ -24,7 +25,8 @@ from lungforge.metrics.features import EFFICIENTNET_LITE0, load_extractor
 from lungforge.metrics.frechet import frechet_distance_of_features
 from lungforge.metrics.leakage import scan_of
 from lungforge.metrics.real_baseline import compare_with_floor
-from lungforge.models.generators import SamplerName, load_painter
+from lungforge.models.base import SamplerName, SamplingOptions
+from lungforge.models.model_dataset import ModelDataset
 from lungforge.randomness import numpy_generator
 from services.common.progress import progress
 
@@ -42,24 +44,19 @@ ARMS: tuple[tuple[SamplerName, int], ...] = (
 )
 
 
-def draw(model: Dataset, labels: np.ndarray, sampler: SamplerName, steps: int) -> tuple[np.ndarray, float]:
-    """Draw an image of each map: HU [N, H, W], and seconds an image."""
-    painter = load_painter(
-        model.read_file("model.safetensors"),
-        json.loads(model.read_file("config.json")),
-        torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        classes=classes.COUNT,
-        sampler=sampler,
-        steps=steps,
-        guidance=GUIDANCE,
-    )
+def sample(
+    model: ModelDataset, labels: NDArray[np.uint8], sampler: SamplerName, steps: int
+) -> tuple[NDArray[np.int16], float]:
+    """Sample an image of each map: HU [N, H, W], and seconds an image."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    slice_sampler = model.sampler(SamplingOptions(sampler, steps, GUIDANCE), device, classes=classes.COUNT)
     images = []
     started = time.perf_counter()
     with progress(f"{sampler} {steps}", len(labels), unit="images") as advance:
         for start in range(0, len(labels), BATCH):
             batch = labels[start : start + BATCH]
             identities = [("steps", number) for number in range(start, start + len(batch))]
-            images.append(painter.draw(batch, identities))
+            images.append(slice_sampler.sample(batch, identities))
             advance(len(batch))
     return np.concatenate(images), (time.perf_counter() - started) / len(labels)
 
@@ -68,9 +65,9 @@ def main() -> int:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__)
     parser.add_argument("--model", required=True, help="a diffusion model, as `lungforge train` made it")
-    parser.add_argument("--data", required=True, help="slices: maps to draw from, and real ones")
+    parser.add_argument("--data", required=True, help="slices: maps to sample from, and real ones")
     parser.add_argument(
-        "--maps", type=int, nargs="+", required=True, help="subsets whose maps are drawn from"
+        "--maps", type=int, nargs="+", required=True, help="subsets whose maps are sampled from"
     )
     parser.add_argument("--real", type=int, nargs="+", required=True, help="subsets of the real slices")
     parser.add_argument("--images", type=int, default=128, help="images of each set (default: 128)")
@@ -78,7 +75,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     arguments = parser.parse_args()
     try:
-        model, data = Dataset.open(arguments.model, Kind.MODEL), Dataset.open(arguments.data, Kind.SLICES)
+        model, data = ModelDataset.open(arguments.model), Dataset.open(arguments.data, Kind.SLICES)
         maps, real = index_rows(data, arguments.maps), index_rows(data, arguments.real)
     except InputError as error:
         print(error, file=sys.stderr)
@@ -93,7 +90,7 @@ def main() -> int:
     for sampler, steps in ARMS:
         if steps > arguments.longest:
             continue
-        images, seconds = draw(model, labels, sampler, steps)
+        images, seconds = sample(model, labels, sampler, steps)
         compared = compare_with_floor(
             reference,
             scans,

@@ -14,15 +14,22 @@ enforces it in ``__post_init__`` with one wording::
 
 Fields that change only where and how fast a job runs (the number of workers, where the output goes) carry
 ``EXECUTION`` and are left out of the digest, so that the same work has the same digest wherever it is done.
+
+A field may be such a dataclass itself: ``network.base_channels`` is ``--network.base-channels``. Whoever
+builds the inner one for the outer one does so within ``options_below("network")``, so that messages name
+the whole option.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import enum
 import hashlib
 import json
 import math
+import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from lungforge.errors import InputError
@@ -31,6 +38,14 @@ from lungforge.errors import InputError
 EXECUTION = {"execution": True}
 #: Metadata of a tuple or text that must not be empty.
 NOT_EMPTY = {"not_empty": True}
+
+#: Numbers and switches, and what a value of the type is called in messages.
+_TYPES: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+}
+_PREFIX: contextvars.ContextVar[str] = contextvars.ContextVar("prefix of options", default="")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,23 +81,32 @@ def _range(holds: Callable[[float], bool], words: str) -> dict[str, Any]:
 
 
 def check(config: Any) -> None:
-    """Refuse a configuration that breaks a rule of one of its fields: ranges, choices, emptiness.
+    """Refuse a configuration that breaks a rule of one of its fields: types, ranges, choices, emptiness.
 
-    The choices of a field are those of its ``Literal`` type. None is always allowed where the type has it.
+    Types are checked of numbers, switches and tuples: a configuration may come from a JSON document. The
+    choices of a field are those of its ``Literal`` type. None is allowed where the type has it.
 
     Raises:
         InputError: One line: the option, its value, and what would do.
     """
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value is None:
+        value, hint = getattr(config, field.name), _without_none(hints[field.name])
+        if value is None and hint is not hints[field.name]:
             continue
         if field.metadata.get("not_empty") and not value:
             raise InputError(f"{option(field.name)} is empty; give at least one value")
-        choices = _choices(hints[field.name])
+        if typing.get_origin(hint) is tuple and not isinstance(value, tuple):
+            raise InputError(f"{option(field.name)} is {_shown(value)}; give a list")
+        choices = _choices(hint)
         rule: _Range | None = field.metadata.get("range")
+        allowed, type_words = _TYPES.get(_element(hint), ((object,), ""))
         for item in value if isinstance(value, tuple) else (value,):
+            # A bool is an int to Python, and no number to anybody else.
+            fits = isinstance(item, allowed) and isinstance(item, bool) == (allowed == (bool,))
+            if type_words and not fits:
+                limits = "" if rule is None else f", {rule.words.removeprefix('a number ')}"
+                raise InputError(f"{option(field.name)} is {_shown(value)}; give {type_words}{limits}")
             if rule is not None and not rule.holds(item):
                 raise InputError(f"{option(field.name)} is {_shown(value)}; give {rule.words}")
             if choices and item not in choices:
@@ -94,17 +118,42 @@ def check(config: Any) -> None:
 
 def option(name: str) -> str:
     """A field's name as an option of the command line: ``per_map`` is ``--per-map``."""
-    return f"--{name.replace('_', '-')}"
+    return f"--{_PREFIX.get()}{name}".replace("_", "-")
+
+
+@contextlib.contextmanager
+def options_below(name: str) -> Iterator[None]:
+    """Within the block, ``option`` names the options of the configuration in a field of that name."""
+    token = _PREFIX.set(f"{_PREFIX.get()}{name}.")
+    try:
+        yield
+    finally:
+        _PREFIX.reset(token)
+
+
+def _without_none(hint: Any) -> Any:
+    """``int`` for ``int | None``; other types as they are."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        rest = [argument for argument in typing.get_args(hint) if argument is not type(None)]
+        if len(rest) == 1:
+            return rest[0]
+    return hint
+
+
+def _element(hint: Any) -> Any:
+    """``int`` for ``tuple[int, ...]``; other types as they are."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+        return arguments[0]
+    return hint
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
-    """The texts that a type allows, where it is or holds a Literal; of pairs, nothing."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return tuple(argument for argument in arguments if isinstance(argument, str))
-    if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
-        return ()
-    return next((found for argument in arguments if (found := _choices(argument))), ())
+    """The texts that a type allows, where it is a Literal, or a tuple of one."""
+    element = _element(hint)
+    if typing.get_origin(element) is Literal:
+        return tuple(argument for argument in typing.get_args(element) if isinstance(argument, str))
+    return ()
 
 
 def _shown(value: Any) -> str:

@@ -10,6 +10,7 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.datasets.shuffling import RowStream
 from lungforge.datasets.slices import index_rows
 from lungforge.metrics.features import load_extractor
+from lungforge.models.learner import Learner
 from lungforge.storage import join_uri
 from services.eval import job as evaluating
 from services.eval.collect import network_of, read_real
@@ -23,14 +24,12 @@ from services.preprocess.volume import VolumeTask
 from services.sample import job as sampling
 from services.sample.config import SampleConfig
 from services.sample.plan import make_plan
-from services.sample.worker import Drawer, Work, check_model
+from services.sample.worker import SamplingRun, UnitSampler, check_model
 from services.train import job as training
 from services.train.batches import make_batch
 from services.train.config import TrainConfig
-from services.train.learner import Learner
-from services.train.loop import Work as Training
-from services.train.loop import make_learner
 from services.train.presets import PRESETS
+from services.train.run import TrainingRun, prepare
 
 #: Subsets of LUNA16 for training, and held out.
 _TRAINED, _HELD_OUT = tuple(range(7)), (7, 8, 9)
@@ -116,27 +115,21 @@ def _train(chain: Chain, name: str, units: int, workers: int) -> TrainConfig:
     )
 
 
-def _learning(chain: Chain) -> tuple[Training, Learner]:
+def _learning(chain: Chain) -> tuple[TrainingRun, Learner]:
     config = _train(chain, "units", 1, 1)
     data = Dataset.open(config.data, Kind.SLICES)
-    work = training.plan(config, data, DatasetWriter(config.out, Kind.MODEL, {}))
-    return work, make_learner(work, distribute=lambda network: network, averages=True)
+    run = prepare(config, data, DatasetWriter(config.out, Kind.MODEL, {}))
+    return run, run.make_learner(distribute=lambda network: network, averages=True)
 
 
 def _steps(chain: Chain) -> Iterator[Callable[[], object]]:
-    work, learner = _learning(chain)
-    share = work.config.batch
-    stream = RowStream(work.index, batch=share, positions=range(share), seed=0)
+    run, learner = _learning(chain)
+    share = run.config.batch
+    stream = RowStream(run.index, batch=share, positions=range(share), seed=0)
 
     def step(number: int) -> None:
-        batch = make_batch(
-            stream.rows(number),
-            stream.samples(number),
-            work.config,
-            noise_shape=learner.noise_shape,
-            timesteps=learner.timesteps,
-        )
-        learner.step(batch.cut(1), number)
+        batch = make_batch(stream.rows(number), stream.samples(number), run.config, learner.needs)
+        learner.step([batch], number)
 
     for number in range(6):
         yield functools.partial(step, number)
@@ -166,12 +159,11 @@ def _parts(chain: Chain) -> Iterator[Callable[[], object]]:
     model, data = Dataset.open(config.model), Dataset.open(config.data)
     index = index_rows(data, config.subsets)
     writer = DatasetWriter(config.out, Kind.SAMPLES, {})
-    drawer = Drawer(
-        Work(config, model.parent(), check_model(model, index), index, writer), torch.device("cpu")
-    )
+    run = SamplingRun(config, model.parent(), check_model(model, index), index, writer)
+    sampler = UnitSampler(run, torch.device("cpu"))
     plan = make_plan(config, index)
     for number in range(len(plan)):
-        yield functools.partial(drawer.draw, plan.unit(number))
+        yield functools.partial(sampler.sample, plan.unit(number))
 
 
 def _evaluate(chain: Chain, name: str, parts: int, workers: int) -> EvalConfig:

@@ -11,7 +11,7 @@ class MovingAverage:
 
     The decay of update n is ``min(decay, (1 + n) / (10 + n))``: early averages follow the weights closely.
     With a constant 0.9999, the average of the first thousands of steps is mostly the random start, and
-    draws noise.
+    samples noise.
 
     Attributes:
         decay: The decay that is reached in the end.
@@ -35,11 +35,11 @@ class MovingAverage:
         torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averages and the number of updates, all as tensors."""
+        """The averages and the count of updates, all as tensors."""
         return {**self.weights, "updates": torch.tensor(self.updates)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what ``state_dict`` gave, on the devices where the averages are now."""
+        """Resume from what ``state_dict`` gave, on the devices where the averages are now."""
         if set(state) != {*self.weights, "updates"}:
             raise KeyError(
                 f"the moving average has other keys: {sorted(set(state) ^ {*self.weights, 'updates'})[:3]}"

@@ -1,11 +1,154 @@
-"""Weights of any network as bytes."""
+"""The dataset of kind ``model``: the one place that writes it and reads it.
 
-from collections.abc import Mapping
+It holds the averaged weights (``model.safetensors``), the network that they are of (``config.json``), and,
+where it was trained here, the metrics of every step (``history.json``). The manifest's details say what it
+was trained on.
+"""
 
-from safetensors.torch import save
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
 from torch import Tensor
 
+from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest
+from lungforge.errors import ContentError
+from lungforge.models.base import DataShape, ModelSpec, SamplingOptions, SliceSampler
+from lungforge.models.checkpoint import from_document, load_network, to_document, to_safetensors
 
-def to_safetensors(weights: Mapping[str, Tensor]) -> bytes:
-    """Named tensors as the bytes of a safetensors file; the same for the same values, wherever they are."""
-    return save({key: value.detach().cpu().contiguous() for key, value in weights.items()})
+_WEIGHTS, _NETWORK, _HISTORY = "model.safetensors", "config.json", "history.json"
+
+
+@dataclass(frozen=True)
+class ModelDetails:
+    """What the manifest of a model says of it; None where that cannot be known.
+
+    Attributes:
+        model: Name of the generator.
+        size: Side of its images, in px.
+        classes: Classes of its maps.
+        patch: Side of the patches that it was trained on, in px; None for whole slices.
+        subsets: Subsets of LUNA16 that it was trained on; None for all.
+        series_uids: The scans that it was trained on, so that evaluation can keep them apart.
+        rows: Slices that it was trained on.
+        steps: Steps of the optimiser.
+        imported_from: Name of the file that it was imported from; None where it was trained here.
+    """
+
+    model: str | None = None
+    size: int | None = None
+    classes: int | None = None
+    patch: int | None = None
+    subsets: Sequence[int] | None = None
+    series_uids: Sequence[str] | None = None
+    rows: int | None = None
+    steps: int | None = None
+    imported_from: str | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """The details in the manifest of a model."""
+        return cls(**{field.name: manifest.details.get(field.name) for field in dataclasses.fields(cls)})
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, without the file's name where there is none."""
+        document = dataclasses.asdict(self)
+        if self.imported_from is None:
+            del document["imported_from"]
+        return document
+
+
+def write_model(
+    writer: DatasetWriter,
+    spec: ModelSpec[Any, Any],
+    config: DataShape,
+    weights: Mapping[str, Tensor],
+    details: ModelDetails,
+    history: Mapping[str, Sequence[float]] | None = None,
+) -> Manifest:
+    """Write and commit a model.
+
+    Args:
+        writer: Of a dataset of kind ``model``.
+        spec: The generator.
+        config: Its network.
+        weights: The averaged weights, as ``spec.build`` takes them.
+        details: What it was trained on.
+        history: Metrics of every step, by name; None where they are not known.
+    """
+    documents: dict[str, Any] = {_NETWORK: to_document(spec, config)}
+    if history is not None:
+        documents[_HISTORY] = history
+    parts = [writer.write_file(_WEIGHTS, to_safetensors(weights))]
+    for name, document in documents.items():
+        parts.append(writer.write_file(name, (json.dumps(document, sort_keys=True) + "\n").encode()))
+    return writer.commit(parts, details.to_json())
+
+
+@dataclass(frozen=True)
+class ModelDataset:
+    """A model that was written; its weights are read when they are needed.
+
+    Attributes:
+        dataset: Where it is.
+        spec: The generator.
+        config: Its network.
+        details: What it was trained on.
+    """
+
+    dataset: Dataset
+    spec: ModelSpec[Any, Any]
+    config: Any
+    details: ModelDetails
+
+    @classmethod
+    def open(cls, uri: str) -> Self:
+        """Read all but the weights.
+
+        Raises:
+            InputError: There is no model, or it is damaged.
+            ContentError: It is of no generator that is known here.
+        """
+        return cls.of(Dataset.open(uri, Kind.MODEL))
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """The same of a dataset that is open; raises as ``open`` does."""
+        spec, config = from_document(_network_document(dataset))
+        return cls(dataset, spec, config, ModelDetails.of(dataset.manifest))
+
+    def sampler(self, options: SamplingOptions, device: torch.device, *, classes: int) -> SliceSampler:
+        """Read the weights, and set them up to sample.
+
+        Args:
+            options: How to sample.
+            device: Where to.
+            classes: Class count of the maps; checked.
+
+        Raises:
+            InputError: The weights are damaged, or do not fit the network or the classes.
+        """
+        data = self.dataset.read_file(_WEIGHTS)
+        network = load_network(data, to_document(self.spec, self.config), classes=classes)
+        return self.spec.sampler(network.to(device), options)
+
+
+def read_history(dataset: Dataset) -> dict[str, list[float]] | None:
+    """The metrics of every step of a model's training, by name; None where the dataset holds none."""
+    if dataset.manifest.kind is not Kind.MODEL or all(part.name != _HISTORY for part in dataset.parts):
+        return None
+    history: dict[str, list[float]] = json.loads(dataset.read_file(_HISTORY))
+    return history
+
+
+def _network_document(dataset: Dataset) -> dict[str, Any]:
+    try:
+        document = json.loads(dataset.read_file(_NETWORK))
+    except ValueError as error:
+        raise ContentError(f"{dataset.uri}: {_NETWORK} is no JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise ContentError(f"{dataset.uri}: {_NETWORK} is no JSON object")
+    return document

@@ -14,6 +14,7 @@ from typing import Any
 
 import tyro
 
+from lungforge.config import options_below
 from lungforge.errors import InputError
 
 
@@ -25,8 +26,9 @@ class Command:
         summary: What it does, in a line.
         config: Where its configuration dataclass is, as ``module:name``.
         run: Where the function is that takes the configuration and returns a result dataclass.
-        presets: Where its named presets are (name -> function that returns a configuration), if it has any.
-            The name None is what holds without a preset.
+        presets: Where its named presets are, if it has any: name to a function that takes the arguments of
+            the configuration that have no default, and ``variant``, and returns a configuration. The name
+            None is what holds without a preset.
         variant: The option that a preset depends on beside its name, if any.
         notes: What else its help says before the options.
         takes_command: Whether its last argument is a command of its own, options and all.
@@ -46,12 +48,12 @@ LISTED = 20
 
 COMMANDS = {
     "demo": Command(
-        "all of the below on drawn thoraxes: from nothing to a report, in minutes",
+        "all of the below on synthetic phantoms: from nothing to a report, in minutes",
         "services.tools.demo:DemoConfig",
         "services.tools.demo:run",
     ),
     "phantom": Command(
-        "draw a small data set of thoraxes in the layout of LUNA16",
+        "generate a small data set of synthetic phantoms in the layout of LUNA16",
         "services.tools.phantom:PhantomConfig",
         "services.tools.phantom:run",
     ),
@@ -68,12 +70,12 @@ COMMANDS = {
         variant="model",
     ),
     "import-checkpoint": Command(
-        "turn a network that was trained elsewhere into a model to draw with",
+        "turn a network that was trained elsewhere into a model to sample with",
         "services.tools.import_checkpoint:ImportConfig",
         "services.tools.import_checkpoint:run",
     ),
     "sample": Command(
-        "draw synthetic slices from maps",
+        "sample synthetic slices from maps",
         "services.sample.config:SampleConfig",
         "services.sample.job:run",
     ),
@@ -86,21 +88,21 @@ COMMANDS = {
         "evaluate the newest model of a store, append to its history, and say whether it got worse",
         "services.nightly.config:NightlyConfig",
         "services.nightly.job:run",
-        notes="A night is worse, and the exit code 3, when Fréchet distance, KID or near-copies are above "
-        "mean + 3 spreads of the last 14 good nights (4 at least). The same date again does nothing when the "
-        "night is done, and else goes on. Two runs at once keep out of each other's way by a lease.",
+        notes="A night is worse, and the exit code 3, when Fréchet distance, KID or near-duplicates are "
+        "above mean + 3 spreads of the last 14 good nights (4 at least). The same date again does nothing "
+        "when the night is done, and else resumes. Two runs at once keep out of each other's way by a lease.",
     ),
     "submit": Command(
         "run one of these on a Ray cluster, follow its log, and leave with its exit code",
         "services.submit.config:SubmitConfig",
         "services.submit.job:run",
         notes="Its own options stand before the stage: lungforge submit --address URL train --data URI ... "
-        "The same command again attaches to the job that runs, or goes on where one has failed. "
+        "The same command again attaches to the job that runs, or resumes one that has failed. "
         "Ctrl-C leaves the job running.",
         takes_command=True,
     ),
     "show": Command(
-        "say what a dataset is and what it was made from; draw a contact sheet",
+        "say what a dataset is and what it was made from; make a contact sheet",
         "services.tools.show:ShowConfig",
         "services.tools.show:run",
     ),
@@ -128,61 +130,81 @@ def execute(name: str, arguments: Sequence[str]) -> Any:
     """
     command = COMMANDS[name]
     config = parse(name, arguments)
-    run: Callable[[Any], Any] = _load(command.run)
+    run: Callable[[Any], Any] = load(command.run)
     return run(config)
 
 
 def parse(name: str, arguments: Sequence[str]) -> Any:
     """The configuration that a command's arguments describe; raises as ``execute`` does."""
-    command = COMMANDS[name]
-    config_class = _load(command.config)
+    command, prog = COMMANDS[name], f"lungforge {name}"
+    config_class = load(command.config)
     default = None
     if command.takes_command:
         arguments = _hold_together(config_class, arguments)
     description = f"{command.summary[0].upper()}{command.summary[1:]}. {command.notes}".rstrip()
     if command.presets:
-        presets = _load(command.presets)
-        preset, arguments = _take_option("--preset", arguments)
+        presets = load(command.presets)
+        choice, arguments = _choice(arguments, prog, ("preset", *filter(None, [command.variant])))
+        preset = choice.pop("preset")
         names = list(filter(None, presets))
         if preset not in presets:
             raise InputError(f"--preset is {preset!r}; choose one of {', '.join(names)}")
         description += f" --preset {{{','.join(names)}}} sets the values that the options then change."
-        default = presets[preset]
-        variant = _take_option(f"--{command.variant}", arguments)[0] if command.variant else None
-        if variant is not None:
-            default = functools.partial(default, **{str(command.variant): variant})
-    return _read(config_class, arguments, prog=f"lungforge {name}", description=description, default=default)
+        # What the preset decides is everything but the options without a default.
+        required = {field.name: "-" for field in dataclasses.fields(config_class) if _required(field)}
+        chosen = {name: value for name, value in choice.items() if value is not None}
+        default = presets[preset](**required, **chosen)
+    return _read(config_class, arguments, prog=prog, description=description, default=default)
 
 
-def _read(
-    config_class: type,
-    arguments: Sequence[str],
-    *,
-    prog: str,
-    description: str,
-    default: Callable[..., Any] | None,
-) -> Any:
+def _read(config_class: type, arguments: Sequence[str], *, prog: str, description: str, default: Any) -> Any:
+    """The configuration that the arguments describe, starting from a default one, if there is one."""
     # tyro frames what a constructor raises; ours are sentences of one line. So tyro reads into a twin
     # without checks, and the checks run when the real configuration is made from it.
-    unchecked = type(config_class.__name__, (config_class,), {"__post_init__": lambda self: None})
-    unchecked.__doc__ = config_class.__doc__
-    fields = dataclasses.fields(config_class)
-    values: dict[str, Any] = {}
+    start = None
     if default is not None:
-        required = [field.name for field in fields if field.default is dataclasses.MISSING]
-        # The preset decides everything but where the data are, and that is asked for.
-        preset = default(**dict.fromkeys(required, "-"))
-        values = {field.name: getattr(preset, field.name) for field in fields}
-        values |= dict.fromkeys(required, tyro.MISSING)
+        start = _unchecked(default)
+        for field in filter(_required, dataclasses.fields(config_class)):
+            object.__setattr__(start, field.name, tyro.MISSING)
     read = tyro.cli(
-        unchecked,
+        _twin(config_class),
         args=list(arguments),
         prog=prog,
         description=description,
-        default=unchecked(**values) if values else None,
+        default=start,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    return config_class(**{field.name: getattr(read, field.name) for field in fields})
+    return _checked(read)
+
+
+@functools.cache
+def _twin(config_class: type) -> type:
+    """The same dataclass without the checks of its constructor."""
+    members = {"__post_init__": lambda self: None, "__doc__": config_class.__doc__, "checked": config_class}
+    return type(config_class.__name__, (config_class,), members)
+
+
+def _unchecked(config: Any) -> Any:
+    """A configuration, and those in its fields, as twins."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    inner = {name: _unchecked(value) for name, value in values.items() if dataclasses.is_dataclass(value)}
+    config_class: Any = type(config)
+    twin: Any = _twin(config_class)
+    return twin(**values | inner)
+
+
+def _checked(twin: Any) -> Any:
+    """The configuration of a twin; raises ``InputError`` where it is wrong."""
+    values = {field.name: getattr(twin, field.name) for field in dataclasses.fields(twin)}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(value):
+            with options_below(name):
+                values[name] = _checked(value)
+    return getattr(twin, "checked", type(twin))(**values)
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _hold_together(config_class: type, arguments: Sequence[str]) -> list[str]:
@@ -197,20 +219,24 @@ def _hold_together(config_class: type, arguments: Sequence[str]) -> list[str]:
     return list(arguments)
 
 
-def _take_option(option: str, arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The value that an option is given, the last time where there are several; and the other arguments."""
-    for position in reversed(range(len(arguments))):
-        name, equals, value = arguments[position].partition("=")
-        if name != option:
-            continue
-        rest = list(arguments[position + 1 :])
-        if not equals:
-            value, rest = (rest[0], rest[1:]) if rest else ("", [])
-        return value, [*arguments[:position], *rest]
-    return None, list(arguments)
+def _choice(
+    arguments: Sequence[str], prog: str, names: Sequence[str]
+) -> tuple[dict[str, str | None], list[str]]:
+    """The values of some options, None where they are not given; and the other arguments."""
+    fields = [(name, str | None, dataclasses.field(default=None)) for name in names]
+    choice: Any
+    choice, rest = tyro.cli(
+        dataclasses.make_dataclass("Choice", fields),
+        args=list(arguments),
+        prog=prog,
+        add_help=False,
+        return_unknown_args=True,
+    )
+    return dataclasses.asdict(choice), rest
 
 
-def _load(path: str) -> Any:
+def load(path: str) -> Any:
+    """What a path of a ``Command``, ``module:name``, leads to."""
     module, name = path.split(":")
     return getattr(importlib.import_module(module), name)
 

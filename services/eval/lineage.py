@@ -4,6 +4,7 @@ import dataclasses
 
 from lungforge.datasets import Dataset, Kind, Parent
 from lungforge.errors import AccessError, InputError
+from lungforge.models.model_dataset import ModelDetails
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Origin:
     @property
     def on_patches(self) -> bool:
         """Whether the slices are patches, cut out of whole ones."""
-        return any(model.manifest.details.get("patch") is not None for model in self.models)
+        return any(ModelDetails.of(model.manifest).patch is not None for model in self.models)
 
 
 def trace(samples: Dataset) -> Origin:

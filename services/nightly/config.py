@@ -8,6 +8,7 @@ from typing import Literal
 
 from lungforge.config import EXECUTION
 from lungforge.errors import InputError
+from lungforge.models.base import SamplerName
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class NightlyConfig:
     count: int = 256
     """Images drawn in a night, spread over the maps as evenly as can be; with many, a small loss is seen."""
 
-    sampler: Literal["ancestral", "ddim", "dpmpp"] = "ancestral"
+    sampler: SamplerName = "ancestral"
     """ancestral (with learned variance), ddim, or dpmpp (DPM-Solver++ 2M)."""
 
     steps: int = 50

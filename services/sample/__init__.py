@@ -1,1 +1,1 @@
-"""Drawing synthetic slices from maps, on Ray actors."""
+"""Sampling of synthetic slices from maps, on Ray actors."""

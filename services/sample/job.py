@@ -1,4 +1,4 @@
-"""Sampling as a Ray job: long-lived workers that draw units of work."""
+"""Sampling as a Ray job: long-lived workers that sample units."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +13,14 @@ from services.common import telemetry
 from services.common.progress import progress, say
 from services.common.ray_session import ray_session
 from services.sample.config import SampleConfig
-from services.sample.plan import Plan, make_plan
+from services.sample.plan import SamplingPlan, make_plan
 from services.sample.pool import distribute
-from services.sample.worker import Drawer, Work, check_model
+from services.sample.worker import SamplingRun, UnitSampler, check_model
 
 
 @dataclass(frozen=True)
 class SampleResult:
-    """The samples that were drawn, or would be.
+    """The samples that were made, or would be.
 
     Attributes:
         samples: Their URI.
@@ -29,7 +29,7 @@ class SampleResult:
         maps: From how many maps.
         left_out: Images that were planned and have no place in the dataset, as their edit had no room.
         dry_run: Whether nothing was written.
-        estimated_seconds: How long drawing would take, from one batch that was timed; only of a dry run.
+        estimated_seconds: How long sampling would take, from one batch that was timed; only of a dry run.
     """
 
     samples: str
@@ -42,7 +42,7 @@ class SampleResult:
 
 
 def run(config: SampleConfig) -> SampleResult:
-    """Draw the samples, or go on drawing; a finished dataset is left as it is.
+    """Sample, or resume sampling; a finished dataset is left as it is.
 
     Raises:
         InputError: Model and maps do not fit each other, or one of them is missing.
@@ -62,14 +62,14 @@ def run(config: SampleConfig) -> SampleResult:
         return _result(writer.uri, finished)
     index = index_rows(data, config.subsets)
     patch = check_model(model, index, inpaint=config.inpaint)
-    work = Work(config, model.parent(), patch, index, writer)
+    sampling = SamplingRun(config, model.parent(), patch, index, writer)
     plan = make_plan(config, index)
     workers = min(config.workers, len(plan))
     with ray_session(workers * config.cpus_per_worker):
         if config.dry_run:
-            return _timed(work, plan, workers)
-        say(f"drawing {plan.images} images of {plan.maps} maps in {len(plan)} parts")
-        parts = _draw(work, plan, workers)
+            return _timed(sampling, plan, workers)
+        say(f"sampling {plan.images} images of {plan.maps} maps in {len(plan)} parts")
+        parts = _sample(sampling, plan, workers)
     left_out = plan.images - sum(part.rows for part in parts)
     if left_out:
         say(f"{left_out} of {plan.images} images were left out: their edit had no room in their map")
@@ -78,27 +78,28 @@ def run(config: SampleConfig) -> SampleResult:
 
 
 class _Worker:
-    """A process that draws."""
+    """A process that samples."""
 
-    def __init__(self, work: Work, plan: Plan) -> None:
-        self._work, self._plan = work, plan
-        self._drawer: Drawer | None = None
+    def __init__(self, run: SamplingRun, plan: SamplingPlan) -> None:
+        self._run, self._plan = run, plan
+        self._sampler: UnitSampler | None = None
 
     def draw(self, number: int) -> Part:
-        return self._loaded().draw(self._plan.unit(number))
+        return self._loaded().sample(self._plan.unit(number))
 
     def time_batch(self) -> float:
         return self._loaded().time_batch(self._plan.unit(0))
 
-    def _loaded(self) -> Drawer:
-        # The model is loaded here, not on construction: Ray tells what a method raises, and of a
+    def _loaded(self) -> UnitSampler:
+        # The model is loaded here, not on construction: Ray passes on what a method raises, and of a
         # constructor only that the worker died.
-        if self._drawer is None:
-            config = self._work.config
+        if self._sampler is None:
+            config = self._run.config
             # Each worker keeps to its own cores: without this, all of them would use all.
             torch.set_num_threads(config.cpus_per_worker)
-            self._drawer = Drawer(self._work, torch.device("cuda" if config.gpus_per_worker else "cpu"))
-        return self._drawer
+            device = torch.device("cuda" if config.gpus_per_worker else "cpu")
+            self._sampler = UnitSampler(self._run, device)
+        return self._sampler
 
 
 def _remote_worker(config: SampleConfig) -> Any:
@@ -106,10 +107,10 @@ def _remote_worker(config: SampleConfig) -> Any:
     return remote.options(num_cpus=config.cpus_per_worker, num_gpus=config.gpus_per_worker, max_restarts=0)
 
 
-def _draw(work: Work, plan: Plan, workers: int) -> list[Part]:
+def _sample(run: SamplingRun, plan: SamplingPlan, workers: int) -> list[Part]:
     """Give every unit to some worker; the parts that come back."""
-    remote = _remote_worker(work.config)
-    shared = ray.put(work), ray.put(plan)
+    remote = _remote_worker(run.config)
+    shared = ray.put(run), ray.put(plan)
     telemetry.PARTS_PLANNED.set(len(plan))
     parts: list[Part] = []
     with progress("sample", plan.images, unit="images") as advance:
@@ -122,11 +123,11 @@ def _draw(work: Work, plan: Plan, workers: int) -> list[Part]:
     return parts
 
 
-def _timed(work: Work, plan: Plan, workers: int) -> SampleResult:
+def _timed(run: SamplingRun, plan: SamplingPlan, workers: int) -> SampleResult:
     """What a dry run says: the plan, and how long it would take."""
-    seconds = ray.get(_remote_worker(work.config).remote(work, plan).time_batch.remote())
+    seconds = ray.get(_remote_worker(run.config).remote(run, plan).time_batch.remote())
     return SampleResult(
-        samples=work.writer.uri,
+        samples=run.writer.uri,
         images=plan.images,
         parts=len(plan),
         maps=plan.maps,

@@ -1,13 +1,14 @@
-"""Which images are drawn, and how the work is cut: a pure function of the arguments and the source.
+"""Which images are sampled, and in which units: a pure function of the arguments and the source.
 
-Images are numbered in the order of the source's rows, the replicates of a row one after another. A unit of
-work is a stretch of these numbers, and becomes one part of the output. A unit is named by its number, and
-what it holds is computed from it, so a plan of any length takes a few bytes a row and none a unit.
+Images are counted in the order of the source's rows, the replicates of a row one after another. A unit is a
+range of them, and becomes one part of the output. It is named by its index, and what it holds is computed
+from that, so a plan of any length takes a few bytes a row and none a unit.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.ct.edits import edits_for
 from lungforge.datasets.slices import RowIndex
@@ -17,66 +18,66 @@ from services.sample.config import SampleConfig
 
 
 @dataclass(frozen=True)
-class Unit:
+class SampleUnit:
     """The images of one part.
 
     Attributes:
         name: Of the part.
-        rows: The source row of each image, int64 [N].
-        replicates: Which of the row's images each is, int64 [N].
+        rows: The source row of each image, [N].
+        replicates: Which of the row's images each is, [N].
     """
 
     name: str
-    rows: np.ndarray
-    replicates: np.ndarray
+    rows: NDArray[np.int64]
+    replicates: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """All images of a run.
 
     Attributes:
-        ends: For each source row, how many images there are up to and with its own, int64 [rows].
+        ends: For each source row, how many images there are up to and with those of it, [rows].
         part_images: Images in a unit; the last may have fewer.
     """
 
-    ends: np.ndarray
+    ends: NDArray[np.int64]
     part_images: int
 
     @property
     def images(self) -> int:
-        """Images in all."""
+        """Images in total."""
         return int(self.ends[-1])
 
     @property
     def maps(self) -> int:
-        """Maps that images are drawn from."""
+        """Maps that images are sampled from."""
         return int(np.count_nonzero(np.diff(self.ends, prepend=0)))
 
     def __len__(self) -> int:
-        """Units of work."""
+        """How many units there are."""
         return -(-self.images // self.part_images)
 
-    def name(self, number: int) -> str:
+    def name(self, index: int) -> str:
         """The name of a unit's part."""
-        return f"{number:06d}"
+        return f"{index:06d}"
 
-    def unit(self, number: int) -> Unit:
-        """One unit of work, by its number from 0."""
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        images = np.arange(number * self.part_images, min((number + 1) * self.part_images, self.images))
+    def unit(self, index: int) -> SampleUnit:
+        """One unit, by its index from 0."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        images = np.arange(index * self.part_images, min((index + 1) * self.part_images, self.images))
         rows = np.searchsorted(self.ends, images, side="right")
         starts = np.where(rows > 0, self.ends[rows - 1], 0)
-        return Unit(name=self.name(number), rows=rows, replicates=images - starts)
+        return SampleUnit(name=self.name(index), rows=rows, replicates=images - starts)
 
 
-def make_plan(config: SampleConfig, index: RowIndex) -> Plan:
+def make_plan(config: SampleConfig, index: RowIndex) -> SamplingPlan:
     """Spread the images over the maps.
 
     Args:
         config: Its ``per_map`` or ``count`` say how many.
-        index: The maps to draw from.
+        index: The maps to sample from.
 
     Raises:
         InputError: No edit applies to any map, or there are more images than parts can be named.
@@ -95,9 +96,9 @@ def make_plan(config: SampleConfig, index: RowIndex) -> Plan:
     else:
         each, more = divmod(config.count, len(maps))
         replicates[maps] = each
-        # Which maps get one more is drawn, so that a few images of many maps are of all kinds of patients.
+        # Which maps get one more is random: a few images of many maps are of all kinds of patients.
         replicates[numpy_generator(config.seed, "count").permutation(maps)[:more]] += 1
-    plan = Plan(ends=np.cumsum(replicates), part_images=config.part_images)
+    plan = SamplingPlan(ends=np.cumsum(replicates), part_images=config.part_images)
     if len(plan) > 1_000_000:
         raise InputError(
             f"{plan.images} images are {len(plan)} parts; raise --part-images above {config.part_images}"

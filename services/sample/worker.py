@@ -1,12 +1,12 @@
-"""Drawing the images of a unit: what each worker does, without Ray."""
+"""Sampling the images of a unit: what each worker does, without Ray."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from lungforge.config import digest
@@ -16,25 +16,25 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, Part, table
 from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import RowIndex, SliceRow
 from lungforge.errors import InputError
-from lungforge.models.generators import DiffusionPainter, load_painter, network_config
-from lungforge.models.sdm.config import UNetConfig
+from lungforge.models.base import Identity, InpaintingSampler
+from lungforge.models.model_dataset import ModelDataset
 from lungforge.randomness import numpy_generator
 from services.sample.config import SampleConfig
-from services.sample.plan import Unit
+from services.sample.plan import SampleUnit
 
-#: How far around an edit a slice is drawn anew, in mm and at least in px: a nodule's edge is blurred by the
+#: How far around an edit a slice is sampled anew, in mm and at least in px: a nodule's edge is blurred by the
 #: scanner, and its vessels lead to it.
 INPAINTED_MM = 5.0
 INPAINTED_PX = 2
 
 
 @dataclass(frozen=True)
-class Work:
+class SamplingRun:
     """All that a worker needs to know. Plain data: it goes to other processes as it is.
 
     Attributes:
-        config: Of the run.
-        model: What draws.
+        config: Of the job.
+        model: The model to sample with.
         patch: Side of the patches that it was trained on, in px; None for whole slices.
         index: The maps.
         writer: Of the output.
@@ -48,8 +48,8 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An image that is to be drawn.
+class ImageRequest:
+    """An image that is to be sampled.
 
     Attributes:
         identity: What decides its noise, and so tells it from all others of a model.
@@ -59,20 +59,20 @@ class Wanted:
         edited: Its map.
     """
 
-    identity: tuple[int | str, ...]
+    identity: Identity
     row: SliceRow
     replicate: int
     corner: tuple[int, int]
     edited: EditedMap
 
 
-def check_model(model: Dataset, index: RowIndex, *, inpaint: bool = False) -> int | None:
-    """Hold a model against the maps that it is to draw from, without reading its weights.
+def check_model(dataset: Dataset, index: RowIndex, *, inpaint: bool = False) -> int | None:
+    """Compare a model with the maps that it is to sample from, without reading its weights.
 
     Args:
-        model: The model.
+        dataset: The model.
         index: The maps.
-        inpaint: Whether it is to draw parts of slices.
+        inpaint: Whether it is to sample parts of slices.
 
     Returns:
         The side of the patches that it was trained on, in px; None for whole slices.
@@ -80,145 +80,139 @@ def check_model(model: Dataset, index: RowIndex, *, inpaint: bool = False) -> in
     Raises:
         InputError: The model is of other images or classes.
     """
-    shape = network_config(json.loads(model.read_file("config.json")))
-    if shape.classes != classes.COUNT:
+    model = ModelDataset.of(dataset)
+    if model.config.classes != classes.COUNT:
         raise InputError(
-            f"the model {model.uri} knows {shape.classes} classes and the maps have {classes.COUNT}; "
+            f"the model {dataset.uri} has {model.config.classes} classes and the maps have {classes.COUNT}; "
             "train one on these slices with `lungforge train`"
         )
-    if inpaint and not isinstance(shape, UNetConfig):
-        raise InputError(f"the model {model.uri} is no diffusion model, which --inpaint needs; leave it out")
-    patch = model.manifest.details.get("patch")
-    height, width = index.size
-    if patch is None and (height, width) != (shape.image_size, shape.image_size):
+    if inpaint and not model.spec.inpaints:
         raise InputError(
-            f"the model {model.uri} draws {shape.image_size} x {shape.image_size} px and "
-            f"{index.dataset.uri} holds {height} x {width}; "
-            f"make slices with `lungforge preprocess --size {shape.image_size}`"
+            f"the model {dataset.uri} is of {model.spec.summary}, which cannot inpaint; leave --inpaint out"
+        )
+    patch, size = model.details.patch, model.config.image_size
+    height, width = index.size
+    if patch is None and (height, width) != (size, size):
+        raise InputError(
+            f"the model {dataset.uri} makes images of {size} x {size} px and {index.dataset.uri} holds "
+            f"{height} x {width}; make slices with `lungforge preprocess --size {size}`"
         )
     if patch is not None and patch > min(height, width):
         raise InputError(
-            f"the model {model.uri} draws patches of {patch} px and {index.dataset.uri} holds "
+            f"the model {dataset.uri} makes patches of {patch} px and {index.dataset.uri} holds "
             f"{height} x {width}; make larger slices with `lungforge preprocess --size N`"
         )
     return patch
 
 
-class Drawer:
-    """Draws units and writes them as parts; the model is loaded once.
+class UnitSampler:
+    """Samples units and writes them as parts; the model is loaded once.
 
     Args:
-        work: What to draw.
+        run: What to sample.
         device: Where to.
 
     Raises:
-        InputError: The model is gone, altered, or no longer the one that the work names.
+        InputError: The model is gone, altered, or no longer the one that the run names.
     """
 
-    def __init__(self, work: Work, device: torch.device) -> None:
-        self.work = work
-        model = Dataset.open(work.model.uri, Kind.MODEL)
-        if model.manifest_sha256 != work.model.sha256:
-            raise InputError(f"the model {work.model.uri} was replaced while it was in use; start again")
-        document = json.loads(model.read_file("config.json"))
-        config = work.config
-        self._painter = load_painter(
-            model.read_file("model.safetensors"),
-            document,
-            device,
-            classes=classes.COUNT,
-            sampler=config.sampler,
-            steps=config.steps,
-            guidance=config.guidance,
-        )
+    def __init__(self, run: SamplingRun, device: torch.device) -> None:
+        self.run = run
+        dataset = Dataset.open(run.model.uri, Kind.MODEL)
+        if dataset.manifest_sha256 != run.model.sha256:
+            raise InputError(f"the model {run.model.uri} was replaced while it was in use; start again")
+        model = ModelDataset.of(dataset)
+        self._sampler = model.sampler(run.config.sampling, device, classes=classes.COUNT)
 
-    def draw(self, unit: Unit) -> Part:
-        """Draw and write a unit, unless an earlier run has. It has fewer rows where an edit had no room."""
-        found = self.work.writer.find_part(unit.name)
-        if found is not None:
-            return found
-        wanted = self._wanted(unit)
+    def sample(self, unit: SampleUnit) -> Part:
+        """Sample and write a unit, unless an earlier run has. Where an edit has no room, a row is missing."""
+        present = self.run.writer.find_part(unit.name)
+        if present is not None:
+            return present
+        requests = self._requests(unit)
         rows: list[dict] = []
-        for start in range(0, len(wanted), self.work.config.batch):
-            rows += self._draw_batch(wanted[start : start + self.work.config.batch])
-        size = self.work.patch
-        shape = self.work.index.size if size is None else (size, size)
-        return self.work.writer.write_part(unit.name, table_from_rows(Kind.SAMPLES, rows, shape=shape))
+        for start in range(0, len(requests), self.run.config.batch):
+            rows += self._sample_batch(requests[start : start + self.run.config.batch])
+        size = self.run.patch
+        shape = self.run.index.size if size is None else (size, size)
+        return self.run.writer.write_part(unit.name, table_from_rows(Kind.SAMPLES, rows, shape=shape))
 
-    def time_batch(self, unit: Unit) -> float:
-        """Draw the first batch of a unit, twice, and write nothing: seconds an image, of the second time."""
-        batch = self._wanted(unit)[: self.work.config.batch]
+    def time_batch(self, unit: SampleUnit) -> float:
+        """Sample the first batch of a unit twice, and write nothing: seconds an image, of the second time."""
+        batch = self._requests(unit)[: self.run.config.batch]
         if not batch:
             raise InputError("the first edits have no room, so there is nothing to time; give other --edits")
-        self._draw_batch(batch)
+        self._sample_batch(batch)
         started = time.perf_counter()
-        self._draw_batch(batch)
+        self._sample_batch(batch)
         return (time.perf_counter() - started) / len(batch)
 
-    def _wanted(self, unit: Unit) -> list[Wanted]:
+    def _requests(self, unit: SampleUnit) -> list[ImageRequest]:
         distinct = np.unique(unit.rows)
-        sources = dict(zip(distinct.tolist(), self.work.index.read(distinct), strict=True))
+        sources = dict(zip(distinct.tolist(), self.run.index.read(distinct), strict=True))
         images = zip(unit.rows.tolist(), unit.replicates.tolist(), strict=True)
-        found = (want(self.work, sources[row], replicate) for row, replicate in images)
-        return [wanted for wanted in found if wanted is not None]
+        requests = (request_image(self.run, sources[row], replicate) for row, replicate in images)
+        return [request for request in requests if request is not None]
 
-    def _draw_batch(self, wanted: Sequence[Wanted]) -> list[dict]:
-        labels = np.stack([each.edited.label for each in wanted])
-        identities = [each.identity for each in wanted]
-        if self.work.config.inpaint:
-            assert isinstance(self._painter, DiffusionPainter), "held against the model before"
-            images = self._painter.inpaint(
+    def _sample_batch(self, requests: Sequence[ImageRequest]) -> list[dict]:
+        labels = np.stack([request.edited.label for request in requests])
+        identities = [request.identity for request in requests]
+        if self.run.config.inpaint:
+            assert isinstance(self._sampler, InpaintingSampler), "check_model has asked the spec"
+            images = self._sampler.inpaint(
                 labels,
                 identities,
-                np.stack([each.row.image for each in wanted]),
-                np.stack([surroundings(each.edited.changed, each.row.spacing_mm) for each in wanted]),
+                np.stack([request.row.image for request in requests]),
+                np.stack(
+                    [surroundings(request.edited.changed, request.row.spacing_mm) for request in requests]
+                ),
             )
         else:
-            images = self._painter.draw(labels, identities)
-        return [self._row(each, image) for each, image in zip(wanted, images, strict=True)]
+            images = self._sampler.sample(labels, identities)
+        return [self._row(request, image) for request, image in zip(requests, images, strict=True)]
 
-    def _row(self, wanted: Wanted, image: np.ndarray) -> dict:
-        work, row = self.work, wanted.row
+    def _row(self, request: ImageRequest, image: NDArray[np.int16]) -> dict:
+        run, row = self.run, request.row
         return {
-            "sample_id": sample_id(wanted.identity),
+            "sample_id": sample_id(request.identity),
             "source_series_uid": row.series_uid,
             "source_slice_index": row.slice_index,
-            "source_top": wanted.corner[0],
-            "source_left": wanted.corner[1],
+            "source_top": request.corner[0],
+            "source_left": request.corner[1],
             "subset": row.subset,
-            "replicate": wanted.replicate,
-            "seed": work.config.seed,
-            "edit": wanted.edited.edit,
-            "inpainted": work.config.inpaint,
-            "sampler": self._painter.sampler,
-            "steps": self._painter.steps,
-            "guidance": self._painter.guidance,
-            "model_sha256": work.model.sha256,
+            "replicate": request.replicate,
+            "seed": run.config.seed,
+            "edit": request.edited.edit,
+            "inpainted": run.config.inpaint,
+            "sampler": self._sampler.sampler,
+            "steps": self._sampler.steps,
+            "guidance": self._sampler.guidance,
+            "model_sha256": run.model.sha256,
             "spacing_mm": list(row.spacing_mm),
             "image": image,
-            "label": wanted.edited.label,
-            "nodules": list(wanted.edited.nodules),
+            "label": request.edited.label,
+            "nodules": list(request.edited.nodules),
         }
 
 
-def want(work: Work, row: SliceRow, replicate: int) -> Wanted | None:
+def request_image(run: SamplingRun, row: SliceRow, replicate: int) -> ImageRequest | None:
     """Choose the edit of an image, and make its map; None where the edit has no room."""
-    config = work.config
+    config = run.config
     edit = choose_edit(config, row, replicate)
     identity = sample_identity(config, row, replicate, edit)
     corner = (0, 0)
-    if work.patch is not None:
-        corner = patch_corner(row, work.patch, numpy_generator(*identity, "patch"))
-        row = patch_at(row, work.patch, corner)
+    if run.patch is not None:
+        corner = patch_corner(row, run.patch, numpy_generator(*identity, "patch"))
+        row = patch_at(row, run.patch, corner)
     edited = edit_map(
         edit,
         row.label,
         row.nodules,
         spacing_mm=row.spacing_mm,
         generator=numpy_generator(*identity, "edit"),
-        diameters_mm=work.index.diameters_mm,
+        diameters_mm=run.index.diameters_mm,
     )
-    return None if edited is None else Wanted(identity, row, replicate, corner, edited)
+    return None if edited is None else ImageRequest(identity, row, replicate, corner, edited)
 
 
 def choose_edit(config: SampleConfig, row: SliceRow, replicate: int) -> EditName:
@@ -231,11 +225,11 @@ def choose_edit(config: SampleConfig, row: SliceRow, replicate: int) -> EditName
     return choices[int(generator.choice(len(choices), p=weights / weights.sum()))][0]
 
 
-def surroundings(changed: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """What is drawn anew around an edit, bool [H, W]: all that is near to a pixel whose class has changed.
+def surroundings(changed: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> NDArray[np.bool_]:
+    """What is sampled anew around an edit, [H, W]: all that is near a pixel whose class has changed.
 
     Args:
-        changed: bool [H, W], not all False.
+        changed: [H, W], not all False.
         spacing_mm: Distance between pixel centres (row, column).
     """
     in_mm = ndimage.distance_transform_edt(~changed, sampling=spacing_mm)
@@ -243,15 +237,13 @@ def surroundings(changed: np.ndarray, spacing_mm: tuple[float, float]) -> np.nda
     return (in_mm <= INPAINTED_MM) | (in_px <= INPAINTED_PX)
 
 
-def sample_identity(
-    config: SampleConfig, row: SliceRow, replicate: int, edit: EditName
-) -> tuple[int | str, ...]:
+def sample_identity(config: SampleConfig, row: SliceRow, replicate: int, edit: EditName) -> Identity:
     """What decides the noise of an image, and so tells it from all others of a model."""
     kind = f"{edit}, inpainted" if config.inpaint else edit
     return (config.seed, row.series_uid, row.slice_index, replicate, kind)
 
 
-def sample_id(identity: Sequence[int | str]) -> str:
+def sample_id(identity: Identity) -> str:
     """The short name of an image: the first 80 bits of the digest of its identity."""
     names = ("seed", "source_series_uid", "source_slice_index", "replicate", "edit")
     return digest(dict(zip(names, identity, strict=True)))[:20]

@@ -1,53 +1,55 @@
-"""``lungforge import-checkpoint``: a released or home-trained state dict as a model to draw with."""
+"""``lungforge import-checkpoint``: a released or home-trained state dict as a model to sample with."""
 
-import dataclasses
 import hashlib
-import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from torch import Tensor
 
-from lungforge.config import EXECUTION, identity
+from lungforge.config import EXECUTION, at_least, check, identity
 from lungforge.ct import classes
 from lungforge.datasets import DatasetWriter, Kind
 from lungforge.errors import InputError
-from lungforge.models.model_dataset import to_safetensors
-from lungforge.models.sdm.checkpoint import build, read_released, to_document, weights_config
+from lungforge.models.model_dataset import ModelDetails, write_model
 from lungforge.models.sdm.config import UNetConfig
+from lungforge.models.sdm.spec import SPEC
+from lungforge.models.sdm.weights import read_released, weights_config
 from services.common.progress import say
 
 #: What data-parallel training puts before every name.
 _WRAPPER = "module."
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class ImportConfig:
     """Turn the state dict of a semantic diffusion network, as a .pt file, into a model dataset."""
 
-    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = dataclasses.field(
-        metadata=EXECUTION
-    )
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = field(metadata=EXECUTION)
     """The state dict under the released names; best that of the moving average."""
 
-    out: str = dataclasses.field(metadata=EXECUTION)
+    out: str = field(metadata=EXECUTION)
     """Where the model goes."""
 
-    size: int = 256
+    size: int = field(default=256, metadata=at_least(1))
     """Side of the images that it was trained on, in pixels, which the weights do not tell."""
 
-    head_channels: int = 64
+    head_channels: int = field(default=64, metadata=at_least(1))
     """Channels of an attention head, which the weights do not tell either."""
 
-    classes: int = classes.COUNT
+    classes: int = field(default=classes.COUNT, metadata=at_least(1))
     """Classes of its maps, an edge channel included."""
 
-    image_channels: int | None = None
+    image_channels: int | None = field(default=None, metadata=at_least(1))
     """Channels of its images, 1 or 3; as the weights say when not given."""
 
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check(self)
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclass(frozen=True)
 class ImportResult:
     """The model that was made: where, its network, and how many parameters that has."""
 
@@ -69,7 +71,7 @@ def run(config: ImportConfig) -> ImportResult:
     """
     weights = _unwrapped(read_released(Path(config.file)))
     shape = _checked(weights, config)
-    network = build(shape, weights)
+    network = SPEC.build(shape, weights)
     with Path(config.file).open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     writer = DatasetWriter(
@@ -79,18 +81,19 @@ def run(config: ImportConfig) -> ImportResult:
         config={"imported_sha256": sha256, **identity(config)},
     )
     if writer.find_manifest() is None:
-        parts = [
-            writer.write_file("model.safetensors", to_safetensors(network.state_dict())),
-            writer.write_file(
-                "config.json", (json.dumps(to_document(shape), sort_keys=True) + "\n").encode()
-            ),
-        ]
-        writer.commit(parts, _details(config, shape))
+        # What cannot be known of its training stays None.
+        details = ModelDetails(
+            model=SPEC.name,
+            size=shape.image_size,
+            classes=shape.classes,
+            imported_from=Path(config.file).name,
+        )
+        write_model(writer, SPEC, shape, network.state_dict(), details)
     else:
         say(f"{writer.uri} is there already")
     if shape.classes != classes.COUNT:
         say(
-            f"the network knows {shape.classes} classes and LungForge's maps have {classes.COUNT}: "
+            f"the network has {shape.classes} classes and LungForge's maps have {classes.COUNT}: "
             "it can be kept and looked at, and `lungforge sample` will refuse it"
         )
     return ImportResult(
@@ -125,18 +128,3 @@ def _checked(weights: dict[str, Tensor], config: ImportConfig) -> UNetConfig:
             f"{config.image_channels}; pass --image-channels {shape.image_channels}, or leave it out"
         )
     return shape
-
-
-def _details(config: ImportConfig, shape: UNetConfig) -> dict[str, object]:
-    """As `lungforge train` writes them; what cannot be known is None."""
-    return {
-        "model": "sdm",
-        "size": shape.image_size,
-        "classes": shape.classes,
-        "patch": None,
-        "subsets": None,
-        "series_uids": None,
-        "rows": None,
-        "steps": None,
-        "imported_from": Path(config.file).name,
-    }

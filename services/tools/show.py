@@ -1,7 +1,6 @@
 """``lungforge show``: a dataset's manifest and lineage, and a contact sheet."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from lungforge.config import between, check
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Kind, rows_from_table
 from lungforge.errors import InputError
+from lungforge.models.model_dataset import ModelDetails, read_history
 from lungforge.storage import write_bytes_atomic
 from lungforge.visualisation.contact_sheets import (
     WINDOW_TEXT,
@@ -128,11 +128,11 @@ def lineage(dataset: Dataset, depth: int = 0) -> Iterator[str]:
 
 def curves(dataset: Dataset) -> bytes | None:
     """A PNG of the training curves of a model; None if the dataset is not a trained model."""
-    manifest = dataset.manifest
-    if manifest.kind is not Kind.MODEL or all(part.name != "history.json" for part in manifest.parts):
+    history = read_history(dataset)
+    if history is None:
         return None
-    title = f"{manifest.details['model']}, {manifest.details['rows']} slices"
-    return plot_curves(json.loads(dataset.read_file("history.json")), title)
+    details = ModelDetails.of(dataset.manifest)
+    return plot_curves(history, f"{details.model}, {details.rows} slices")
 
 
 def sheet(dataset: Dataset, count: int) -> bytes:

@@ -16,7 +16,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from lungforge.errors import ContentError, InputError
-from lungforge.models.model_dataset import to_safetensors
+from lungforge.models.checkpoint import to_safetensors
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from services.common.progress import say
 
@@ -39,11 +39,11 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one run. As a context, it leaves once the last one is written.
+    """The checkpoints of one run. As a context, it ends once the last one is written.
 
     Args:
         uri: Folder of the run's dataset; checkpoints are in ``checkpoints`` below it.
-        work: The digest of what the run does: a checkpoint of other work is never taken up.
+        work: The digest of what the run does: a checkpoint of other work is never loaded.
         keep: Newest checkpoints to keep.
         settled: Steps after which a checkpoint is known to be good. The newest that old is kept as well, and
             the one that will be it next.
@@ -77,18 +77,18 @@ class CheckpointStore:
         self._pending = self._writer.submit(self._write, checkpoint.steps, files)
 
     def require_written(self) -> None:
-        """Raise what hindered the last checkpoint, if it is known already; does not wait."""
+        """Raise what kept the last checkpoint from being written, if that is known; does not wait."""
         if self._pending is not None and self._pending.done():
             self.wait()
 
     def wait(self) -> None:
-        """Return once the last checkpoint is written; raises what hindered it."""
+        """Return once the last checkpoint is written; raises what kept it from that."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
 
     def newest(self) -> Checkpoint | None:
-        """The newest sound checkpoint; a damaged one is passed over for the one before, and told."""
+        """The newest sound checkpoint; a damaged one is passed over for the one before, and reported."""
         for steps in reversed(self._committed()):
             try:
                 return self.load(steps)

@@ -1,33 +1,57 @@
 """What the workers of a run tell one another beside gradients."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.distributed
 
+from lungforge.errors import AccessError, InputError
 
-class Told(NamedTuple):
-    """What some worker had to say: a fault, or that it is time to stop."""
 
-    fault: str | None
+class Fault(NamedTuple):
+    """Why a worker cannot train on; plain data for the other workers and the job.
+
+    Attributes:
+        message: One line.
+        access: Whether something could not be read or written now, and may be sound.
+    """
+
+    message: str
+    access: bool
+
+    @classmethod
+    def of(cls, error: InputError | AccessError) -> Self:
+        """The fault that an error is."""
+        return cls(str(error), isinstance(error, AccessError))
+
+    def error(self) -> InputError | AccessError:
+        """The error again."""
+        return AccessError(self.message) if self.access else InputError(self.message)
+
+
+class WorkerStatus(NamedTuple):
+    """The state of the workers before a step: the first fault of any of them, and whether to stop."""
+
+    fault: Fault | None
     stop: bool
 
 
-def exchange(fault: str | None, *, stop: bool) -> Told:
-    """Tell every worker, and hear from every worker. The text is exchanged only if there is any.
+def agree(fault: Fault | None, *, stop: bool) -> WorkerStatus:
+    """Give this worker's status, and return that of all workers together: the same on each of them.
 
-    This runs every step.
+    Without it, workers would wait for the gradients of one that has left until a time-out. It runs before
+    every step; faults are exchanged only if there is any.
     """
     if not _distributed():
-        return Told(fault, stop)
+        return WorkerStatus(fault, stop)
     flags = torch.tensor([float(fault is not None), float(stop)], device=_collective_device())
     torch.distributed.all_reduce(flags)
     faulty, stopped = flags.bool().tolist()
     if not faulty:
-        return Told(None, stopped)
-    told: list[str | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(told, fault)
-    return Told(next(text for text in told if text is not None), stopped)
+        return WorkerStatus(None, stopped)
+    faults: list[Fault | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(faults, fault)
+    return WorkerStatus(next(each for each in faults if each is not None), stopped)
 
 
 def from_first_worker(value: int | None) -> int | None:

@@ -1,4 +1,4 @@
-"""Where the workers of a run and the job that started them leave word for one another."""
+"""Where the workers of a run leave their newest metrics for the job, and the job its wish to stop."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from services.common import telemetry
 
 
-class _Desk:
+class _CoordinatorActor:
     """The newest report, and whether to stop."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class _Desk:
 
     async def report(self, done: int, metrics: dict[str, float]) -> None:
         self._latest = (done, metrics)
-        if not metrics:  # workers that begin have no numbers yet; Ray replaces all of them where one dies
+        if not metrics:  # workers that begin have no metrics yet; Ray replaces all of them where one dies
             self._starts += 1
             if self._starts > 1:
                 telemetry.retry("train")
@@ -39,17 +39,17 @@ class _Desk:
 
 
 @dataclass(frozen=True)
-class Desk:
+class Coordinator:
     """A handle on the actor; plain data that goes to the workers."""
 
     actor: Any
 
     def report(self, done: int, metrics: dict[str, float]) -> None:
-        """Leave the newest numbers; does not wait."""
+        """Leave the newest metrics; does not wait."""
         self.actor.report.remote(done, metrics)
 
     def latest(self) -> tuple[int, dict[str, float]]:
-        """The newest numbers: steps done, and metrics by name."""
+        """The newest report: steps done, and metrics by name."""
         return ray.get(self.actor.latest.remote())
 
     def stop(self) -> None:
@@ -57,23 +57,25 @@ class Desk:
         ray.get(self.actor.stop.remote())
 
     def stop_request(self) -> Callable[[], bool]:
-        """A function that says at once whether the workers are to stop."""
-        waiting = self.actor.stopped.remote()
+        """A function that says at once whether to stop; it begins to listen when first called."""
+        waiting: list[ray.ObjectRef] = []
 
         def stopped() -> bool:
-            if not ray.wait([waiting], timeout=0)[0]:
+            if not waiting:
+                waiting.append(self.actor.stopped.remote())
+            if not ray.wait(waiting, timeout=0)[0]:
                 return False
-            # The desk is gone only with the job itself, which Ray then ends.
+            # The coordinator is gone only with the job itself, which Ray then ends.
             with contextlib.suppress(RayActorError):
-                ray.get(waiting)
+                ray.get(waiting[0])
                 return True
             return False
 
         return stopped
 
 
-def open_desk() -> Desk:
-    """A desk on this host, so that the loss of another one does not take it away."""
+def start_coordinator() -> Coordinator:
+    """A coordinator on this host, so that the loss of another one does not take it away."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=here).remote()
-    return Desk(actor)
+    actor = ray.remote(_CoordinatorActor).options(num_cpus=0, scheduling_strategy=here).remote()
+    return Coordinator(actor)

@@ -17,16 +17,18 @@ from ray.train.torch import TorchTrainer, prepare_model
 
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest
-from lungforge.datasets.slices import index_rows
 from lungforge.errors import AccessError, InputError
+from lungforge.models.model_dataset import ModelDetails
 from lungforge.storage import join_uri, open_uri
 from services.common.progress import progress, say
 from services.common.ray_session import ray_session
+from services.train.collectives import Fault
 from services.train.config import TrainConfig
-from services.train.coordinator import Desk, open_desk
-from services.train.loop import Work, train
+from services.train.coordinator import Coordinator, start_coordinator
+from services.train.loop import train
+from services.train.run import TrainingRun, prepare
 
-#: Seconds between two reports of the first worker: telling every step would slow quick steps down.
+#: Seconds between two reports of the first worker: reporting every step would slow quick steps down.
 _REPORT_INTERVAL_S = 0.5
 #: Folder in OUT where Ray Train keeps its own notes while it runs: all hosts must reach it.
 _NOTES = "ray-train"
@@ -52,10 +54,11 @@ class TrainResult:
 
 
 def run(config: TrainConfig) -> TrainResult:
-    """Train a model, or go on with one; a finished one is left as it is.
+    """Train a model, or resume one; a finished one is left as it is.
 
     Raises:
         InputError: The data do not fit the configuration, or training diverged.
+        AccessError: The store could not be read or written.
     """
     data = Dataset.open(config.data, Kind.SLICES)
     writer = DatasetWriter(
@@ -65,44 +68,16 @@ def run(config: TrainConfig) -> TrainResult:
     if finished is not None:
         say(f"{writer.uri} is there already")
         return _result(writer.uri, finished)
-    work = plan(config, data, writer)
-    scans = len(work.index.series_uids)
-    say(f"training {config.model} on {len(work.index)} slices of {scans} scans, {work.shape.image_size} px")
+    training = prepare(config, data, writer)
+    scans, size = len(training.index.series_uids), training.network.image_size
+    say(f"training {config.model} on {len(training.index)} slices of {scans} scans, {size} px")
     with ray_session(config.workers * config.cpus_per_worker):
-        ending = _fit(work)
+        ending = _fit(training)
     if ending.fault is not None:
-        raise InputError(ending.fault)
+        raise ending.fault.error()
     manifest = writer.find_manifest()
     assert manifest is not None, "training ended without a model"
     return _result(writer.uri, manifest)
-
-
-def plan(config: TrainConfig, data: Dataset, writer: DatasetWriter) -> Work:
-    """Find the rows to train on, and the network that they ask for.
-
-    Raises:
-        InputError: There are no rows, or no network of the configuration can take them.
-    """
-    index = index_rows(data, config.subsets)
-    height, width = index.size
-    remedy = "choose another size with `lungforge preprocess --size N`"
-    if config.patch is not None:
-        if config.patch > min(height, width):
-            raise InputError(
-                f"--patch is {config.patch} and the images are {height} x {width}; give a smaller patch"
-            )
-        size = config.patch
-    elif height != width:
-        raise InputError(f"{data.uri} holds images of {height} x {width} px, and models are square; {remedy}")
-    else:
-        size = height
-    try:
-        shape = config.network(size)
-    except InputError as error:
-        raise InputError(
-            f"no network for the images of {size} px in {data.uri}: {error}; or {remedy}"
-        ) from None
-    return Work(config, shape, index, writer)
 
 
 class _LocalTrainer(TorchTrainer):
@@ -123,25 +98,25 @@ class _Ending:
     """How the workers ended: after how many steps, or by what fault."""
 
     steps: int
-    fault: str | None = None
+    fault: Fault | None = None
 
 
-def _fit(work: Work) -> _Ending:
+def _fit(training: TrainingRun) -> _Ending:
     """Run the workers to their end.
 
     Raises:
-        KeyboardInterrupt: The job was interrupted; the step that it had come to is saved.
+        KeyboardInterrupt: The job was interrupted; the last step is saved.
     """
-    config = work.config
+    config = training.config
     resources = {"CPU": config.cpus_per_worker, **({"GPU": 1} if config.gpus_per_worker else {})}
-    desk = open_desk()
+    coordinator = start_coordinator()
     fitted: Future[_Ending] = Future()
-    fs, folder = open_uri(join_uri(work.writer.uri, _NOTES))
+    fs, folder = open_uri(join_uri(training.writer.uri, _NOTES))
 
     def fit() -> None:
         trainer = (TorchTrainer if os.environ.get("RAY_ADDRESS") else _LocalTrainer)(
-            _work_in_ray,
-            train_loop_config={"work": work, "desk": desk},
+            _train_in_ray,
+            train_loop_config={"training": training, "coordinator": coordinator},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=config.workers,
                 use_gpu=bool(config.gpus_per_worker),
@@ -157,16 +132,16 @@ def _fit(work: Work) -> _Ending:
         )
         try:
             fitted.set_result(trainer.fit().return_value)
-        except BaseException as error:  # told in the thread that waits for it
+        except BaseException as error:  # raised in the thread that waits for it
             fitted.set_exception(error)
 
     # Not in the main thread: there, Ray would take Ctrl-C for itself.
     threading.Thread(target=fit, name="fit", daemon=True).start()
     try:
         try:
-            _show(desk, fitted, config.steps)
+            _show(coordinator, fitted, config.steps)
         except KeyboardInterrupt:
-            _save_and_leave(desk, fitted)
+            _save_and_leave(coordinator, fitted)
             raise
     finally:
         if fitted.done() and fs.exists(folder):
@@ -174,13 +149,13 @@ def _fit(work: Work) -> _Ending:
     return fitted.result()
 
 
-def _show(desk: Desk, fitted: "Future[_Ending]", steps: int) -> None:
-    """Show what the first worker tells, as progress, until training has ended."""
+def _show(coordinator: Coordinator, fitted: "Future[_Ending]", steps: int) -> None:
+    """Show what the first worker reports, as progress, until training has ended."""
     shown = 0
     with progress("train", steps, unit="steps") as advance:
         while True:
             ended = fitted.done()
-            done, metrics = desk.latest()
+            done, metrics = coordinator.latest()
             # Workers that were replaced begin again at their checkpoint.
             if done > shown:
                 note = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
@@ -192,23 +167,23 @@ def _show(desk: Desk, fitted: "Future[_Ending]", steps: int) -> None:
                 fitted.exception(timeout=_REPORT_INTERVAL_S)
 
 
-def _save_and_leave(desk: Desk, fitted: "Future[_Ending]") -> None:
-    """Have the workers save the step that they are at, and wait for them; interrupted again, don't."""
-    say("interrupted: saving the step that training has come to (interrupt again to leave at once)")
-    desk.stop()
+def _save_and_leave(coordinator: Coordinator, fitted: "Future[_Ending]") -> None:
+    """Have the workers save their last step, and wait for them; interrupted again, don't."""
+    say("interrupted: saving the last step (interrupt again to leave at once)")
+    coordinator.stop()
     ending = fitted.result()
     if ending.fault is not None:
-        say(ending.fault)
+        say(ending.fault.message)
     else:
         say(f"saved: {ending.steps} steps are done")
 
 
-def _work_in_ray(job: dict[str, Any]) -> _Ending:
-    """What each worker runs. A user's mistake is returned: raised, it would be tried again in vain."""
-    work: Work = job["work"]
-    desk: Desk = job["desk"]
+def _train_in_ray(job: dict[str, Any]) -> _Ending:
+    """What each worker runs. Errors of content and access are returned: raised, Ray would try them again."""
+    training: TrainingRun = job["training"]
+    coordinator: Coordinator = job["coordinator"]
     context = ray.train.get_context()
-    torch.set_num_threads(work.config.cpus_per_worker)
+    torch.set_num_threads(training.config.cpus_per_worker)
     # Of 1x1 convolutions, whose strides can be written in two ways: nothing is wrong, and little is lost.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     last = 0.0
@@ -216,33 +191,36 @@ def _work_in_ray(job: dict[str, Any]) -> _Ending:
     def report(done: int, metrics: dict[str, float]) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= _REPORT_INTERVAL_S or done == work.config.steps:
+        if now - last >= _REPORT_INTERVAL_S or done == training.config.steps:
             last = now
-            desk.report(done, metrics)
+            coordinator.report(done, metrics)
 
     # There are no buffers to share: both kinds of network compute theirs alike on every worker.
     distribute = functools.partial(prepare_model, parallel_strategy_kwargs={"broadcast_buffers": False})
-    rank = context.get_world_rank()
     try:
         steps = train(
-            work,
+            training,
             report,
-            stop=desk.stop_request() if rank == 0 else lambda: False,
-            rank=rank,
+            stop=coordinator.stop_request(),
+            rank=context.get_world_rank(),
             workers=context.get_world_size(),
             distribute=distribute,
         )
     except (InputError, AccessError) as error:
-        return _Ending(0, str(error))
+        return _Ending(0, Fault.of(error))
     return _Ending(steps)
 
 
 def _result(uri: str, manifest: Manifest) -> TrainResult:
-    details = manifest.details
+    details = ModelDetails.of(manifest)
+    assert details.steps
+    assert details.rows
+    assert details.size
+    assert details.series_uids is not None
     return TrainResult(
         model=uri,
-        steps=details["steps"],
-        rows=details["rows"],
-        series=len(details["series_uids"]),
-        size=details["size"],
+        steps=details.steps,
+        rows=details.rows,
+        series=len(details.series_uids),
+        size=details.size,
     )

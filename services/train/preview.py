@@ -1,39 +1,43 @@
 """Pictures on the way: maps, the real slices, and what the model makes of the maps so far."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets.patches import cut_patch
 from lungforge.datasets.slices import RowIndex
+from lungforge.models.base import SliceSampler
 from lungforge.randomness import numpy_generator
 from lungforge.visualisation.contact_sheets import Tile, contact_sheet, enlarge, png_bytes, render_map
-from services.train.learner import Learner
+from services.train.config import TrainConfig
 
 #: Slices in the picture, spread evenly over the training set.
 _SLICES = 4
 _TILE_PX = 256
 
 
-def preview_picture(learner: Learner, index: RowIndex) -> tuple[np.ndarray, bytes]:
-    """A row for each of some slices: map, real slice, and the synthetic one drawn from the map.
+def preview_picture(
+    sampler: SliceSampler, index: RowIndex, config: TrainConfig
+) -> tuple[NDArray[np.uint8], bytes]:
+    """A row for each of some slices: map, real slice, and the synthetic one of the map.
 
     Args:
-        learner: Its moving average is what draws.
+        sampler: Of the moving average.
         index: The training set.
+        config: Of the run.
 
     Returns:
-        The picture, uint8 [H, W, 3], and the same as PNG.
+        The picture, [H, W, 3], and the same as PNG.
     """
-    config = learner.config
     rows = index.read(np.linspace(0, len(index) - 1, min(_SLICES, len(index))).astype(int))
     if config.patch is not None:
         rows = [
-            cut_patch(row, config.patch, numpy_generator(config.seed, "preview", number))
-            for number, row in enumerate(rows)
+            cut_patch(row, config.patch, numpy_generator(config.seed, "preview", position))
+            for position, row in enumerate(rows)
         ]
-    drawn = learner.painter().draw(
+    images = sampler.sample(
         np.stack([row.label for row in rows]),
-        [(config.seed, "preview", number) for number in range(len(rows))],
+        [(config.seed, "preview", position) for position in range(len(rows))],
     )
     factor = max(1, _TILE_PX // max(rows[0].image.shape))
     picture = contact_sheet(
@@ -43,7 +47,7 @@ def preview_picture(learner: Learner, index: RowIndex) -> tuple[np.ndarray, byte
                 Tile(enlarge(hu_to_uint8(row.image), factor), f"slice {row.slice_index}"),
                 Tile(enlarge(hu_to_uint8(image), factor)),
             ]
-            for row, image in zip(rows, drawn, strict=True)
+            for row, image in zip(rows, images, strict=True)
         ],
         column_headings=("map", "real", "synthetic"),
     )

@@ -67,7 +67,8 @@ STAGES = {
         # Two of three hosts train, and the third takes the place of one that is lost.
         Stage(
             "train",
-            "--data {chain}/preprocess --preset tiny --channel-multipliers 1 --attention-sizes "
+            "--data {chain}/preprocess --preset tiny --network.channel-multipliers 1 "
+            "--network.attention-sizes "
             f"--subsets {TRAIN_SUBSETS} --steps 96 --checkpoint-every 4 --keep 100 --workers 2",
             r"/checkpoints/.*/checkpoint\.json",
             r"ray::.*RayTrainWorker",

@@ -118,8 +118,8 @@ def test_the_chain_on_luna16(bench: Bench) -> None:
         # The hosts share the machine's files, as those of a laboratory share its file server.
         f"preprocess --source {folder}/luna16_mini --subsets 0 1 --size 32"
         f" --minimum-diameter-mm 12 --out {out}/slices",
-        f"train --data {out}/slices --subsets 0 --preset tiny --channel-multipliers 1 --attention-sizes "
-        f"--steps 12 --workers 3 --batch 6 --out {out}/model",
+        f"train --data {out}/slices --subsets 0 --preset tiny --network.channel-multipliers 1 "
+        f"--network.attention-sizes --steps 12 --workers 3 --batch 6 --out {out}/model",
         f"sample --model {out}/model --data {out}/slices --subsets 0 --count 12 --part-images 4"
         f" --steps 4 --workers 3 --out {out}/samples",
         f"evaluate --real {out}/slices --synthetic {out}/samples --subsets 1 --workers 3 --out {out}/report",

@@ -13,14 +13,14 @@ import pytest
 import yaml
 from ray.util.metrics import Counter, Metric
 
+from lungforge.models.gaugan.learner import AdversarialLearner
+from lungforge.models.sdm.learner import DiffusionLearner
 from services.common import telemetry
 from services.eval.downstream.runs import run_cell
 from services.eval.part_tasks import read_real_part, read_synthetic_part
 from services.preprocess.job import work_on_row
 from services.sample.job import _Worker
-from services.train.gaugan import AdversarialLearner
-from services.train.rates import Rates
-from services.train.sdm import DiffusionLearner
+from services.train.monitoring import Rates
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "cluster" / "monitoring"

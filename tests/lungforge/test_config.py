@@ -18,6 +18,8 @@ from lungforge.config import (
     digest,
     from_to_below,
     identity,
+    option,
+    options_below,
 )
 from lungforge.errors import InputError
 
@@ -83,6 +85,7 @@ class Ruled:
     per_fold: tuple[int, ...] | None = dataclasses.field(default=None, metadata=NOT_EMPTY | between(0, 9))
     precision: Literal["float32", "bfloat16"] = "float32"
     tasks: tuple[Literal["a", "b", "c"], ...] | None = ("a",)
+    strict: bool = False
     pairs: tuple[tuple[Literal["move"], float], ...] = (("move", 1.0),)
 
     def __post_init__(self) -> None:
@@ -102,12 +105,30 @@ class Ruled:
         ({"per_fold": (3, 10)}, "--per-fold is 3 10; give a number from 0 to 9"),
         ({"precision": "float16"}, "--precision is 'float16'; choose float32 or bfloat16"),
         ({"tasks": ("a", "d")}, "--tasks is 'a' 'd'; choose one of a, b, c"),
+        # Values of a JSON document may be of any type.
+        ({"batch": 2.0}, "--batch is 2; give a whole number, at least 1"),
+        ({"batch": True}, "--batch is True; give a whole number, at least 1"),
+        ({"batch": None}, "--batch is None; give a whole number, at least 1"),
+        ({"rate": "0.1"}, "--rate is '0.1'; give a number, above 0"),
+        ({"per_fold": 3}, "--per-fold is 3; give a list"),
+        ({"per_fold": (3, "4")}, "--per-fold is 3 '4'; give a whole number, from 0 to 9"),
+        ({"strict": "no"}, "--strict is 'no'; give true or false"),
     ],
 )
 def test_a_broken_rule_is_one_line_that_says_what_would_do(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         Ruled(**wrong)
     assert str(caught.value) == message
+
+
+def test_messages_name_the_whole_option_of_an_inner_configuration() -> None:
+    with options_below("network"):
+        assert option("base_channels") == "--network.base-channels"
+        with options_below("first_part"), pytest.raises(InputError) as caught:
+            Ruled(batch=0)
+        assert option("batch") == "--network.batch"
+    assert str(caught.value) == "--network.first-part.batch is 0; give at least 1"
+    assert option("batch") == "--batch"
 
 
 def test_what_the_rules_allow_is_taken() -> None:

@@ -1,7 +1,7 @@
 """The GauGAN baseline (NoduleGAN): one pass from a semantic map and noise to an image.
 
 After "Semantic Image Synthesis with Spatially-Adaptive Normalization" (Park et al., arXiv 1903.07291).
-A step of training draws the images once and uses them twice::
+A step of training generates the images once and uses them twice::
 
     iterate_once(generator), iterate_once(encoder), iterate_once(discriminator)  # spectral normalisation
     encoding = encoder(real)

@@ -5,17 +5,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lungforge.errors import InputError
-from lungforge.models.gaugan.config import BATCH, GauGANConfig, cpu, luna256, tiny
+from lungforge.models.gaugan.config import BATCH, GauGANConfig
 from lungforge.models.gaugan.spectral_norm import folded_state, normalise_convolutions
-from lungforge.models.spade import SemanticMap, SpadeModulation, one_hot
-
-__all__ = ["GauGANConfig", "Generator", "SpadeBlock", "cpu", "draw", "fold", "luna256", "one_hot", "tiny"]
+from lungforge.models.spade import SemanticMap, SpadeModulation
 
 #: Slope of the leaky ReLU for negative values, in all networks.
 SLOPE = 0.2
 
 
-class SpadeBlock(nn.Module):
+class SpadeResidualBlock(nn.Module):
     """A residual block whose normalisations are modulated by the map; figure 4 of the paper.
 
     The path normalises, modulates, activates and convolves twice; between, it has the smaller of the two
@@ -71,7 +69,7 @@ class Generator(nn.Module):
         else:
             self.start = nn.Conv2d(config.classes, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(
-            SpadeBlock(width, out_width, config.classes, config.norm)
+            SpadeResidualBlock(width, out_width, config.classes, config.norm)
             for width, out_width in zip((widths[0], *widths), widths, strict=False)
         )
         self.to_image = nn.Conv2d(widths[-1], config.image_channels, 3, padding=1)
@@ -80,7 +78,7 @@ class Generator(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, maps: Tensor, z: Tensor | None) -> Tensor:
-        """Draw with whatever mode the network is in.
+        """Generate images, in the mode that the network is in.
 
         Args:
             maps: One-hot maps [N, classes, H, W] as ``one_hot`` makes them.
@@ -126,8 +124,8 @@ class Generator(nn.Module):
 
 
 @torch.inference_mode()
-def draw(generator: Generator, maps: Tensor, z: Tensor | None) -> Tensor:
-    """Draw images in one pass; each depends on its own map and z alone.
+def generate(generator: Generator, maps: Tensor, z: Tensor | None) -> Tensor:
+    """Generate images in one pass; each depends on its own map and z alone.
 
     Args:
         generator: In evaluation mode, as ``fold`` and a checkpoint give it.

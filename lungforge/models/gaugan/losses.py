@@ -60,8 +60,8 @@ def generator_loss(
         discriminator: A ``Discriminator``.
         maps: One-hot maps [N, classes, H, W].
         real: Images [N, C, H, W] in [-1, 1].
-        fake: What the generator drew for the same maps.
-        encoding: The distributions that z was drawn from; without, there is no KL term.
+        fake: What the generator made of the same maps.
+        encoding: The distributions that z was sampled from; without, there is no KL term.
         backbone: For the perceptual term; without, there is none. An untrained network must not stand in.
             Features that the images are later judged by would make that judgement too kind.
     """
@@ -89,7 +89,7 @@ def discriminator_loss(
         discriminator: A ``Discriminator``.
         maps: One-hot maps [N, classes, H, W].
         real: Images [N, C, H, W] in [-1, 1].
-        fake: What the generator drew for the same maps.
+        fake: What the generator made of the same maps.
     """
     fakes, reals = _judge_both(discriminator, maps, fake.detach(), real)
     return hinge_loss(
@@ -99,7 +99,7 @@ def discriminator_loss(
 
 
 def hinge_loss(real_scores: Sequence[Tensor], fake_scores: Sequence[Tensor]) -> DiscriminatorLoss:
-    """``max(0, 1 - score)`` of real patches plus ``max(0, 1 + score)`` of drawn ones; mean of the scales."""
+    """``max(0, 1 - score)`` of real patches plus ``max(0, 1 + score)`` of generated; mean of the scales."""
     real = torch.stack([F.relu(1 - scores.float()).mean() for scores in real_scores]).mean()
     fake = torch.stack([F.relu(1 + scores.float()).mean() for scores in fake_scores]).mean()
     return DiscriminatorLoss(real + fake, real, fake)
@@ -126,7 +126,7 @@ def _distance(fakes: Sequence[Tensor], reals: Sequence[Tensor]) -> Tensor:
 def _judge_both(
     discriminator: nn.Module, maps: Tensor, fake: Tensor, real: Tensor
 ) -> tuple[list[Judgement], list[Judgement]]:
-    """Judgements of drawn and of real images, from one pass: both see the same normalised weights."""
+    """Judgements of generated and of real images, from one pass: both see the same normalised weights."""
     judgements = discriminator(torch.cat([maps, maps]), torch.cat([fake, real.to(fake.dtype)]))
     fakes, reals = [], []
     for features, scores in judgements:

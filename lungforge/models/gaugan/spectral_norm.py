@@ -2,8 +2,8 @@
 
 Miyato et al., arXiv 1802.05957. A step of training takes one step of power iteration, by ``iterate_once``,
 and keeps its vectors u and v in the state dict; between two of them nothing changes, so every forward pass
-of a step, in however many pieces, works with the same weights. An image is drawn with ``folded`` weights,
-which are already divided.
+of a step, in however many micro-batches, works with the same weights. Images are generated with ``folded``
+weights, which are already divided.
 """
 
 import torch

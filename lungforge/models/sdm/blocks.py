@@ -24,7 +24,7 @@ def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def start_at_zero(layer: nn.Module) -> None:
+def zero_init(layer: nn.Module) -> None:
     """Begin training with a layer that contributes nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -49,7 +49,7 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(out_width, out_width, 3, padding=1),
         )
         self.skip_connection = _skip(width, out_width)
-        start_at_zero(self.out_layers[3])
+        zero_init(self.out_layers[3])
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Features [N, width, H, W], time [N, time_width] to [N, out_width, H, W]; half the side if down."""
@@ -80,7 +80,7 @@ class SpadeBlock(nn.Module):
             nn.SiLU(), nn.Dropout(dropout), nn.Conv2d(out_width, out_width, 3, padding=1)
         )
         self.skip_connection = _skip(width, out_width)
-        start_at_zero(self.out_layers[2])
+        zero_init(self.out_layers[2])
 
     def forward(self, x: Tensor, time: Tensor, before: Modulation, after: Modulation) -> Tensor:
         """Features [N, width, H, W] to [N, out_width, H, W], twice the side if up."""
@@ -107,7 +107,7 @@ class Attention(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, width)
         self.qkv = nn.Conv1d(width, 3 * width, 1)
         self.proj_out = nn.Conv1d(width, width, 1)
-        start_at_zero(self.proj_out)
+        zero_init(self.proj_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features [N, C, H, W] to the same shape."""

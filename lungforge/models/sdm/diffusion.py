@@ -18,14 +18,14 @@ from lungforge.errors import InputError
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
-class Schedule:
+class NoiseSchedule:
     """How much noise each step holds, and everything that follows from it.
 
     All tables are float64 tensors [steps] on the CPU.
 
     Attributes:
         betas: Variance that each step adds.
-        timesteps: int64, the step of the full process that each step stands for: what the network is told.
+        timesteps: int64, the step of the full process that each step stands for: its input.
         alphas_cumprod: ᾱ, the share of the image's variance that is left after each step.
         alphas_cumprod_prev: The same, one step earlier; 1 before the first.
         posterior_variance: β̃ of q(x_{t-1} | x_t, x_0).
@@ -51,20 +51,20 @@ class Schedule:
         return len(self.betas)
 
     @classmethod
-    def linear(cls, steps: int = 1000) -> "Schedule":
+    def linear(cls, steps: int = 1000) -> "NoiseSchedule":
         """Betas from 1e-4 to 0.02 over 1000 steps; with another count, the same total noise."""
         if steps < 1:
             raise InputError(f"steps is {steps}; give at least 1")
         scale = 1000 / steps
         return cls(torch.linspace(scale * 1e-4, scale * 0.02, steps, dtype=torch.float64).clamp(max=0.999))
 
-    def respace(self, spacing: str) -> "Schedule":
+    def respace(self, spacing: str) -> "NoiseSchedule":
         """The process that visits only some of the steps, with the same ᾱ at each of those.
 
         Args:
             spacing: "25" spreads 25 steps evenly, both ends included; "ddim25" takes a fixed stride; "snr25"
                 spreads them evenly in the logarithm of the signal-to-noise ratio, which DPM-Solver++ needs:
-                on a Gaussian whose score is known, 25 steps of it draw a spread 1 % too wide, "25" 25 %.
+                on a Gaussian whose score is known, 25 steps of it sample a spread 1 % too wide, "25" 25 %.
 
         Raises:
             InputError: The spacing is not of this form, or asks for more steps than there are.
@@ -75,7 +75,7 @@ class Schedule:
             chosen = _spaced_steps(spacing, len(self))
         kept = self.alphas_cumprod[chosen]
         before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
-        return Schedule(1 - kept / before, self.timesteps[chosen])
+        return NoiseSchedule(1 - kept / before, self.timesteps[chosen])
 
     def _even_in_noise(self, count: int) -> Tensor:
         ratio = (self.alphas_cumprod / (1 - self.alphas_cumprod)).log()
@@ -121,14 +121,14 @@ def _spaced_steps(spacing: str, steps: int) -> Tensor:
     return torch.tensor(positions)
 
 
-def q_sample(schedule: Schedule, x_0: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
+def q_sample(schedule: NoiseSchedule, x_0: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
     """Draw x_t from q(x_t | x_0) with the given standard normal noise."""
     signal = schedule.at(schedule.alphas_cumprod.sqrt(), steps, x_0)
     spread = schedule.at((1 - schedule.alphas_cumprod).sqrt(), steps, x_0)
     return signal * x_0 + spread * noise
 
 
-def q_posterior(schedule: Schedule, x_0: Tensor, x_t: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+def q_posterior(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and log variance of q(x_{t-1} | x_t, x_0); the log variance is clipped at the first step."""
     mean = (
         schedule.at(schedule.posterior_x_0, steps, x_t) * x_0
@@ -137,7 +137,7 @@ def q_posterior(schedule: Schedule, x_0: Tensor, x_t: Tensor, steps: Tensor) -> 
     return mean, schedule.at(schedule.posterior_log_variance, steps, x_t)
 
 
-def predict_x_0(schedule: Schedule, x_t: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
+def predict_x_0(schedule: NoiseSchedule, x_t: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
     """The image that x_t would come from, were ``noise`` the noise in it."""
     inverse = 1 / schedule.alphas_cumprod
     return (
@@ -145,7 +145,7 @@ def predict_x_0(schedule: Schedule, x_t: Tensor, steps: Tensor, noise: Tensor) -
     )
 
 
-def predict_noise(schedule: Schedule, x_t: Tensor, steps: Tensor, x_0: Tensor) -> Tensor:
+def predict_noise(schedule: NoiseSchedule, x_t: Tensor, steps: Tensor, x_0: Tensor) -> Tensor:
     """The noise that lies between ``x_0`` and x_t."""
     inverse = 1 / schedule.alphas_cumprod
     return (schedule.at(inverse.sqrt(), steps, x_t) * x_t - x_0) / schedule.at(
@@ -162,7 +162,7 @@ class ReverseStep(NamedTuple):
 
 
 def p_mean_variance(
-    schedule: Schedule, output: Tensor, x_t: Tensor, steps: Tensor, *, clip: bool = True
+    schedule: NoiseSchedule, output: Tensor, x_t: Tensor, steps: Tensor, *, clip: bool = True
 ) -> ReverseStep:
     """Read the network's output as a step of the reverse process.
 
@@ -192,7 +192,9 @@ class Loss(NamedTuple):
     vb: Tensor
 
 
-def training_loss(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, steps: Tensor, noise: Tensor) -> Loss:
+def training_loss(
+    denoiser: Denoiser, schedule: NoiseSchedule, x_0: Tensor, steps: Tensor, noise: Tensor
+) -> Loss:
     """Squared error of the noise plus the variational term that teaches the variance.
 
     The variational term, in bits a pixel, is a Kullback-Leibler divergence, and at the first step the
@@ -214,7 +216,9 @@ def training_loss(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, steps: Te
     return Loss(mse + vb, mse, vb)
 
 
-def variational_bound(schedule: Schedule, output: Tensor, x_0: Tensor, x_t: Tensor, steps: Tensor) -> Tensor:
+def variational_bound(
+    schedule: NoiseSchedule, output: Tensor, x_0: Tensor, x_t: Tensor, steps: Tensor
+) -> Tensor:
     """The term of the variational bound that belongs to each image's step, in bits a pixel, [N]."""
     true_mean, true_log_variance = q_posterior(schedule, x_0, x_t, steps)
     step = p_mean_variance(schedule, output, x_t, steps, clip=False)

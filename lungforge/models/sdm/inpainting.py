@@ -1,4 +1,4 @@
-"""Drawing a part of an image, with the rest of it real.
+"""Sampling a part of an image, with the rest of it real.
 
 The network knows nothing of masks. At each step of the reverse process the pixels outside the mask are taken
 from the real image, at that step's noise, and those inside from the network. Done once, the two halves hardly
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lungforge.errors import InputError
-from lungforge.models.sdm.diffusion import Denoiser, Schedule, p_mean_variance, q_sample
+from lungforge.models.sdm.diffusion import Denoiser, NoiseSchedule, p_mean_variance, q_sample
 from lungforge.models.sdm.samplers import Noise
 
 #: Steps are taken again only where more than this share of the image's variance is left, ᾱ: 27 of 50 steps.
@@ -64,7 +64,7 @@ def resampling_walk(steps: int, jump_length: int, resamplings: int, resampled: i
 def sample_inpainted(
     denoiser: Denoiser,
     x_T: Tensor,
-    schedule: Schedule,
+    schedule: NoiseSchedule,
     noise: Noise,
     known: Tensor,
     mask: Tensor,
@@ -72,17 +72,18 @@ def sample_inpainted(
     jump_length: int = 1,
     resamplings: int = 5,
 ) -> Tensor:
-    """Draw what is inside a mask by ancestral sampling with resampling (arXiv 2201.09865, algorithm 1).
+    """Sample what is inside a mask by ancestral sampling with resampling (arXiv 2201.09865, algorithm 1).
 
     Fresh noise serves the pixels inside and outside the mask at once: no pixel is both. So a mask of
-    everything, with one resampling, gives the very images of ``sample_ancestral``. Nothing is drawn, and the
-    network not evaluated, when no image of the batch has anything inside its mask.
+    everything, with one resampling, gives the very images of ``sample_ancestral``. Nothing is sampled, and
+    the network not evaluated, when no image of the batch has anything inside its mask.
 
     The defaults were chosen for 50 evenly spread steps, on a Gaussian field whose pixels correlate as those
-    of real slices of 128 px, with a disc of 52 px drawn by the best possible network. Masking alone is pulled
-    to the prior: its mean is 28 % off the conditional mean, its variance 1.54 times the conditional variance.
-    The defaults reach 13 % and 1.08 with 158 evaluations in place of 50; 10 resamplings 10 % and 1.01 with
-    293. Longer jumps do worse: of 10 steps, 16 % and 1.20. More steps without resampling help little.
+    of real slices of 128 px, with a disc of 52 px sampled by the best possible network. Masking alone
+    is pulled to the prior: its mean is 28 % off the conditional mean, its variance 1.54 times the
+    conditional variance. The defaults reach 13 % and 1.08 with 158 evaluations in place of 50; 10 resamplings
+    10 % and 1.01 with 293. Longer jumps do worse: of 10 steps, 16 % and 1.20. More steps without resampling
+    help little.
 
     Args:
         denoiser: The network with its conditioning: of the map after the edit.
@@ -92,7 +93,7 @@ def sample_inpainted(
             reverse step with that step, for a jump with the step that is taken next. Each call must give
             fresh values, also when a step comes again.
         known: The real images [N, C, H, W] in [-1, 1].
-        mask: bool [N, 1, H, W], True where an image is drawn.
+        mask: bool [N, 1, H, W], True where an image is sampled.
         jump_length: Steps that a jump goes back.
         resamplings: How often each of the less noisy steps is taken; 1 is masking alone.
 
@@ -121,7 +122,7 @@ def sample_inpainted(
 
 def _reverse_step(
     denoiser: Denoiser,
-    schedule: Schedule,
+    schedule: NoiseSchedule,
     x: Tensor,
     index: int,
     noise: Tensor | None,
@@ -134,11 +135,11 @@ def _reverse_step(
     step = p_mean_variance(schedule, denoiser(x, timesteps), x, steps)
     if noise is None:
         return torch.where(mask, step.mean, known)
-    drawn = step.mean + (0.5 * step.log_variance).exp() * noise
-    return torch.where(mask, drawn, q_sample(schedule, known, steps - 1, noise))
+    sampled = step.mean + (0.5 * step.log_variance).exp() * noise
+    return torch.where(mask, sampled, q_sample(schedule, known, steps - 1, noise))
 
 
-def _jump(schedule: Schedule, x: Tensor, level: int, target: int, noise: Tensor) -> Tensor:
+def _jump(schedule: NoiseSchedule, x: Tensor, level: int, target: int, noise: Tensor) -> Tensor:
     """Draw from the forward process's q(x_target | x_level): its single steps make up one Gaussian."""
     kept = float(schedule.alphas_cumprod[target - 1] / schedule.alphas_cumprod_prev[level])
     return kept**0.5 * x + (1 - kept) ** 0.5 * noise

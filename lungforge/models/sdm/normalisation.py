@@ -52,7 +52,7 @@ class _Modulate(torch.autograd.Function):
 
 
 class _GroupNorm(torch.autograd.Function):
-    """The gradient of x is ``slope * x + gain * upstream + offset``, with a number each for every channel.
+    """The gradient of x is ``slope * x + gain * upstream + offset``, with one value each for every channel.
 
     That follows from the derivative of ``(x - mean) * rstd`` with mean and rstd of the group.
     """

@@ -1,8 +1,8 @@
 """Samplers as pure functions: noise in, images out.
 
 Each takes a denoiser (see ``guidance.py``), the starting noise x_T [N, C, H, W] and a schedule that is
-respaced to the wanted number of steps. Fresh noise comes from the caller, ``noise(step)``, so that
-each image can have a generator of its own and not depend on the batch that it is drawn in.
+respaced to the wanted count of steps. Fresh noise comes from the caller, ``noise(step)``, so that
+each image can have a generator of its own and not depend on the batch that it is sampled in.
 Images are clipped to [-1, 1] wherever the process predicts them.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lungforge.models.sdm.diffusion import Denoiser, Schedule, p_mean_variance, predict_noise
+from lungforge.models.sdm.diffusion import Denoiser, NoiseSchedule, p_mean_variance, predict_noise
 
 #: Standard normal noise like x_T for a step of the schedule.
 Noise = Callable[[int], Tensor]
 
 
-def sample_ancestral(denoiser: Denoiser, x_T: Tensor, schedule: Schedule, noise: Noise) -> Tensor:
+def sample_ancestral(denoiser: Denoiser, x_T: Tensor, schedule: NoiseSchedule, noise: Noise) -> Tensor:
     """Walk the learned reverse process, with its learned variance (DDPM, arXiv 2006.11239).
 
     Args:
@@ -41,7 +41,7 @@ def sample_ancestral(denoiser: Denoiser, x_T: Tensor, schedule: Schedule, noise:
 
 
 def sample_ddim(
-    denoiser: Denoiser, x_T: Tensor, schedule: Schedule, noise: Noise | None = None, *, eta: float = 0.0
+    denoiser: Denoiser, x_T: Tensor, schedule: NoiseSchedule, noise: Noise | None = None, *, eta: float = 0.0
 ) -> Tensor:
     """Denoising diffusion implicit sampling (Song et al., arXiv 2010.02502).
 
@@ -50,7 +50,7 @@ def sample_ddim(
         x_T: Standard normal noise [N, C, H, W].
         schedule: The steps to take.
         noise: As for ``sample_ancestral``; needed only when ``eta`` is above 0.
-        eta: 0 draws nothing at random after x_T; 1 has the variance of the ancestral process.
+        eta: 0 takes no noise after x_T; 1 has the variance of the ancestral process.
     """
     assert eta == 0 or noise is not None, "eta above 0 needs noise"
     x = x_T
@@ -62,7 +62,7 @@ def sample_ddim(
 
 
 def ddim_step(
-    schedule: Schedule,
+    schedule: NoiseSchedule,
     output: Tensor,
     x_t: Tensor,
     steps: int | Tensor,
@@ -75,14 +75,14 @@ def ddim_step(
         steps = _steps(x_t, steps)
     x_0 = p_mean_variance(schedule, output, x_t, steps).x_0
     direction = predict_noise(schedule, x_t, steps, x_0)
-    left = schedule.at(schedule.alphas_cumprod, steps, x_t)
-    left_prev = schedule.at(schedule.alphas_cumprod_prev, steps, x_t)
-    sigma = eta * ((1 - left_prev) / (1 - left)).sqrt() * (1 - left / left_prev).sqrt()
-    mean = left_prev.sqrt() * x_0 + (1 - left_prev - sigma**2).clamp(min=0).sqrt() * direction
+    alpha_bar = schedule.at(schedule.alphas_cumprod, steps, x_t)
+    alpha_bar_prev = schedule.at(schedule.alphas_cumprod_prev, steps, x_t)
+    sigma = eta * ((1 - alpha_bar_prev) / (1 - alpha_bar)).sqrt() * (1 - alpha_bar / alpha_bar_prev).sqrt()
+    mean = alpha_bar_prev.sqrt() * x_0 + (1 - alpha_bar_prev - sigma**2).clamp(min=0).sqrt() * direction
     return mean if noise is None else mean + sigma * noise
 
 
-def sample_dpmpp_2m(denoiser: Denoiser, x_T: Tensor, schedule: Schedule) -> Tensor:
+def sample_dpmpp_2m(denoiser: Denoiser, x_T: Tensor, schedule: NoiseSchedule) -> Tensor:
     """DPM-Solver++(2M): second order, two evaluations in memory (Lu et al., arXiv 2211.01095, algorithm 2).
 
     Args:
@@ -117,5 +117,5 @@ def _steps(x: Tensor, index: int) -> Tensor:
     return torch.full((len(x),), index, device=x.device)
 
 
-def _timesteps(x: Tensor, schedule: Schedule, index: int) -> Tensor:
+def _timesteps(x: Tensor, schedule: NoiseSchedule, index: int) -> Tensor:
     return torch.full((len(x),), int(schedule.timesteps[index]), device=x.device)

@@ -1,6 +1,6 @@
 """The semantic U-Net: an encoder that sees only the noisy image, a decoder modulated by the map.
 
-It is called in two moves, as the map stays the same while an image is drawn::
+It is called in two steps, as the map stays the same while an image is sampled::
 
     conditioning = model.condition(one_hot(labels, classes))   # once an image
     output = model(x, timesteps, conditioning)                 # every step
@@ -18,13 +18,11 @@ from lungforge.models.sdm.blocks import (
     Attention,
     ResidualBlock,
     SpadeBlock,
-    start_at_zero,
     timestep_embedding,
+    zero_init,
 )
-from lungforge.models.sdm.config import GROUPS, UNetConfig, cpu, luna256, tiny
-from lungforge.models.spade import Modulation, SemanticMap, SpadeModulation, one_hot
-
-__all__ = ["Conditioning", "Features", "SemanticUNet", "UNetConfig", "cpu", "luna256", "one_hot", "tiny"]
+from lungforge.models.sdm.config import GROUPS, UNetConfig
+from lungforge.models.spade import Modulation, SemanticMap, SpadeModulation
 
 #: Bytes of modulations that ``condition`` keeps by default where no gradient is wanted.
 KEEP_BYTES = 4 * 2**30
@@ -32,7 +30,7 @@ KEEP_BYTES = 4 * 2**30
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the network needs to know of a batch of maps.
+    """What the network needs of a batch of maps.
 
     Attributes:
         semantic_map: The maps.
@@ -51,7 +49,7 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Features:
-    """What the encoder makes of noisy images: the last features, those of each block, and the time."""
+    """Output of the encoder: the last features, those of each block, and the time."""
 
     last: Tensor
     skips: tuple[Tensor, ...]
@@ -117,7 +115,7 @@ class SemanticUNet(nn.Module):
         self.out = nn.Sequential(
             nn.GroupNorm(GROUPS, width), nn.SiLU(), nn.Conv2d(width, 2 * config.image_channels, 3, padding=1)
         )
-        start_at_zero(self.out[2])
+        zero_init(self.out[2])
         self.to(memory_format=torch.channels_last)
 
     def condition(self, maps: Tensor, keep_bytes: int | None = None) -> Conditioning:
@@ -221,13 +219,13 @@ class SemanticUNet(nn.Module):
     def _norms(self) -> list[tuple[SpadeModulation, int]]:
         """The modulated normalisations in the order of the decoder, with the side of what they normalise."""
         size = self.config.sizes[-1]
-        found = []
+        norms = []
         for block in [*self.middle_block.modules(), *self.output_blocks.modules()]:
             if isinstance(block, SpadeBlock):
-                found.append((block.in_norm, size))
+                norms.append((block.in_norm, size))
                 size *= 2 if block.up else 1
-                found.append((block.out_norm, size))
-        return found
+                norms.append((block.out_norm, size))
+        return norms
 
 
 def _blocks(stage: nn.Module) -> Iterable[nn.Module]:

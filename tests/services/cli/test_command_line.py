@@ -2,32 +2,47 @@
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
-from services.cli.commands import COMMANDS, _load
-from services.train.config import ModelName
+from lungforge.models.registry import GENERATORS
+from services.cli.commands import COMMANDS, load
 
 FROZEN = Path(__file__).parents[2] / "golden" / "command_line.txt"
+
+
+def _options(config_class: type, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The options of a configuration and of those in its fields, with their defaults."""
+    for field in dataclasses.fields(config_class):
+        name = f"{prefix}{field.name}".replace("_", "-")
+        if field.default_factory is not dataclasses.MISSING:
+            yield from _options(type(field.default_factory()), f"{name}.")
+        else:
+            required = field.default is dataclasses.MISSING
+            yield name, "required" if required else repr(field.default)
+
+
+def _values(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The same with the values of an instance."""
+    values = {}
+    for field in dataclasses.fields(config):
+        name, value = f"{prefix}{field.name}".replace("_", "-"), getattr(config, field.name)
+        values |= _values(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
+    return values
 
 
 def _command_line() -> str:
     lines = []
     for name, command in COMMANDS.items():
         lines.append(name)
-        for field in dataclasses.fields(_load(command.config)):
-            required = field.default is dataclasses.MISSING
-            default = "required" if required else repr(field.default)
-            lines.append(f"  --{field.name.replace('_', '-')}  {default}")
-        presets = _load(command.presets) if command.presets else {}
-        variants = get_args(ModelName) if command.variant == "model" else (None,)
+        lines += [f"  --{option}  {default}" for option, default in _options(load(command.config))]
+        presets = load(command.presets) if command.presets else {}
+        variants = GENERATORS if command.variant == "model" else (None,)
         for variant, (preset, make) in itertools.product(variants, presets.items()):
-            plain, made = _load(command.config)(data="-", out="-"), make(data="-", out="-", model=variant)
-            changed = {
-                field.name: getattr(made, field.name)
-                for field in dataclasses.fields(made)
-                if getattr(made, field.name) != getattr(plain, field.name)
-            }
+            plain = _values(load(command.config)(data="-", out="-"))
+            made = _values(make(data="-", out="-", model=variant))
+            changed = {option: value for option, value in made.items() if plain.get(option, ...) != value}
             lines.append(f"  --{command.variant} {variant} --preset {preset}  {changed}")
     return "\n".join(lines) + "\n"
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 
 import pytest
 
 from lungforge.errors import InputError
-from services.cli.commands import COMMANDS, _load, overview, parse, print_result
+from lungforge.models.gaugan.config import GauGANOptions
+from services.cli.commands import COMMANDS, load, overview, parse, print_result
 
 
 def test_the_overview_names_every_command() -> None:
@@ -16,6 +18,16 @@ def test_the_overview_names_every_command() -> None:
         assert command.summary in text
 
 
+def _options(config_class: type, prefix: str = "--") -> Iterator[str]:
+    """The options of a configuration, and of the configurations in its fields."""
+    for field in dataclasses.fields(config_class):
+        option = f"{prefix}{field.name}".replace("_", "-")
+        if field.default_factory is dataclasses.MISSING:
+            yield option
+        else:
+            yield from _options(type(field.default_factory()), f"{option}.")
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_option_is_explained(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_request:
@@ -23,8 +35,7 @@ def test_every_option_is_explained(name: str, capsys: pytest.CaptureFixture[str]
     assert exit_request.value.code == 0
     printed = capsys.readouterr().out
     # A field without a docstring below it would show as an option with nothing but its default.
-    for field in dataclasses.fields(_load(COMMANDS[name].config)):
-        option = "--" + field.name.replace("_", "-")
+    for option in _options(load(COMMANDS[name].config)):
         if option not in printed and "positional" in printed:
             option = next(name for name in ("STAGE ...", "URI", "FILE") if name in printed)
         assert option in printed
@@ -36,7 +47,7 @@ def test_every_option_is_explained(name: str, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_what_run_names_exists(name: str) -> None:
-    assert callable(_load(COMMANDS[name].run))
+    assert callable(load(COMMANDS[name].run))
 
 
 def test_a_wrong_value_is_one_line_that_names_the_option() -> None:
@@ -51,7 +62,7 @@ def test_values_arrive() -> None:
 
 
 def test_a_preset_sets_what_the_options_then_change() -> None:
-    presets = _load(COMMANDS["train"].presets or "")
+    presets = load(COMMANDS["train"].presets or "")
     plain = presets["tiny"](data="slices", out="model")
     read = parse("train", ["--preset", "tiny", "--data", "slices", "--out", "model"])
     assert read == plain
@@ -60,15 +71,54 @@ def test_a_preset_sets_what_the_options_then_change() -> None:
 
 
 def test_a_preset_depends_on_the_generator() -> None:
-    presets = _load(COMMANDS["train"].presets or "")
+    presets = load(COMMANDS["train"].presets or "")
     options = ["--data", "slices", "--out", "model"]
     for name in ("tiny", None):
         chosen = ["--preset", name] if name else []
         for words in (["--model", "gaugan"], ["--model=gaugan"]):
             assert parse("train", [*options, *words, *chosen]) == presets[name]("slices", "model", "gaugan")
     assert parse("train", options) == presets[None]("slices", "model")
-    with pytest.raises(SystemExit):
+    with pytest.raises(InputError, match="--model is 'vae'; choose one of sdm, gaugan"):
         parse("train", [*options, "--model", "vae"])
+
+
+def test_the_options_of_a_network_are_those_of_its_generator() -> None:
+    options = ["--data", "slices", "--out", "model"]
+    words = ["--network.base-channels", "16", "--network.channel-multipliers", "4", "2"]
+    read = parse("train", [*options, "--model", "gaugan", "--preset", "tiny", *words])
+    assert read.network == GauGANOptions(
+        base_channels=16, channel_multipliers=(4, 2), latent_channels=16, discriminator_channels=8
+    )
+    # The network of the other generator has no such option.
+    for model, option in (("sdm", "--network.latent-channels"), ("gaugan", "--learner.condition-dropout")):
+        with pytest.raises(SystemExit):
+            parse("train", [*options, "--model", model, option, "1"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--network.base-channels", "0"], "--network.base-channels is 0; give at least 1"),
+        (
+            ["--network.base-channels", "48"],
+            "--network.base-channels 48 times multiplier 1 is 48; every width must be a multiple of 32",
+        ),
+        (
+            ["--learner.condition-dropout", "2"],
+            "--learner.condition-dropout is 2; give a number from 0 to 1",
+        ),
+        (
+            ["--patch", "96"],
+            "--network.attention-sizes has 32; the feature maps have the sides 96 48 24 12 6 3",
+        ),
+    ],
+)
+def test_a_wrong_value_of_a_network_is_one_line_that_names_its_whole_option(
+    words: list[str], message: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        parse("train", ["--data", "slices", "--out", "model", *words])
+    assert str(error.value).startswith(message)
 
 
 def test_an_unknown_preset_lists_the_known() -> None:

@@ -14,9 +14,9 @@ import torch
 from scipy import ndimage
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
-from lungforge.models.model_dataset import to_safetensors
-from lungforge.models.sdm import checkpoint
+from lungforge.models.model_dataset import ModelDetails, write_model
 from lungforge.models.sdm.config import UNetConfig
+from lungforge.models.sdm.spec import SPEC
 from lungforge.models.sdm.unet import SemanticUNet
 from lungforge.storage import open_uri, read_bytes, write_bytes_atomic
 from services.nightly.history import read_history
@@ -56,7 +56,7 @@ def write_slices(uri: str) -> Dataset:
     return Dataset.open(uri)
 
 
-def write_model(uri: str, slices: Dataset) -> None:
+def make_model(uri: str, slices: Dataset) -> None:
     """A model of random weights that says it was trained on subsets 0 and 1."""
     shape = UNetConfig(
         image_size=SIDE,
@@ -73,11 +73,7 @@ def write_model(uri: str, slices: Dataset) -> None:
     writer = DatasetWriter(
         uri=uri, kind=Kind.MODEL, config={"subsets": [0, 1]}, seed=0, parents=(slices.parent(),)
     )
-    parts = [
-        writer.write_file("model.safetensors", to_safetensors(weights)),
-        writer.write_file("config.json", json.dumps(checkpoint.to_document(shape)).encode()),
-    ]
-    writer.commit(parts, {"patch": None})
+    write_model(writer, SPEC, shape, weights, ModelDetails())
 
 
 def start(store: str, own_ray: OwnRay) -> subprocess.Popen:
@@ -97,7 +93,7 @@ def start(store: str, own_ray: OwnRay) -> subprocess.Popen:
 @pytest.mark.ray
 @pytest.mark.s3
 def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, own_ray: OwnRay) -> None:
-    write_model(f"{s3_uri}/models/small", write_slices(f"{s3_uri}/slices"))
+    make_model(f"{s3_uri}/models/small", write_slices(f"{s3_uri}/slices"))
     fs, path = open_uri(s3_uri)
     samples = f"{path}/nights/2026-03-01/samples/manifest.json"
 

@@ -1,6 +1,5 @@
-"""Maps to draw from, and a model of random weights that is small and still heeds its map."""
+"""Maps to sample from, and a model of random weights that is small and still heeds its map."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,17 @@ import torch
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, rows_from_table, table_from_rows
 from lungforge.datasets.slices import index_rows
-from lungforge.models.gaugan import checkpoint as gan_checkpoint
 from lungforge.models.gaugan.config import GauGANConfig
 from lungforge.models.gaugan.generator import Generator
+from lungforge.models.gaugan.spec import SPEC as GAUGAN
 from lungforge.models.gaugan.spectral_norm import folded_state
-from lungforge.models.model_dataset import to_safetensors
-from lungforge.models.sdm import checkpoint as sdm_checkpoint
+from lungforge.models.model_dataset import ModelDetails, write_model
 from lungforge.models.sdm.config import UNetConfig
+from lungforge.models.sdm.spec import SPEC as SDM
 from lungforge.models.sdm.unet import SemanticUNet
 from services.sample.config import SampleConfig
 from services.sample.plan import make_plan
-from services.sample.worker import Drawer, Work, check_model
+from services.sample.worker import SamplingRun, UnitSampler, check_model
 
 SIDE = 16
 
@@ -62,7 +61,7 @@ def write_slices(uri: str, *, rows_of_parts: tuple[int, ...] = (5, 3, 4), side: 
     return uri
 
 
-def write_model(uri: str, *, classes: int = 6, patch: int | None = None, seed: int = 0) -> str:
+def make_model(uri: str, *, classes: int = 6, patch: int | None = None, seed: int = 0) -> str:
     """A model dataset of random weights."""
     shape = UNetConfig(
         image_size=SIDE,
@@ -79,18 +78,8 @@ def write_model(uri: str, *, classes: int = 6, patch: int | None = None, seed: i
         for parameter in network.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     config = {"seed": seed, "classes": classes, "patch": patch}
-    return _commit_model(uri, config, network.state_dict(), sdm_checkpoint.to_document(shape), patch)
-
-
-def _commit_model(
-    uri: str, config: dict, weights: dict[str, torch.Tensor], document: dict, patch: int | None
-) -> str:
     writer = DatasetWriter(uri=uri, kind=Kind.MODEL, config=config)
-    parts = [
-        writer.write_file("model.safetensors", to_safetensors(weights)),
-        writer.write_file("config.json", json.dumps(document).encode()),
-    ]
-    writer.commit(parts, {"patch": patch})
+    write_model(writer, SDM, shape, network.state_dict(), ModelDetails(patch=patch))
     return uri
 
 
@@ -103,7 +92,7 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model of the size of the slices."""
-    return write_model(str(tmp_path_factory.mktemp("sample") / "model"))
+    return make_model(str(tmp_path_factory.mktemp("sample") / "model"))
 
 
 @pytest.fixture
@@ -124,13 +113,13 @@ def other_slices(tmp_path: Path) -> str:
 @pytest.fixture
 def other_model(tmp_path: Path) -> str:
     """A model of five classes."""
-    return write_model(str(tmp_path / "five"), classes=5)
+    return make_model(str(tmp_path / "five"), classes=5)
 
 
 @pytest.fixture
 def patch_model(tmp_path: Path) -> str:
     """A model that was trained on patches."""
-    return write_model(str(tmp_path / "patches"), patch=SIDE)
+    return make_model(str(tmp_path / "patches"), patch=SIDE)
 
 
 def write_mixed_slices(uri: str, *, slices: int = 4, side: int = SIDE, margin: int = 2) -> str:
@@ -178,14 +167,16 @@ def gaugan(tmp_path_factory: pytest.TempPathFactory) -> str:
         torch.manual_seed(0)
         weights = folded_state(Generator(shape))
     uri = str(tmp_path_factory.mktemp("sample") / "gaugan")
-    return _commit_model(uri, {"model": "gaugan"}, weights, gan_checkpoint.to_document(shape), None)
+    writer = DatasetWriter(uri=uri, kind=Kind.MODEL, config={"model": "gaugan"})
+    write_model(writer, GAUGAN, shape, weights, ModelDetails())
+    return uri
 
 
 @pytest.fixture
-def make_work() -> Callable[..., Work]:
-    """``make_work(model, slices, out, **changes)``: a run of three steps, ready to be drawn."""
+def make_run() -> Callable[..., SamplingRun]:
+    """``make_run(model, slices, out, **changes)``: a run of three steps, ready to be sampled."""
 
-    def make(model: str, slices: str, out: Path, **changes: Any) -> Work:
+    def make(model: str, slices: str, out: Path, **changes: Any) -> SamplingRun:
         config = SampleConfig(
             model=model, data=slices, out=str(out), **{"steps": 3, "part_images": 8, **changes}
         )
@@ -195,20 +186,20 @@ def make_work() -> Callable[..., Work]:
         )
         index = index_rows(data, config.subsets)
         patch = check_model(opened, index, inpaint=config.inpaint)
-        return Work(config, opened.parent(), patch, index, writer)
+        return SamplingRun(config, opened.parent(), patch, index, writer)
 
     return make
 
 
 @pytest.fixture
-def draw() -> Callable[[Work], list[dict[str, Any]]]:
-    """``draw(work)``: all rows that a run gives, read back from its dataset."""
+def sample() -> Callable[[SamplingRun], list[dict[str, Any]]]:
+    """``sample(run)``: all rows that a run gives, read back from its dataset."""
 
-    def draw(work: Work) -> list[dict[str, Any]]:
-        plan = make_plan(work.config, work.index)
-        drawer = Drawer(work, torch.device("cpu"))
-        work.writer.commit([drawer.draw(plan.unit(number)) for number in range(len(plan))])
-        dataset = Dataset.open(work.writer.uri)
+    def sample(run: SamplingRun) -> list[dict[str, Any]]:
+        plan = make_plan(run.config, run.index)
+        sampler = UnitSampler(run, torch.device("cpu"))
+        run.writer.commit([sampler.sample(plan.unit(index)) for index in range(len(plan))])
+        dataset = Dataset.open(run.writer.uri)
         return [row for part in dataset.manifest.parts for row in rows_from_table(dataset.read_part(part))]
 
-    return draw
+    return sample

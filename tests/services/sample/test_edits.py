@@ -13,27 +13,27 @@ from lungforge.ct.classes import NODULE
 from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
 from services.sample.plan import make_plan
-from services.sample.worker import Drawer, Work, choose_edit, surroundings, want
+from services.sample.worker import SamplingRun, UnitSampler, choose_edit, request_image, surroundings
 
 #: The fixtures of that name.
-MakeWork = Callable[..., Work]
-Draw = Callable[[Work], list[dict[str, Any]]]
+MakeRun = Callable[..., SamplingRun]
+Sample = Callable[[SamplingRun], list[dict[str, Any]]]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ALL = (("none", 1.0), ("move", 1.0), ("resize", 1.0), ("insert", 2.0), ("remove", 1.0))
 
 
-def _sources(work: Work) -> dict[tuple[str, int], SliceRow]:
-    rows = work.index.read(range(len(work.index)))
+def _sources(run: SamplingRun) -> dict[tuple[str, int], SliceRow]:
+    rows = run.index.read(range(len(run.index)))
     return {(row.series_uid, row.slice_index): row for row in rows}
 
 
 def test_every_row_says_what_was_done_to_its_map(
-    make_work: MakeWork, draw: Draw, gaugan: str, mixed_slices: str, tmp_path: Path
+    make_run: MakeRun, sample: Sample, gaugan: str, mixed_slices: str, tmp_path: Path
 ) -> None:
-    work = make_work(gaugan, mixed_slices, tmp_path, per_map=12, edits=ALL)
-    rows, sources = draw(work), _sources(work)
+    run = make_run(gaugan, mixed_slices, tmp_path, per_map=12, edits=ALL)
+    rows, sources = sample(run), _sources(run)
     distances: list[float] = []
     for row in rows:
         source = sources[row["source_series_uid"], row["source_slice_index"]]
@@ -53,58 +53,58 @@ def test_every_row_says_what_was_done_to_its_map(
 
 
 def test_edits_follow_their_weights(
-    make_work: MakeWork, gaugan: str, mixed_slices: str, tmp_path: Path
+    make_run: MakeRun, gaugan: str, mixed_slices: str, tmp_path: Path
 ) -> None:
-    work = make_work(gaugan, mixed_slices, tmp_path, edits=(("none", 1.0), ("insert", 3.0), ("remove", 1.0)))
-    healthy, ill = work.index.read([0, 1])
-    drawn = Counter(choose_edit(work.config, healthy, replicate) for replicate in range(2000))
+    run = make_run(gaugan, mixed_slices, tmp_path, edits=(("none", 1.0), ("insert", 3.0), ("remove", 1.0)))
+    healthy, ill = run.index.read([0, 1])
+    drawn = Counter(choose_edit(run.config, healthy, replicate) for replicate in range(2000))
     assert drawn["insert"] / 2000 == pytest.approx(3 / 4, abs=0.04)
     assert set(drawn) == {"none", "insert"}
-    drawn = Counter(choose_edit(work.config, ill, replicate) for replicate in range(2000))
+    drawn = Counter(choose_edit(run.config, ill, replicate) for replicate in range(2000))
     assert drawn["remove"] / 2000 == pytest.approx(1 / 2, abs=0.045)
 
 
 def test_an_edit_depends_on_the_identity_alone(
-    make_work: MakeWork, gaugan: str, mixed_slices: str, tmp_path: Path
+    make_run: MakeRun, gaugan: str, mixed_slices: str, tmp_path: Path
 ) -> None:
-    work = make_work(gaugan, mixed_slices, tmp_path, edits=ALL)
+    run = make_run(gaugan, mixed_slices, tmp_path, edits=ALL)
     # Diameters to insert come from the nodules of the run's subsets, here of the same size in each.
-    alone = make_work(gaugan, mixed_slices, tmp_path, edits=ALL, subsets=(2,), per_map=9, batch=1, workers=3)
-    row = work.index.read([8])[0]
+    alone = make_run(gaugan, mixed_slices, tmp_path, edits=ALL, subsets=(2,), per_map=9, batch=1, workers=3)
+    row = run.index.read([8])[0]
     for replicate in range(20):
-        one, other = want(work, row, replicate), want(alone, row, replicate)
+        one, other = request_image(run, row, replicate), request_image(alone, row, replicate)
         assert one is not None
         assert other is not None
         assert one.identity == other.identity
         assert np.array_equal(one.edited.label, other.edited.label)
-    labels = [want(work, row, replicate).edited.label.tobytes() for replicate in range(20)]  # type: ignore[union-attr]
+    labels = [request_image(run, row, replicate).edited.label.tobytes() for replicate in range(20)]  # type: ignore[union-attr]
     assert len(set(labels)) > 10
 
 
 def test_images_whose_edit_has_no_room_are_left_out(
-    make_work: MakeWork, draw: Draw, gaugan: str, cramped_slices: str, tmp_path: Path
+    make_run: MakeRun, sample: Sample, gaugan: str, cramped_slices: str, tmp_path: Path
 ) -> None:
-    work = make_work(gaugan, cramped_slices, tmp_path, edits=(("none", 1.0), ("insert", 1.0)), per_map=6)
-    rows = draw(work)
+    run = make_run(gaugan, cramped_slices, tmp_path, edits=(("none", 1.0), ("insert", 1.0)), per_map=6)
+    rows = sample(run)
     assert {row["edit"] for row in rows} == {"none"}
     assert 36 < len(rows) < 72, "those that were to be inserted into healthy slices are missing"
 
 
 def test_a_part_may_be_empty(
-    make_work: MakeWork, draw: Draw, gaugan: str, cramped_slices: str, tmp_path: Path
+    make_run: MakeRun, sample: Sample, gaugan: str, cramped_slices: str, tmp_path: Path
 ) -> None:
-    work = make_work(gaugan, cramped_slices, tmp_path, edits=(("insert", 1.0),))
-    assert draw(work) == []
+    run = make_run(gaugan, cramped_slices, tmp_path, edits=(("insert", 1.0),))
+    assert sample(run) == []
     with pytest.raises(InputError, match="have no room"):
-        Drawer(work, torch.device("cpu")).time_batch(make_plan(work.config, work.index).unit(0))
+        UnitSampler(run, torch.device("cpu")).time_batch(make_plan(run.config, run.index).unit(0))
 
 
 def test_inpainted_images_are_real_outside_the_mask(
-    make_work: MakeWork, draw: Draw, model: str, mixed_slices: str, tmp_path: Path
+    make_run: MakeRun, sample: Sample, model: str, mixed_slices: str, tmp_path: Path
 ) -> None:
     edits = tuple(item for item in ALL if item[0] != "none")
-    work = make_work(model, mixed_slices, tmp_path, edits=edits, inpaint=True, per_map=2, steps=4)
-    rows, sources = draw(work), _sources(work)
+    run = make_run(model, mixed_slices, tmp_path, edits=edits, inpaint=True, per_map=2, steps=4)
+    rows, sources = sample(run), _sources(run)
     assert {row["edit"] for row in rows} == {name for name, _ in edits}
     for row in rows:
         source = sources[row["source_series_uid"], row["source_slice_index"]]
@@ -114,16 +114,16 @@ def test_inpainted_images_are_real_outside_the_mask(
         assert np.array_equal(row["image"][~drawn], source.image[~drawn])
         assert (source.image[~drawn] > 400).any()
         assert np.abs(row["image"][drawn].astype(int) - source.image[drawn]).mean() > 20
-    plain = make_work(model, mixed_slices, tmp_path / "plain", edits=edits, per_map=2, steps=4)
-    assert {row["sample_id"] for row in rows}.isdisjoint(row["sample_id"] for row in draw(plain))
+    plain = make_run(model, mixed_slices, tmp_path / "plain", edits=edits, per_map=2, steps=4)
+    assert {row["sample_id"] for row in rows}.isdisjoint(row["sample_id"] for row in sample(plain))
 
 
 def test_inpainted_images_do_not_depend_on_the_batch(
-    make_work: MakeWork, draw: Draw, model: str, mixed_slices: str, tmp_path: Path
+    make_run: MakeRun, sample: Sample, model: str, mixed_slices: str, tmp_path: Path
 ) -> None:
     changes = {"edits": (("insert", 1.0), ("remove", 1.0)), "inpaint": True, "steps": 4}
-    one = draw(make_work(model, mixed_slices, tmp_path / "1", batch=1, **changes))
-    five = draw(make_work(model, mixed_slices, tmp_path / "5", batch=5, **changes))
+    one = sample(make_run(model, mixed_slices, tmp_path / "1", batch=1, **changes))
+    five = sample(make_run(model, mixed_slices, tmp_path / "5", batch=5, **changes))
     for row, other in zip(one, five, strict=True):
         assert row["sample_id"] == other["sample_id"]
         assert np.abs(row["image"].astype(int) - other["image"]).max() <= 1
@@ -140,13 +140,16 @@ def test_the_surroundings_of_an_edit() -> None:
 
 
 def test_a_gaugan_draws_in_one_pass(
-    make_work: MakeWork, draw: Draw, gaugan: str, mixed_slices: str, tmp_path: Path
+    make_run: MakeRun, sample: Sample, gaugan: str, mixed_slices: str, tmp_path: Path
 ) -> None:
-    rows = draw(make_work(gaugan, mixed_slices, tmp_path, per_map=2))
+    rows = sample(make_run(gaugan, mixed_slices, tmp_path, per_map=2))
     assert {(row["sampler"], row["steps"], row["guidance"]) for row in rows} == {("gaugan", 1, 1.0)}
     assert not np.array_equal(rows[0]["image"], rows[1]["image"])
 
 
-def test_a_gaugan_cannot_inpaint(make_work: MakeWork, gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no diffusion model, which --inpaint needs"):
-        make_work(gaugan, mixed_slices, tmp_path, inpaint=True, edits=(("insert", 1.0),))
+def test_a_gaugan_cannot_inpaint(make_run: MakeRun, gaugan: str, mixed_slices: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"of the GauGAN baseline .*, which cannot inpaint; leave --inpaint",
+    ):
+        make_run(gaugan, mixed_slices, tmp_path, inpaint=True, edits=(("insert", 1.0),))

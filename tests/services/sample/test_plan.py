@@ -2,7 +2,7 @@
 
 import dataclasses
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from lungforge.config import identity
 from lungforge.errors import InputError
-from lungforge.models import generators as synthesis
-from services.sample import config as config_module
+from lungforge.models.base import SamplingOptions
 from services.sample.config import SampleConfig
 from services.sample.plan import make_plan
 
@@ -91,9 +90,9 @@ def test_a_unit_outside_the_plan_is_none() -> None:
         ({"count": 0}, "--count is 0"),
         ({"count": 5, "per_map": 2}, "--count 5 and --per-map 2 exclude each other"),
         ({"sampler": "euler"}, "--sampler is 'euler'; choose one of ancestral, ddim, dpmpp"),
-        ({"steps": 1001}, "--steps is 1001; choose from 1 to 1000"),
-        ({"guidance": float("nan")}, "--guidance is nan"),
-        ({"gpus_per_worker": 1.5}, "--gpus-per-worker is 1.5"),
+        ({"steps": 1001}, "--steps is 1001; give a number from 1 to 1000"),
+        ({"guidance": float("nan")}, "--guidance is nan; give at least 0"),
+        ({"gpus_per_worker": 1.5}, "--gpus-per-worker is 1.5; give a number from 0 to 1"),
         ({"seed": -1}, "--seed is -1"),
         ({"subsets": ()}, "--subsets is empty"),
         ({"edits": ()}, "--edits is empty"),
@@ -103,7 +102,7 @@ def test_a_unit_outside_the_plan_is_none() -> None:
         ({"inpaint": True}, "--inpaint with the edit none would pass real slices off as synthetic"),
         (
             {"inpaint": True, "edits": (("move", 1.0),), "sampler": "dpmpp"},
-            "--inpaint draws by --sampler ancestral, not dpmpp",
+            "--inpaint needs --sampler ancestral, not dpmpp",
         ),
     ],
 )
@@ -119,5 +118,6 @@ def test_where_and_how_fast_do_not_decide_the_images() -> None:
     assert identity(_config(guidance=2.0)) != identity(_config())
 
 
-def test_the_samplers_of_the_command_are_those_of_the_library() -> None:
-    assert get_args(config_module.SamplerName) == get_args(synthesis.SamplerName)
+def test_how_to_sample_is_handed_to_the_library_as_it_is() -> None:
+    config = _config(sampler="dpmpp", steps=20, guidance=2.0)
+    assert config.sampling == SamplingOptions(sampler="dpmpp", steps=20, guidance=2.0)

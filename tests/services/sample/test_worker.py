@@ -13,19 +13,19 @@ from lungforge.datasets import Dataset
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import ContentError, InputError
 from services.sample.plan import make_plan
-from services.sample.worker import Drawer, Work, sample_id
+from services.sample.worker import SamplingRun, UnitSampler, sample_id
 
 #: The fixtures of that name.
-MakeWork = Callable[..., Work]
-Draw = Callable[[Work], list[dict[str, Any]]]
+MakeRun = Callable[..., SamplingRun]
+Sample = Callable[[SamplingRun], list[dict[str, Any]]]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_row_says_all_about_its_image(
-    make_work: MakeWork, draw: Draw, model: str, slices: str, tmp_path: Path
+    make_run: MakeRun, sample: Sample, model: str, slices: str, tmp_path: Path
 ) -> None:
-    rows = draw(make_work(model, slices, tmp_path, seed=7))
+    rows = sample(make_run(model, slices, tmp_path, seed=7))
     assert len(rows) == 12
     source = index_rows(Dataset.open(slices)).read([6])[0]
     row = rows[6]
@@ -60,11 +60,11 @@ def test_sample_ids_stay_what_they_are() -> None:
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp"])
 def test_the_batch_changes_rounding_at_most(
-    make_work: MakeWork, draw: Draw, model: str, slices: str, tmp_path: Path, sampler: str
+    make_run: MakeRun, sample: Sample, model: str, slices: str, tmp_path: Path, sampler: str
 ) -> None:
     drawn = [
-        draw(
-            make_work(
+        sample(
+            make_run(
                 model, slices, tmp_path / str(batch), batch=batch, per_map=2, subsets=(2,), sampler=sampler
             )
         )
@@ -77,14 +77,14 @@ def test_the_batch_changes_rounding_at_most(
 
 
 def test_identity_and_map_decide_the_image(
-    make_work: MakeWork, draw: Draw, model: str, slices: str, tmp_path: Path
+    make_run: MakeRun, sample: Sample, model: str, slices: str, tmp_path: Path
 ) -> None:
-    rows = draw(make_work(model, slices, tmp_path / "a", per_map=2))
+    rows = sample(make_run(model, slices, tmp_path / "a", per_map=2))
     assert not np.array_equal(rows[0]["image"], rows[1]["image"])  # replicates
-    other_seed = draw(make_work(model, slices, tmp_path / "b", per_map=2, seed=1))
+    other_seed = sample(make_run(model, slices, tmp_path / "b", per_map=2, seed=1))
     assert not np.array_equal(rows[0]["image"], other_seed[0]["image"])
     # One subset alone gives what it gives among the others.
-    alone = draw(make_work(model, slices, tmp_path / "c", per_map=2, subsets=(2,)))
+    alone = sample(make_run(model, slices, tmp_path / "c", per_map=2, subsets=(2,)))
     whole = {row["sample_id"]: row["image"] for row in rows}
     assert len(alone) == 8
     for row in alone:
@@ -92,21 +92,21 @@ def test_identity_and_map_decide_the_image(
 
 
 def test_a_part_that_is_there_is_not_drawn_again(
-    make_work: MakeWork, model: str, slices: str, tmp_path: Path
+    make_run: MakeRun, model: str, slices: str, tmp_path: Path
 ) -> None:
-    work = make_work(model, slices, tmp_path)
-    plan = make_plan(work.config, work.index)
-    part = Drawer(work, torch.device("cpu")).draw(plan.unit(0))
+    run = make_run(model, slices, tmp_path)
+    plan = make_plan(run.config, run.index)
+    part = UnitSampler(run, torch.device("cpu")).sample(plan.unit(0))
     path = tmp_path / part.path
     written = path.stat().st_mtime_ns
-    assert Drawer(work, torch.device("cpu")).draw(plan.unit(0)) == part
+    assert UnitSampler(run, torch.device("cpu")).sample(plan.unit(0)) == part
     assert path.stat().st_mtime_ns == written
 
 
 def test_a_model_of_patches_draws_patches_around_nodules(
-    make_work: MakeWork, draw: Draw, patch_model: str, other_slices: str, tmp_path: Path
+    make_run: MakeRun, sample: Sample, patch_model: str, other_slices: str, tmp_path: Path
 ) -> None:
-    rows = draw(make_work(patch_model, other_slices, tmp_path / "samples"))
+    rows = sample(make_run(patch_model, other_slices, tmp_path / "samples"))
     assert [row["image"].shape for row in rows] == [(16, 16)] * 3
     assert all((row["label"] == 5).any() and row["nodules"] for row in rows)
     # Where a patch was cut is in its row, so that the place in the real slice can be found again.
@@ -119,32 +119,32 @@ def test_a_model_of_patches_draws_patches_around_nodules(
 
 
 def test_a_model_of_another_size_or_of_other_classes_is_refused(
-    make_work: MakeWork, model: str, other_model: str, slices: str, other_slices: str, tmp_path: Path
+    make_run: MakeRun, model: str, other_model: str, slices: str, other_slices: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"draws 16 x 16 px and .* holds 24 x 24; .*preprocess --size 16"):
-        make_work(model, other_slices, tmp_path)
-    with pytest.raises(InputError, match="knows 5 classes and the maps have 6"):
-        make_work(other_model, slices, tmp_path)
+    with pytest.raises(InputError, match=r"of 16 x 16 px and .* holds 24 x 24; .*preprocess --size 16"):
+        make_run(model, other_slices, tmp_path)
+    with pytest.raises(InputError, match="has 5 classes and the maps have 6"):
+        make_run(other_model, slices, tmp_path)
 
 
 def test_altered_weights_are_refused(
-    make_work: MakeWork, patch_model: str, other_slices: str, tmp_path: Path
+    make_run: MakeRun, patch_model: str, other_slices: str, tmp_path: Path
 ) -> None:
-    work = make_work(patch_model, other_slices, tmp_path / "samples")
+    run = make_run(patch_model, other_slices, tmp_path / "samples")
     path = next(Path(patch_model).glob("*/model.safetensors"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(ContentError, match=r"model.safetensors: altered since it was written"):
-        Drawer(work, torch.device("cpu"))
+        UnitSampler(run, torch.device("cpu"))
 
 
 def test_a_model_that_was_replaced_is_refused(
-    make_work: MakeWork, patch_model: str, other_slices: str, tmp_path: Path
+    make_run: MakeRun, patch_model: str, other_slices: str, tmp_path: Path
 ) -> None:
-    work = make_work(patch_model, other_slices, tmp_path / "samples")
+    run = make_run(patch_model, other_slices, tmp_path / "samples")
     manifest = Path(patch_model) / "manifest.json"
     document = json.loads(manifest.read_text(encoding="utf-8"))
     manifest.write_text(json.dumps({**document, "seed": 9}), encoding="utf-8")
     with pytest.raises(InputError, match="was replaced while it was in use"):
-        Drawer(work, torch.device("cpu"))
+        UnitSampler(run, torch.device("cpu"))

@@ -9,7 +9,8 @@ import torch
 from lungforge.ct.window import hu_to_unit
 from lungforge.datasets import Dataset
 from lungforge.datasets.slices import SliceRow, index_rows
-from services.train.batches import Batch, make_batch
+from lungforge.models.learner import Batch, SampleNeeds
+from services.train.batches import make_batch
 from services.train.config import TrainConfig
 from services.train.presets import tiny
 
@@ -19,8 +20,10 @@ def rows(slices: str) -> list[SliceRow]:
     return index_rows(Dataset.open(slices)).read(range(8))
 
 
-def _batch(rows: list[SliceRow], samples: range | list[int], config: TrainConfig, side: int = 16) -> Batch:
-    return make_batch(rows, samples, config, noise_shape=(1, side, side), timesteps=1000)
+def _batch(
+    rows: list[SliceRow], samples: range | list[int], config: TrainConfig, condition_dropout: float = 0.1
+) -> Batch:
+    return make_batch(rows, samples, config, SampleNeeds((1, 16, 16), 1000, condition_dropout))
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(rows: list[SliceRow], config
 
 
 def test_plain_samples_are_the_rows(rows: list[SliceRow], config: TrainConfig) -> None:
-    batch = _batch(rows, range(8), dataclasses.replace(config, flip=0.0, map_drop=0.0))
+    batch = _batch(rows, range(8), dataclasses.replace(config, flip=0.0), 0.0)
     assert batch.images.shape == (8, 1, 16, 16)
     assert batch.images.dtype == torch.float32
     for index, row in enumerate(rows):
@@ -47,7 +50,7 @@ def test_plain_samples_are_the_rows(rows: list[SliceRow], config: TrainConfig) -
 
 
 def test_a_mirrored_sample_swaps_the_lungs(rows: list[SliceRow], config: TrainConfig) -> None:
-    batch = _batch(rows[:1], [0], dataclasses.replace(config, flip=1.0, map_drop=0.0))
+    batch = _batch(rows[:1], [0], dataclasses.replace(config, flip=1.0), 0.0)
     assert np.array_equal(batch.images[0, 0], hu_to_unit(rows[0].image)[:, ::-1])
     swapped = np.array([0, 1, 3, 2, 4, 5])[rows[0].label[:, ::-1]]
     assert np.array_equal(batch.maps[0].argmax(0), swapped)
@@ -70,18 +73,18 @@ def test_shares_and_moments_are_as_configured(rows: list[SliceRow], config: Trai
 
 def test_patches_are_cut_before_all_else(wide_slices: str, config: TrainConfig) -> None:
     rows = index_rows(Dataset.open(wide_slices)).read(range(4))
-    batch = _batch(rows, range(4), dataclasses.replace(config, patch=16, map_drop=0.0))
+    batch = _batch(rows, range(4), dataclasses.replace(config, patch=16), 0.0)
     assert batch.images.shape == batch.noise.shape == (4, 1, 16, 16)
     assert batch.maps.shape == (4, 6, 16, 16)
     # Rows 1 and 3 have a nodule, and so have their patches.
     assert (batch.maps[:, 5].sum(dim=(1, 2)) > 0).tolist() == [False, True, False, True]
 
 
-def test_pieces_are_the_batch_in_order(rows: list[SliceRow], config: TrainConfig) -> None:
-    batch = make_batch(rows, range(8), config, noise_shape=(5,), timesteps=1)
+def test_micro_batches_are_the_batch_in_order(rows: list[SliceRow], config: TrainConfig) -> None:
+    batch = make_batch(rows, range(8), config, SampleNeeds(noise_shape=(5,)))
     assert batch.noise.shape == (8, 5)
     assert (batch.timesteps == 0).all()
-    pieces = batch.cut(4)
-    assert [len(piece.images) for piece in pieces] == [2, 2, 2, 2]
+    micro_batches = batch.micro_batches(4)
+    assert [len(each.images) for each in micro_batches] == [2, 2, 2, 2]
     for name in ("images", "maps", "timesteps", "noise"):
-        assert torch.equal(torch.cat([getattr(piece, name) for piece in pieces]), getattr(batch, name))
+        assert torch.equal(torch.cat([getattr(each, name) for each in micro_batches]), getattr(batch, name))

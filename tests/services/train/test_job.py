@@ -20,10 +20,11 @@ import pytest
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.errors import InputError
 from lungforge.storage import open_uri
-from services.train import loop
-from services.train.config import ModelName, TrainConfig
+from services.train.config import TrainConfig
 from services.train.job import TrainResult, run
+from services.train.loop import train
 from services.train.presets import tiny
+from services.train.run import prepare
 
 #: Gives the environment for a process that starts a Ray of its own.
 OwnRay = Callable[[], dict[str, str]]
@@ -38,25 +39,24 @@ SMALL = {
 }
 
 
-def _config(slices: str, out: Path, model: ModelName = "sdm", **changes) -> TrainConfig:
-    small = dataclasses.replace(
-        tiny(slices, str(out), model), **SMALL[model], batch=4, steps=40, checkpoint_every=4
-    )
+def _config(slices: str, out: Path, model: str = "sdm", **changes) -> TrainConfig:
+    preset = tiny(slices, str(out), model)
+    network = dataclasses.replace(preset.network, **SMALL[model])
+    small = dataclasses.replace(preset, network=network, batch=4, steps=40, checkpoint_every=4)
     return dataclasses.replace(small, **changes)
 
 
 @pytest.fixture(scope="module", params=["sdm", "gaugan"])
-def model(request: pytest.FixtureRequest) -> ModelName:
+def model(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def unbroken(slices: str, model: ModelName, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unbroken(slices: str, model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that one process trained, without Ray."""
     import torch
 
     from lungforge.config import identity
-    from services.train.job import plan
 
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("job") / "unbroken"
@@ -65,7 +65,7 @@ def unbroken(slices: str, model: ModelName, tmp_path_factory: pytest.TempPathFac
     writer = DatasetWriter(
         uri=str(out), kind=Kind.MODEL, config=identity(config), seed=0, parents=(data.parent(),)
     )
-    loop.train(plan(config, data, writer), lambda done, metrics: None)
+    train(prepare(config, data, writer), lambda done, metrics: None)
     return out
 
 
@@ -117,7 +117,7 @@ def _second_worker() -> list[int]:
 
 
 def test_two_workers_one_of_them_killed_agree_with_one(
-    slices: str, tmp_path: Path, model: ModelName, unbroken: Path
+    slices: str, tmp_path: Path, model: str, unbroken: Path
 ) -> None:
     out = tmp_path / "model"
     killer = _kill_when(out, "checkpoints/*/step-00000008/checkpoint.json", _second_worker)
@@ -134,10 +134,11 @@ def test_two_workers_one_of_them_killed_agree_with_one(
     assert not (out / "ray-train").exists()
 
 
-def _start(slices: str, out: Path | str, model: ModelName, own_ray: OwnRay, *more: str) -> subprocess.Popen:
+def _start(slices: str, out: Path | str, model: str, own_ray: OwnRay, *more: str) -> subprocess.Popen:
     """The job of ``_config`` as a user would start it, with a Ray of its own."""
     options = [f"--data={slices}", f"--out={out}", f"--model={model}", "--preset=tiny"]
-    for name, value in {**SMALL[model], "batch": 4, "steps": 40, "checkpoint_every": 4}.items():
+    network = {f"network.{name}": value for name, value in SMALL[model].items()}
+    for name, value in {**network, "batch": 4, "steps": 40, "checkpoint_every": 4}.items():
         values = value if isinstance(value, tuple) else (value,)
         options += [f"--{name.replace('_', '-')}", *map(str, values)]
     return subprocess.Popen(
@@ -151,7 +152,7 @@ def _start(slices: str, out: Path | str, model: ModelName, own_ray: OwnRay, *mor
 
 
 def test_the_whole_job_killed_and_run_again_equals_unbroken(
-    slices: str, tmp_path: Path, model: ModelName, unbroken: Path, own_ray: OwnRay
+    slices: str, tmp_path: Path, model: str, unbroken: Path, own_ray: OwnRay
 ) -> None:
     out = tmp_path / "model"
     job = _start(slices, out, model, own_ray)
@@ -162,11 +163,11 @@ def test_the_whole_job_killed_and_run_again_equals_unbroken(
     assert not (out / "manifest.json").exists()
     run(_config(slices, out, model))
     assert (out / "manifest.json").read_bytes() == (unbroken / "manifest.json").read_bytes()
-    assert len(list((out / "checkpoints").iterdir())) == 1, "it went on from its own checkpoints"
+    assert len(list((out / "checkpoints").iterdir())) == 1, "it resumed from its checkpoints"
 
 
-def test_terminated_it_saves_its_step_and_goes_on_from_there(
-    slices: str, tmp_path: Path, model: ModelName, unbroken: Path, own_ray: OwnRay
+def test_terminated_it_saves_its_step_and_resumes_from_there(
+    slices: str, tmp_path: Path, model: str, unbroken: Path, own_ray: OwnRay
 ) -> None:
     out = tmp_path / "model"
     job = _start(slices, out, model, own_ray)
@@ -182,12 +183,12 @@ def test_terminated_it_saves_its_step_and_goes_on_from_there(
     assert not (out / "ray-train").exists()
     run(_config(slices, out, model))
     assert (out / "manifest.json").read_bytes() == (unbroken / "manifest.json").read_bytes()
-    assert len(list((out / "checkpoints").iterdir())) == 1, "it went on from its own checkpoints"
+    assert len(list((out / "checkpoints").iterdir())) == 1, "it resumed from its checkpoints"
 
 
 @pytest.mark.s3
 def test_a_model_on_s3_is_the_same(
-    slices: str, s3_uri: str, model: ModelName, unbroken: Path, own_ray: OwnRay
+    slices: str, s3_uri: str, model: str, unbroken: Path, own_ray: OwnRay
 ) -> None:
     job = _start(slices, s3_uri, model, own_ray, "--preview-every", "20")
     _, errors = job.communicate(timeout=120)
@@ -201,7 +202,7 @@ def test_a_model_on_s3_is_the_same(
     assert fs.find(f"{path}/ray-train") in ([], [f"{path}/ray-train"])
 
 
-def test_a_finished_run_writes_nothing(slices: str, model: ModelName, unbroken: Path) -> None:
+def test_a_finished_run_writes_nothing(slices: str, model: str, unbroken: Path) -> None:
     def content() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in unbroken.rglob("*")}
 

@@ -1,4 +1,4 @@
-"""The loop without Ray: broken off and gone on with, it gives the same bytes."""
+"""The loop without Ray: interrupted and resumed, it gives the same bytes."""
 
 import dataclasses
 import io
@@ -13,13 +13,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
+from lungforge.datasets.shuffling import RowStream
+from lungforge.datasets.slices import SliceRow
 from lungforge.errors import AccessError, InputError
-from services.train import loop
-from services.train.config import ModelName, TrainConfig
-from services.train.job import plan
-from services.train.learner import DivergedError
-from services.train.loop import Report, Stop, train
+from lungforge.models.learner import Batch, DivergedError
+from lungforge.models.sdm.config import DiffusionOptions
+from lungforge.models.sdm.learner import DiffusionLearner
+from services.train import divergence
+from services.train.config import TrainConfig
+from services.train.loop import train
 from services.train.presets import tiny
+from services.train.run import prepare
+from services.train.worker import Report, Stop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,10 +40,10 @@ SMALL = {
 }
 
 
-def _config(slices: str, out: Path, model: ModelName = "sdm", **changes) -> TrainConfig:
-    small = dataclasses.replace(
-        tiny(slices, str(out), model), **SMALL[model], batch=4, steps=9, checkpoint_every=2
-    )
+def _config(slices: str, out: Path, model: str = "sdm", **changes) -> TrainConfig:
+    preset = tiny(slices, str(out), model)
+    network = dataclasses.replace(preset.network, **SMALL[model])
+    small = dataclasses.replace(preset, network=network, batch=4, steps=9, checkpoint_every=2)
     return dataclasses.replace(small, **changes)
 
 
@@ -51,7 +56,7 @@ def _train(
     writer = DatasetWriter(
         uri=config.out, kind=Kind.MODEL, config=identity(config), seed=config.seed, parents=(data.parent(),)
     )
-    return train(plan(config, data, writer), report, stop=stop)
+    return train(prepare(config, data, writer), report, stop=stop)
 
 
 def _kill_after(steps: int) -> Report:
@@ -63,12 +68,12 @@ def _kill_after(steps: int) -> Report:
 
 
 @pytest.fixture(scope="module", params=["sdm", "gaugan"])
-def model(request: pytest.FixtureRequest) -> ModelName:
+def model(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def unbroken(slices: str, model: ModelName, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def unbroken(slices: str, model: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     import torch
 
     torch.set_num_threads(1)
@@ -77,7 +82,7 @@ def unbroken(slices: str, model: ModelName, tmp_path_factory: pytest.TempPathFac
     return (out / "manifest.json").read_bytes()
 
 
-def test_the_model_says_what_it_was_made_from(slices: str, model: ModelName, unbroken: bytes) -> None:
+def test_the_model_says_what_it_was_made_from(slices: str, model: str, unbroken: bytes) -> None:
     manifest = json.loads(unbroken)
     assert manifest["kind"] == "model"
     assert [(parent["kind"], parent["sha256"]) for parent in manifest["parents"]] == [
@@ -96,7 +101,7 @@ def test_the_model_says_what_it_was_made_from(slices: str, model: ModelName, unb
 
 @pytest.mark.parametrize("killed_after", [1, 2, 5, 9])
 def test_killed_and_run_again_equals_unbroken(
-    slices: str, tmp_path: Path, model: ModelName, unbroken: bytes, killed_after: int
+    slices: str, tmp_path: Path, model: str, unbroken: bytes, killed_after: int
 ) -> None:
     config = _config(slices, tmp_path / "model", model)
     with pytest.raises(_Killed):
@@ -109,7 +114,7 @@ def test_killed_and_run_again_equals_unbroken(
 
 
 def test_a_damaged_checkpoint_is_passed_over(
-    slices: str, tmp_path: Path, model: ModelName, unbroken: bytes, capsys: pytest.CaptureFixture[str]
+    slices: str, tmp_path: Path, model: str, unbroken: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = _config(slices, tmp_path / "model", model)
     with pytest.raises(_Killed):
@@ -127,7 +132,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert (tmp_path / "model" / "manifest.json").read_bytes() == unbroken
 
 
-def test_half_a_checkpoint_is_none(slices: str, tmp_path: Path, model: ModelName, unbroken: bytes) -> None:
+def test_half_a_checkpoint_is_none(slices: str, tmp_path: Path, model: str, unbroken: bytes) -> None:
     config = _config(slices, tmp_path / "model", model)
     with pytest.raises(_Killed):
         _train(config, _kill_after(5))
@@ -147,13 +152,13 @@ def test_the_newest_checkpoints_are_kept_and_one_that_is_known_to_be_good(
     _train(_config(slices, tmp_path / "model", keep=1))
     assert _kept(tmp_path / "model") == [2, 8]
     # A rise of the loss is seen up to twice the watched steps after it began.
-    monkeypatch.setattr(loop, "WATCH_STEPS", 2)
+    monkeypatch.setattr(divergence, "WATCH_STEPS", 2)
     _train(_config(slices, tmp_path / "watched", keep=1))
     assert _kept(tmp_path / "watched") == [4, 6, 8]
 
 
-def test_stopped_it_saves_the_step_and_goes_on_from_there(
-    slices: str, tmp_path: Path, model: ModelName, unbroken: bytes
+def test_stopped_it_saves_the_step_and_resumes_from_there(
+    slices: str, tmp_path: Path, model: str, unbroken: bytes
 ) -> None:
     config = _config(slices, tmp_path / "model", model, checkpoint_every=100)
     done: list[int] = []
@@ -169,17 +174,19 @@ def _history(out: Path) -> dict[str, list[float]]:
     return json.loads(Dataset.open(str(out)).read_file("history.json"))
 
 
-def test_pieces_change_nothing_but_rounding(slices: str, tmp_path: Path, model: ModelName) -> None:
+def test_gradient_accumulation_changes_nothing_but_rounding(slices: str, tmp_path: Path, model: str) -> None:
     _train(_config(slices, tmp_path / "whole", model))
-    _train(_config(slices, tmp_path / "pieces", model, pieces=4))
-    whole, pieces = _history(tmp_path / "whole"), _history(tmp_path / "pieces")
+    _train(_config(slices, tmp_path / "accumulated", model, gradient_accumulation=4))
+    whole, accumulated = _history(tmp_path / "whole"), _history(tmp_path / "accumulated")
     for name in whole:
-        assert np.allclose(whole[name], pieces[name], rtol=1e-3, atol=1e-5), name
+        assert np.allclose(whole[name], accumulated[name], rtol=1e-3, atol=1e-5), name
 
 
 def test_checkpointing_activations_changes_nothing_but_rounding(slices: str, tmp_path: Path) -> None:
     _train(_config(slices, tmp_path / "kept", steps=4))
-    _train(_config(slices, tmp_path / "twice", steps=4, activation_checkpointing=True))
+    _train(
+        _config(slices, tmp_path / "twice", steps=4, learner=DiffusionOptions(activation_checkpointing=True))
+    )
     kept, twice = _history(tmp_path / "kept"), _history(tmp_path / "twice")
     assert np.allclose(kept["loss"], twice["loss"], rtol=1e-6)
 
@@ -187,12 +194,12 @@ def test_checkpointing_activations_changes_nothing_but_rounding(slices: str, tmp
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_compiling_changes_nothing_but_rounding(slices: str, tmp_path: Path) -> None:
     _train(_config(slices, tmp_path / "plain", steps=3))
-    _train(_config(slices, tmp_path / "compiled", steps=3, compile=True))
+    _train(_config(slices, tmp_path / "compiled", steps=3, learner=DiffusionOptions(compile=True)))
     plain, compiled = _history(tmp_path / "plain"), _history(tmp_path / "compiled")
     assert np.allclose(plain["loss"], compiled["loss"], rtol=1e-5)
 
 
-def test_bfloat16_follows_float32(slices: str, tmp_path: Path, model: ModelName) -> None:
+def test_bfloat16_follows_float32(slices: str, tmp_path: Path, model: str) -> None:
     _train(_config(slices, tmp_path / "float32", model, steps=6))
     _train(_config(slices, tmp_path / "bfloat16", model, steps=6, precision="bfloat16"))
     full, half = _history(tmp_path / "float32"), _history(tmp_path / "bfloat16")
@@ -201,7 +208,7 @@ def test_bfloat16_follows_float32(slices: str, tmp_path: Path, model: ModelName)
     assert np.allclose(full[name], half[name], rtol=0.05)
 
 
-def test_numbers_and_pictures_can_be_watched(slices: str, tmp_path: Path, model: ModelName) -> None:
+def test_metrics_and_pictures_can_be_watched(slices: str, tmp_path: Path, model: str) -> None:
     config = _config(slices, tmp_path / "model", model, preview_every=5, checkpoint_every=4)
     with pytest.raises(_Killed):
         _train(config, _kill_after(6))
@@ -232,7 +239,7 @@ def test_a_store_that_refuses_stops_training_with_its_name(
     def refuse(uri: str, data: bytes, **options: bool) -> None:
         raise AccessError(f"{uri}: access denied (403); check the policy of the bucket")
 
-    module = {"checkpoints": "services.train.checkpoints", "previews": "services.train.loop"}[refused]
+    module = {"checkpoints": "services.train.checkpoints", "previews": "services.train.worker"}[refused]
     monkeypatch.setattr(f"{module}.write_bytes_atomic", refuse)
     with pytest.raises(InputError, match=rf"/{refused}/.*access denied \(403\); check the policy"):
         _train(_config(slices, tmp_path / "model", preview_every=2, steps=40))
@@ -240,7 +247,26 @@ def test_a_store_that_refuses_stops_training_with_its_name(
     assert not list((tmp_path / "model").glob(f"{refused}/**/*.*"))
 
 
-def test_a_run_of_other_settings_does_not_go_on_from_here(slices: str, tmp_path: Path) -> None:
+def test_a_store_that_is_away_is_no_fault_of_the_input(
+    slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: RowStream, step: int) -> list[SliceRow]:
+        if step == 3:
+            raise AccessError("s3://lab/slices: timed out")
+        return rows(self, step)
+
+    rows = RowStream.rows
+    monkeypatch.setattr(RowStream, "rows", fail)
+    with pytest.raises(AccessError, match="s3://lab/slices: timed out"):
+        _train(_config(slices, tmp_path / "model"))
+    assert not (tmp_path / "model" / "manifest.json").exists()
+    monkeypatch.undo()
+    first: list[int] = []
+    assert _train(_config(slices, tmp_path / "model"), lambda done, metrics: first.append(done)) == 9
+    assert first[0] == 2, "the checkpoint before is there"
+
+
+def test_a_run_of_other_settings_does_not_resume_from_here(slices: str, tmp_path: Path) -> None:
     with pytest.raises(_Killed):
         _train(_config(slices, tmp_path / "model"), _kill_after(5))
     first: list[int] = []
@@ -249,7 +275,7 @@ def test_a_run_of_other_settings_does_not_go_on_from_here(slices: str, tmp_path:
 
 
 def test_divergence_stops_with_advice(slices: str, tmp_path: Path) -> None:
-    config = _config(slices, tmp_path / "model", learning_rate=1e20, warm_up=0, checkpoint_every=1)
+    config = _config(slices, tmp_path / "model", learning_rate=1e20, warmup_steps=0, checkpoint_every=1)
     with pytest.raises(DivergedError) as error:
         _train(config)
     assert "training diverged at step 2: loss" in str(error.value)
@@ -262,14 +288,14 @@ def test_divergence_stops_with_advice(slices: str, tmp_path: Path) -> None:
 def test_a_rising_loss_stops_and_names_the_last_good_checkpoint(
     slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "WATCH_STEPS", 5)
-    learn = loop.DiffusionLearner.step
+    monkeypatch.setattr(divergence, "WATCH_STEPS", 5)
+    learn = DiffusionLearner.step
 
-    def turn(self: loop.DiffusionLearner, pieces: list, step: int) -> list[float]:
-        loss, *others = learn(self, pieces, step)
+    def turn(self: DiffusionLearner, micro_batches: list[Batch], step: int) -> list[float]:
+        loss, *others = learn(self, micro_batches, step)
         return [loss if step < 18 else loss + 100, *others]
 
-    monkeypatch.setattr(loop.DiffusionLearner, "step", turn)
+    monkeypatch.setattr(DiffusionLearner, "step", turn)
     config = _config(slices, tmp_path / "model", steps=60, checkpoint_every=1, keep=2)
     with pytest.raises(DivergedError) as error:
         _train(config)
@@ -282,7 +308,7 @@ def test_a_rising_loss_stops_and_names_the_last_good_checkpoint(
 
 def test_training_learns(slices: str, tmp_path: Path) -> None:
     config = _config(
-        slices, tmp_path / "model", steps=60, checkpoint_every=1000, preview_every=60, warm_up=10
+        slices, tmp_path / "model", steps=60, checkpoint_every=1000, preview_every=60, warmup_steps=10
     )
     _train(config)
     history = json.loads(Dataset.open(config.out).read_file("history.json"))
@@ -305,8 +331,10 @@ def test_what_does_not_fit_is_refused_before_training(slices: str, wide_slices: 
         _train(_config(slices, tmp_path, subsets=(7,)))
     with pytest.raises(InputError, match="--patch is 32 and the images are 16 x 16"):
         _train(_config(slices, tmp_path, patch=32))
+    network = dataclasses.replace(_config(wide_slices, tmp_path).network, attention_sizes=(16,))
     with pytest.raises(
-        InputError, match=r"no network for the images of 48 px .*attention_sizes has 16.*preprocess --size N"
+        InputError,
+        match=r"no network for the images of 48 px .*--network.attention-sizes has 16.*preprocess --size N",
     ):
-        _train(_config(wide_slices, tmp_path, attention_sizes=(16,)))
+        _train(_config(wide_slices, tmp_path, network=network))
     assert not (tmp_path / "checkpoints").exists()

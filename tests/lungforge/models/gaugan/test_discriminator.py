@@ -3,13 +3,13 @@ import dataclasses
 import pytest
 import torch
 
-from lungforge.models.gaugan.config import luna256, tiny
 from lungforge.models.gaugan.discriminator import Discriminator
+from lungforge.models.gaugan.spec import SPEC
 
 
 def test_shapes_at_the_published_size():
     with torch.device("meta"):
-        discriminator = Discriminator(luna256())
+        discriminator = Discriminator(SPEC.preset_config("luna256"))
         judgements = discriminator(torch.empty(2, 6, 256, 256), torch.empty(2, 1, 256, 256))
     original = "parametrizations.weight.original"
     for scale in (0, 1):
@@ -28,13 +28,15 @@ def test_shapes_at_the_published_size():
 @pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_small_images_keep_patches(size, channels):
-    discriminator = Discriminator(dataclasses.replace(tiny(channels), image_size=size))
+    discriminator = Discriminator(
+        dataclasses.replace(SPEC.preset_config("tiny", image_channels=channels), image_size=size)
+    )
     judgements = discriminator(torch.zeros(1, 6, size, size), torch.randn(1, channels, size, size))
     assert all(min(judgement.scores.shape) > 0 for judgement in judgements)
 
 
 def test_the_second_scale_sees_the_mean_of_the_neighbours_inside_the_picture():
-    discriminator = Discriminator(tiny())
+    discriminator = Discriminator(SPEC.preset_config("tiny"))
     seen = []
     discriminator.scales[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     image = torch.arange(32.0 * 32).reshape(1, 1, 32, 32)
@@ -47,7 +49,7 @@ def test_the_second_scale_sees_the_mean_of_the_neighbours_inside_the_picture():
 
 def test_scores_depend_on_the_map_and_not_on_the_batch():
     torch.manual_seed(0)
-    discriminator = Discriminator(tiny()).eval()
+    discriminator = Discriminator(SPEC.preset_config("tiny")).eval()
     maps, images = torch.zeros(3, 6, 32, 32), torch.randn(3, 1, 32, 32)
     maps[0, 0], maps[1, 1, :16], maps[2, 2, :, :16] = 1, 1, 1
     together = discriminator(maps, images)

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from lungforge.errors import InputError
-from lungforge.models.gaugan.config import BATCH, GauGANConfig, luna256, tiny
-from lungforge.models.gaugan.generator import Generator, SpadeBlock, draw, fold, one_hot
+from lungforge.models.gaugan.config import BATCH, GauGANConfig
+from lungforge.models.gaugan.generator import Generator, SpadeResidualBlock, fold, generate
+from lungforge.models.gaugan.spec import SPEC
 from lungforge.models.gaugan.spectral_norm import folded_state
-from lungforge.models.spade import SemanticMap
+from lungforge.models.spade import SemanticMap, one_hot
 
 
 def disc_maps(count: int, size: int = 32, classes: int = 6) -> torch.Tensor:
@@ -47,13 +48,13 @@ def test_the_parameter_count_is_that_of_the_layers():
         expected += 2 * modulation(width) + modulation(half)
         expected += convolution(width, half) + convolution(half, half) + width * half
     with torch.device("meta"):
-        generator = Generator(luna256(), spectral=False)
+        generator = Generator(SPEC.preset_config("luna256"), spectral=False)
     assert sum(value.numel() for value in generator.parameters()) == expected == 96_302_657
 
 
 def test_shapes_at_the_published_size():
     with torch.device("meta"):
-        generator = Generator(luna256())
+        generator = Generator(SPEC.preset_config("luna256"))
     shapes = {key: tuple(value.shape) for key, value in generator.named_parameters()}
     original = "parametrizations.weight.original"
     assert shapes["start.weight"] == (16 * 1024, 256)
@@ -75,8 +76,10 @@ def test_shapes_at_the_published_size():
 @pytest.mark.parametrize("size", [32, 64, 128])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_have_the_channels_and_size_and_lie_in_the_range(size, channels):
-    config = dataclasses.replace(tiny(channels), image_size=size, base_channels=4)
-    images = draw(fold(generator_of(config)), disc_maps(2, size), 50 * noise(2, config))
+    config = dataclasses.replace(
+        SPEC.preset_config("tiny", image_channels=channels), image_size=size, base_channels=4
+    )
+    images = generate(fold(generator_of(config)), disc_maps(2, size), 50 * noise(2, config))
     assert images.shape == (2, channels, size, size)
     assert images.dtype == torch.float32
     assert -1 <= images.min() < images.max() <= 1
@@ -84,7 +87,7 @@ def test_images_have_the_channels_and_size_and_lie_in_the_range(size, channels):
 
 def test_a_block_is_the_formula_of_the_paper():
     torch.manual_seed(0)
-    block, maps, x = SpadeBlock(6, 4, 6, "instance"), disc_maps(1), torch.randn(1, 6, 32, 32)
+    block, maps, x = SpadeResidualBlock(6, 4, 6, "instance"), disc_maps(1), torch.randn(1, 6, 32, 32)
 
     def modulated(features, spade):
         hidden = spade.mlp_shared(maps)
@@ -102,38 +105,38 @@ def test_a_block_is_the_formula_of_the_paper():
 
 @pytest.mark.parametrize("norm", ["instance", BATCH])
 def test_an_image_does_not_depend_on_its_batch(norm):
-    config = dataclasses.replace(tiny(), norm=norm)
+    config = dataclasses.replace(SPEC.preset_config("tiny"), norm=norm)
     generator = generator_of(config)
     maps, z = disc_maps(5), noise(5, config)
     generator(maps, z)  # gives batch normalisation statistics of its own
     drawn = fold(generator)
-    together = draw(drawn, maps, z)
-    alone = torch.cat([draw(drawn, maps[index : index + 1], z[index : index + 1]) for index in range(5)])
+    together = generate(drawn, maps, z)
+    alone = torch.cat([generate(drawn, maps[index : index + 1], z[index : index + 1]) for index in range(5)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     assert (together[0] - together[1]).abs().max() > 1e-2
 
 
 def test_z_and_map_both_change_the_image():
-    config = tiny()
+    config = SPEC.preset_config("tiny")
     drawn = fold(generator_of(config))
     maps = disc_maps(2)
-    first = draw(drawn, maps[:1], noise(1, config, seed=1))
-    assert (first - draw(drawn, maps[:1], noise(1, config, seed=2))).abs().mean() > 1e-2
-    assert (first - draw(drawn, maps[1:], noise(1, config, seed=1))).abs().mean() > 1e-2
-    assert torch.equal(first, draw(drawn, maps[:1], noise(1, config, seed=1)))
+    first = generate(drawn, maps[:1], noise(1, config, seed=1))
+    assert (first - generate(drawn, maps[:1], noise(1, config, seed=2))).abs().mean() > 1e-2
+    assert (first - generate(drawn, maps[1:], noise(1, config, seed=1))).abs().mean() > 1e-2
+    assert torch.equal(first, generate(drawn, maps[:1], noise(1, config, seed=1)))
 
 
 def test_without_z_the_map_alone_decides():
-    config = dataclasses.replace(tiny(), latent_channels=0, encoder=False)
+    config = dataclasses.replace(SPEC.preset_config("tiny"), latent_channels=0, encoder=False)
     drawn = fold(generator_of(config))
-    images = draw(drawn, disc_maps(2), None)
+    images = generate(drawn, disc_maps(2), None)
     assert (images[0] - images[1]).abs().mean() > 1e-2
     with pytest.raises(InputError, match="takes no noise z"):
-        draw(drawn, disc_maps(2), torch.zeros(2, 16))
+        generate(drawn, disc_maps(2), torch.zeros(2, 16))
 
 
 def test_maps_and_noise_of_another_shape_are_refused():
-    config = tiny()
+    config = SPEC.preset_config("tiny")
     generator = generator_of(config)
     with pytest.raises(InputError, match=r"maps are \(7, 32, 32\).*expected \(6, 32, 32\)"):
         generator(disc_maps(1, classes=7), noise(1, config))
@@ -146,16 +149,16 @@ def test_maps_and_noise_of_another_shape_are_refused():
 
 
 def test_spectral_normalisation_finds_the_largest_singular_value():
-    generator = generator_of(tiny())
+    generator = generator_of(SPEC.preset_config("tiny"))
     for _ in range(30):  # steps of power iteration, which training mode takes
-        generator(disc_maps(1), noise(1, tiny()))
+        generator(disc_maps(1), noise(1, SPEC.preset_config("tiny")))
     state = folded_state(generator)
     for key in ("blocks.1.conv_0.weight", "blocks.1.modulation_1.mlp_gamma.weight", "to_image.weight"):
         assert torch.linalg.matrix_norm(state[key].flatten(1), 2).item() == pytest.approx(1, abs=2e-2)
 
 
 def test_folding_changes_neither_the_images_nor_the_generator():
-    config = dataclasses.replace(tiny(), norm=BATCH)
+    config = dataclasses.replace(SPEC.preset_config("tiny"), norm=BATCH)
     generator = generator_of(config)
     maps, z = disc_maps(2), noise(2, config)
     generator(maps, z)
@@ -166,13 +169,13 @@ def test_folding_changes_neither_the_images_nor_the_generator():
     assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
     assert set(drawn.state_dict()) == set(Generator(config, spectral=False).state_dict())
     generator.eval()
-    torch.testing.assert_close(draw(drawn, maps, z), draw(generator, maps, z), atol=1e-6, rtol=0)
+    torch.testing.assert_close(generate(drawn, maps, z), generate(generator, maps, z), atol=1e-6, rtol=0)
     # Evaluation mode takes no step of power iteration.
     assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
 
 
 def test_a_folded_generator_shares_no_memory_with_its_source():
-    generator = generator_of(tiny())
+    generator = generator_of(SPEC.preset_config("tiny"))
     drawn = fold(generator)
     before = {key: value.clone() for key, value in drawn.state_dict().items()}
     with torch.no_grad():
@@ -182,7 +185,7 @@ def test_a_folded_generator_shares_no_memory_with_its_source():
 
 
 def test_training_goes_on_bit_for_bit_from_a_state_dict():
-    config = tiny()
+    config = SPEC.preset_config("tiny")
     maps, z = disc_maps(2), noise(2, config)
     generator = generator_of(config)
     generator(maps, z)
@@ -193,7 +196,7 @@ def test_training_goes_on_bit_for_bit_from_a_state_dict():
 
 
 def test_synchronised_batch_normalisation_folds_to_the_same_names():
-    config = dataclasses.replace(tiny(), norm=BATCH)
+    config = dataclasses.replace(SPEC.preset_config("tiny"), norm=BATCH)
     generator = generator_of(config)
     names = set(generator.state_dict())
     synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(generator)
@@ -203,7 +206,7 @@ def test_synchronised_batch_normalisation_folds_to_the_same_names():
 
 
 def test_reduced_precision_draws_nearly_the_same_and_keeps_the_state_whole():
-    config = tiny()
+    config = SPEC.preset_config("tiny")
     maps, z = disc_maps(2), noise(2, config)
     exact, reduced = generator_of(config), generator_of(config)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -2,10 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from lungforge.models.gaugan.config import tiny
 from lungforge.models.gaugan.discriminator import Discriminator, Judgement
 from lungforge.models.gaugan.encoder import Encoder, Encoding, reparameterise
-from lungforge.models.gaugan.generator import Generator, draw, fold, one_hot
+from lungforge.models.gaugan.generator import Generator, fold, generate
 from lungforge.models.gaugan.losses import (
     ADAM_BETAS,
     DISCRIMINATOR_RATE,
@@ -16,6 +15,8 @@ from lungforge.models.gaugan.losses import (
     hinge_loss,
     perceptual_distance,
 )
+from lungforge.models.gaugan.spec import SPEC
+from lungforge.models.spade import one_hot
 
 
 class MeanScore(nn.Module):
@@ -101,7 +102,7 @@ def test_each_player_leaves_the_other_without_gradient():
 def test_identical_images_match_exactly_while_training():
     torch.manual_seed(0)
     images = torch.randn(2, 1, 32, 32).clamp(-1, 1)
-    loss = generator_loss(Discriminator(tiny()), maps_of_halves(2), images, images)
+    loss = generator_loss(Discriminator(SPEC.preset_config("tiny")), maps_of_halves(2), images, images)
     assert loss.feature_matching.item() == 0
 
 
@@ -114,7 +115,7 @@ def test_the_perceptual_gradient_reaches_the_drawn_image_only():
 
 def test_gradient_reaches_every_parameter_of_generator_and_encoder():
     torch.manual_seed(0)
-    config = tiny()
+    config = SPEC.preset_config("tiny")
     generator, encoder, discriminator = Generator(config), Encoder(config), Discriminator(config)
     maps, real = maps_of_halves(2), torch.randn(2, 1, 32, 32).clamp(-1, 1)
     encoding = encoder(real)
@@ -130,7 +131,7 @@ def test_gradient_reaches_every_parameter_of_generator_and_encoder():
 
 def test_gradients_of_halves_of_a_batch_average_to_those_of_the_whole():
     torch.manual_seed(0)
-    config = tiny()
+    config = SPEC.preset_config("tiny")
     generator, discriminator = Generator(config).eval(), Discriminator(config).eval()
     maps, real, z = (
         maps_of_halves(4),
@@ -152,7 +153,7 @@ def test_gradients_of_halves_of_a_batch_average_to_those_of_the_whole():
 def test_a_few_images_are_learned_by_heart():
     """Each class has a grey of its own; averaged weights draw it, from noise that no encoder shaped."""
     torch.manual_seed(0)
-    config = tiny()
+    config = SPEC.preset_config("tiny")
     generator, encoder, discriminator = Generator(config), Encoder(config), Discriminator(config)
     maps = maps_of_halves(4)
     grey = torch.tensor([-1.0, 0.1, -0.8, 0.3, 0.5, 0.6])
@@ -163,7 +164,7 @@ def test_a_few_images_are_learned_by_heart():
     )
     judge = torch.optim.Adam(discriminator.parameters(), DISCRIMINATOR_RATE, betas=ADAM_BETAS)
     drawn = fold(generator)
-    before = (draw(drawn, maps, z) - real).abs().mean().item()
+    before = (generate(drawn, maps, z) - real).abs().mean().item()
     for _ in range(30):
         encoding = encoder(real)
         fake = generator(maps, reparameterise(encoding, torch.randn_like(z)))
@@ -177,7 +178,7 @@ def test_a_few_images_are_learned_by_heart():
         with torch.no_grad():
             for key, value in drawn.state_dict().items():
                 value.lerp_(average[key], 0.2)
-    after = (draw(drawn, maps, z) - real).abs().mean().item()
+    after = (generate(drawn, maps, z) - real).abs().mean().item()
     # From 0.79 to 0.06 when this was written; the images' own noise is 0.04.
     assert after < 0.2 * before
     # The average of normalised weights is still normalised.

@@ -3,13 +3,15 @@ import json
 import pytest
 
 from lungforge.errors import InputError
-from lungforge.models.sdm.config import UNetConfig, cpu, luna256, tiny
+from lungforge.models.checkpoint import from_document, to_document
+from lungforge.models.sdm.config import UNetConfig
+from lungforge.models.sdm.spec import SPEC
 
 
-@pytest.mark.parametrize("preset", [tiny, cpu, luna256])
+@pytest.mark.parametrize("preset", ["tiny", "cpu", "luna256"])
 def test_a_preset_survives_json(preset):
-    config = preset(image_channels=3, classes=7)
-    assert UNetConfig.from_document(json.loads(json.dumps(config.to_document()))) == config
+    config = SPEC.preset_config(preset, image_channels=3, classes=7)
+    assert from_document(json.loads(json.dumps(to_document(SPEC, config)))) == (SPEC, config)
 
 
 def test_fractional_multipliers_make_the_published_512_px_network():
@@ -23,11 +25,11 @@ def test_fractional_multipliers_make_the_published_512_px_network():
     [
         ({"image_size": 100}, "image_size 100"),
         ({"base_channels": 48}, "multiple of 32"),
-        ({"channel_multipliers": ()}, "channel_multipliers"),
-        ({"attention_sizes": (7,)}, "attention_sizes has 7"),
-        ({"head_channels": 48}, "head_channels 48"),
-        ({"classes": 0}, "classes is 0"),
-        ({"dropout": 1.0}, "dropout"),
+        ({"channel_multipliers": ()}, "--channel-multipliers is empty"),
+        ({"attention_sizes": (7,)}, "--attention-sizes has 7"),
+        ({"head_channels": 48}, "--head-channels 48"),
+        ({"classes": 0}, "classes is 0; give at least 1"),
+        ({"dropout": 1.0}, "--dropout is 1; give at least 0 and below 1"),
     ],
 )
 def test_what_no_network_has_is_refused_by_name(changes, message):
@@ -36,5 +38,6 @@ def test_what_no_network_has_is_refused_by_name(changes, message):
 
 
 def test_a_document_with_other_fields_is_refused():
+    document = to_document(SPEC, SPEC.preset_config("tiny"))
     with pytest.raises(InputError, match="widht"):
-        UNetConfig.from_document({**tiny().to_document(), "widht": 3})
+        from_document({**document, "network": {**document["network"], "widht": 3}})

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lungforge.errors import InputError
 from lungforge.models.sdm.diffusion import (
-    Schedule,
+    NoiseSchedule,
     discretised_log_likelihood,
     p_mean_variance,
     predict_noise,
@@ -17,7 +17,7 @@ from lungforge.models.sdm.diffusion import (
     training_loss,
 )
 
-LINEAR = Schedule.linear()
+LINEAR = NoiseSchedule.linear()
 at_steps = st.integers(1, 999)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lungforge.errors import InputError
-from lungforge.models.sdm.diffusion import Schedule
+from lungforge.models.sdm.diffusion import NoiseSchedule
 from lungforge.models.sdm.inpainting import Move, resampling_walk, sample_inpainted
 from lungforge.models.sdm.samplers import sample_ancestral
 from lungforge.randomness import torch_generator
@@ -27,11 +27,11 @@ def posterior(covariance: Tensor, left: float) -> tuple[Tensor, Tensor]:
     return gain, (covariance - math.sqrt(left) * gain @ covariance).diagonal()
 
 
-def step_variances(schedule: Schedule, index: int, of_x_0: Tensor) -> Tensor:
+def step_variances(schedule: NoiseSchedule, index: int, of_x_0: Tensor) -> Tensor:
     return schedule.posterior_variance[index] + schedule.posterior_x_0[index] ** 2 * of_x_0
 
 
-def known_denoiser(schedule: Schedule, covariance: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def known_denoiser(schedule: NoiseSchedule, covariance: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """The best possible network for images [N, 1, 1, pixels] from the Gaussian."""
     index_of = {int(timestep): index for index, timestep in enumerate(schedule.timesteps)}
 
@@ -49,7 +49,7 @@ def known_denoiser(schedule: Schedule, covariance: Tensor) -> Callable[[Tensor, 
 
 
 def exact_draw(
-    covariance: Tensor, inside: Tensor, schedule: Schedule, walk: list[Move]
+    covariance: Tensor, inside: Tensor, schedule: NoiseSchedule, walk: list[Move]
 ) -> tuple[Tensor, Tensor]:
     """What the walk draws of a Gaussian, without clipping: all is linear, so it can be told exactly.
 
@@ -124,7 +124,7 @@ def test_the_walk_is_connected_and_takes_every_step_as_often_as_it_says(data):
 
 @pytest.mark.parametrize(("jump_length", "resamplings"), [(0, 2), (28, 2), (1, 0)])
 def test_a_walk_that_is_none_is_refused_even_where_nothing_is_to_be_drawn(jump_length, resamplings):
-    schedule, x_T = Schedule.linear().respace("50"), normal(1, 1, 2, 2, seed=0)
+    schedule, x_T = NoiseSchedule.linear().respace("50"), normal(1, 1, 2, 2, seed=0)
     nothing = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
     with pytest.raises(
         InputError, match=r"jump_length is \d+; give 1 to 27|resamplings is 0; give at least 1"
@@ -138,7 +138,7 @@ def test_a_walk_that_is_none_is_refused_even_where_nothing_is_to_be_drawn(jump_l
 
 
 def test_noise_is_asked_for_once_a_move_and_the_network_once_a_step():
-    schedule, asked, times = Schedule.linear().respace("5"), [], []
+    schedule, asked, times = NoiseSchedule.linear().respace("5"), [], []
     source = fresh(2, 1, 1, 1, seed=0)
 
     def denoise(x: Tensor, timesteps: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def test_the_defaults_cost_three_times_the_evaluations_of_50_steps():
     sample_inpainted(
         lambda x, timesteps: evaluated.append(1) or flat_denoiser(x, timesteps),
         normal(1, 1, 1, 1, seed=0),
-        Schedule.linear().respace("50"),
+        NoiseSchedule.linear().respace("50"),
         fresh(1, 1, 1, 1, seed=0),
         torch.zeros(1, 1, 1, 1),
         torch.ones(1, 1, 1, 1, dtype=torch.bool),
@@ -168,7 +168,7 @@ def test_the_defaults_cost_three_times_the_evaluations_of_50_steps():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_outside_the_mask_the_images_are_the_known_ones_to_the_last_bit(dtype):
-    shape, schedule = (3, 2, 6, 5), Schedule.linear().respace("10")
+    shape, schedule = (3, 2, 6, 5), NoiseSchedule.linear().respace("10")
     known = normal(*shape, seed=1).clamp(-1, 1)
     mask = normal(3, 1, 6, 5, seed=2) > 0.5
     mask[1] = False
@@ -190,14 +190,14 @@ def test_without_anything_to_draw_the_network_is_not_asked():
         raise AssertionError("asked")
 
     nothing = torch.zeros(2, 1, 3, 3, dtype=torch.bool)
-    images = sample_inpainted(never, known, Schedule.linear().respace("5"), never, known, nothing)
+    images = sample_inpainted(never, known, NoiseSchedule.linear().respace("5"), never, known, nothing)
     assert torch.equal(images, known)
     assert images is not known
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_mask_of_everything_walked_once_is_ancestral_sampling(dtype):
-    shape, schedule = (2, 1, 4, 4), Schedule.linear().respace("20")
+    shape, schedule = (2, 1, 4, 4), NoiseSchedule.linear().respace("20")
     x_T, known = normal(*shape, seed=0).to(dtype), normal(*shape, seed=1).clamp(-1, 1)
     mask = torch.ones(2, 1, 4, 4, dtype=torch.bool)
     images = sample_inpainted(flat_denoiser, x_T, schedule, fresh(*shape, seed=0), known, mask, resamplings=1)
@@ -205,7 +205,7 @@ def test_a_mask_of_everything_walked_once_is_ancestral_sampling(dtype):
 
 
 def test_an_image_does_not_depend_on_the_others_of_its_batch():
-    size, schedule = (1, 4, 4), Schedule.linear().respace("10")
+    size, schedule = (1, 4, 4), NoiseSchedule.linear().respace("10")
     x_T, known = normal(3, *size, seed=0), normal(3, *size, seed=1).clamp(-1, 1)
     mask = torch.stack([torch.ones(size), torch.zeros(size), normal(*size, seed=2)]) > 0.5
 
@@ -225,7 +225,7 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch():
 
 @pytest.mark.parametrize(("jump_length", "resamplings"), [(1, 1), (1, 3), (4, 2)])
 def test_the_network_sees_the_known_pixels_with_the_noise_of_its_timestep(jump_length, resamplings):
-    schedule, count, value, seen = Schedule.linear().respace("20"), 20_000, 0.7, []
+    schedule, count, value, seen = NoiseSchedule.linear().respace("20"), 20_000, 0.7, []
 
     def denoise(x: Tensor, timesteps: Tensor) -> Tensor:
         seen.append((int(timesteps[0]), float(x[..., 0].mean()), float(x[..., 0].var())))
@@ -235,7 +235,7 @@ def test_the_network_sees_the_known_pixels_with_the_noise_of_its_timestep(jump_l
     mask = torch.tensor([False, True]).expand(shape)
     arguments = normal(*shape, seed=0), schedule, fresh(*shape, seed=0), torch.full(shape, value), mask
     sample_inpainted(denoise, *arguments, jump_length=jump_length, resamplings=resamplings)
-    full = Schedule.linear()
+    full = NoiseSchedule.linear()
     for timestep, mean, variance in seen:
         left = float(full.alphas_cumprod[timestep])
         # x_T itself is pure noise, in which the full process leaves 0.6 % of the image.
@@ -245,7 +245,7 @@ def test_the_network_sees_the_known_pixels_with_the_noise_of_its_timestep(jump_l
 
 
 def draw_second_pixel(spacing: str, jump_length: int, resamplings: int, count: int) -> Tensor:
-    schedule, shape = Schedule.linear().respace(spacing), (count, 1, 1, 2)
+    schedule, shape = NoiseSchedule.linear().respace(spacing), (count, 1, 1, 2)
     known = torch.tensor([FIRST, -0.9]).expand(shape)
     mask = torch.tensor([False, True]).expand(shape)
     return sample_inpainted(
@@ -272,7 +272,7 @@ def draw_second_pixel(spacing: str, jump_length: int, resamplings: int, count: i
 def test_masking_alone_is_pulled_to_the_prior_and_resampling_leads_to_the_conditional(
     spacing, jump_length, resamplings, share_of_mean, multiple_of_variance
 ):
-    schedule = Schedule.linear().respace(spacing)
+    schedule = NoiseSchedule.linear().respace(spacing)
     resampled = int((schedule.alphas_cumprod > 0.05).sum())
     walk = resampling_walk(len(schedule), jump_length, resamplings, resampled)
     means, spread = exact_draw(TWO_PIXELS, torch.tensor([False, True]), schedule, walk)
@@ -308,7 +308,7 @@ def field(side: int, radius: float) -> tuple[Tensor, Tensor]:
 def test_the_reasons_for_the_defaults(
     jump_length, resamplings, resampled, evaluations, bias, multiple_of_variance
 ):
-    schedule = Schedule.linear().respace("50")
+    schedule = NoiseSchedule.linear().respace("50")
     covariance, inside = field(12, 4)
     walk = resampling_walk(50, jump_length, resamplings, resampled)
     assert sum(target < level for level, target in walk) == evaluations

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from lungforge.models.sdm.diffusion import Schedule, q_posterior
+from lungforge.models.sdm.diffusion import NoiseSchedule, q_posterior
 from lungforge.models.sdm.samplers import ddim_step, sample_ancestral, sample_ddim, sample_dpmpp_2m
 
 #: Images are single pixels from this Gaussian, whose score is known; it hardly reaches the clipping.
 MEAN, SPREAD = 0.1, 0.2
 
 
-def known_denoiser(schedule: Schedule) -> Callable[[Tensor, Tensor], Tensor]:
+def known_denoiser(schedule: NoiseSchedule) -> Callable[[Tensor, Tensor], Tensor]:
     """The best possible network for the Gaussian: exact noise, and the exact variance of a step."""
     index_of = {int(timestep): index for index, timestep in enumerate(schedule.timesteps)}
 
@@ -36,7 +36,7 @@ def pixels(count: int, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("spacing", ["1000", "100"])
 def test_ancestral_sampling_draws_the_known_gaussian(spacing):
-    schedule, count = Schedule.linear().respace(spacing), 20_000
+    schedule, count = NoiseSchedule.linear().respace(spacing), 20_000
     images = sample_ancestral(
         known_denoiser(schedule), pixels(count, 0), schedule, lambda step: pixels(count, 1 + step)
     )
@@ -46,7 +46,7 @@ def test_ancestral_sampling_draws_the_known_gaussian(spacing):
 
 @pytest.mark.parametrize(("eta", "spacing"), [(0.0, "250"), (0.5, "250"), (1.0, "1000")])
 def test_ddim_draws_the_known_gaussian(eta, spacing):
-    schedule, count = Schedule.linear().respace(spacing), 10_000
+    schedule, count = NoiseSchedule.linear().respace(spacing), 10_000
     images = sample_ddim(
         known_denoiser(schedule), pixels(count, 0), schedule, lambda step: pixels(count, 1 + step), eta=eta
     )
@@ -55,7 +55,7 @@ def test_ddim_draws_the_known_gaussian(eta, spacing):
 
 
 def test_ancestral_noise_is_asked_for_once_a_step_and_not_at_the_last():
-    schedule, asked = Schedule.linear().respace("5"), []
+    schedule, asked = NoiseSchedule.linear().respace("5"), []
     sample_ancestral(
         known_denoiser(schedule), pixels(2, 0), schedule, lambda step: asked.append(step) or pixels(2, step)
     )
@@ -63,7 +63,7 @@ def test_ancestral_noise_is_asked_for_once_a_step_and_not_at_the_last():
 
 
 def test_ddim_with_eta_1_is_the_posterior_of_its_image():
-    schedule = Schedule.linear()
+    schedule = NoiseSchedule.linear()
     x_t, steps = pixels(4, 0), torch.tensor([1, 100, 500, 999])
     output = torch.cat([pixels(4, 1), pixels(4, 2)], dim=1)
     # The image that the step points at, from the step without anything else: sigma is all of the spread.
@@ -78,13 +78,13 @@ def test_ddim_with_eta_1_is_the_posterior_of_its_image():
     )
 
 
-def even_schedule(steps: int) -> Schedule:
+def even_schedule(steps: int) -> NoiseSchedule:
     """Steps that are even in the log signal-to-noise ratio, as orders of convergence are stated."""
     left = torch.sigmoid(2 * torch.linspace(2.5, -3.0, steps + 1, dtype=torch.float64))
-    return Schedule(1 - left / torch.cat([torch.ones(1, dtype=torch.float64), left[:-1]]))
+    return NoiseSchedule(1 - left / torch.cat([torch.ones(1, dtype=torch.float64), left[:-1]]))
 
 
-def exact_images(schedule: Schedule, x_T: Tensor) -> Tensor:
+def exact_images(schedule: NoiseSchedule, x_T: Tensor) -> Tensor:
     """Where the probability flow takes x_T: to the least noisy time, then to the image expected there."""
     first, last = float(schedule.alphas_cumprod[0]), float(schedule.alphas_cumprod[-1])
     spreads = [math.sqrt(left * SPREAD**2 + 1 - left) for left in (first, last)]
@@ -111,14 +111,14 @@ def test_dpm_solver_converges_with_order_2_and_ddim_with_order_1():
 
 @pytest.mark.parametrize("steps", [10, 25])
 def test_dpm_solver_with_few_steps_draws_the_known_gaussian(steps):
-    schedule = Schedule.linear().respace(f"snr{steps}")
+    schedule = NoiseSchedule.linear().respace(f"snr{steps}")
     images = sample_dpmpp_2m(known_denoiser(schedule), pixels(20_000, 0), schedule)
     assert float(images.mean()) == pytest.approx(MEAN, abs=0.01)
     assert float(images.std()) == pytest.approx(SPREAD, rel=0.04)
 
 
 def test_a_single_step_is_the_predicted_image():
-    schedule = Schedule.linear().respace("1")
+    schedule = NoiseSchedule.linear().respace("1")
     x_T = pixels(3, 0)
     for sampler in (sample_dpmpp_2m, sample_ddim):
         assert torch.isfinite(sampler(known_denoiser(schedule), x_T, schedule)).all()

@@ -8,9 +8,11 @@ import torch
 from benchmarks.plain_sdm import plain_guided, plain_unet
 from benchmarks.sdm import phantom_maps, randomised
 from lungforge.errors import InputError
-from lungforge.models.sdm.diffusion import Schedule, training_loss
+from lungforge.models.sdm.diffusion import NoiseSchedule, training_loss
 from lungforge.models.sdm.guidance import guided_denoiser, null_map
-from lungforge.models.sdm.unet import SemanticUNet, UNetConfig, luna256, one_hot, tiny
+from lungforge.models.sdm.spec import SPEC
+from lungforge.models.sdm.unet import SemanticUNet, UNetConfig
+from lungforge.models.spade import one_hot
 
 
 @functools.cache
@@ -20,7 +22,7 @@ def chest_maps(size: int) -> torch.Tensor:
 
 def make(config: UNetConfig | None = None, count: int = 2):
     """A network, its inputs, and its weights in plain memory."""
-    config = config or tiny()
+    config = config or SPEC.preset_config("tiny")
     model = randomised(config).eval()
     generator = torch.Generator().manual_seed(1)
     shape = (count, config.image_channels, config.image_size, config.image_size)
@@ -35,7 +37,7 @@ def make(config: UNetConfig | None = None, count: int = 2):
 
 def test_the_published_network_has_the_released_keys_shapes_and_parameters():
     with torch.device("meta"):
-        model = SemanticUNet(luna256(image_channels=3, classes=7))
+        model = SemanticUNet(SPEC.preset_config("luna256", image_channels=3, classes=7))
     listing = "\n".join(f"{key}\t{tuple(value.shape)}" for key, value in model.state_dict().items())
     assert len(model.state_dict()) == 766
     assert sum(parameter.numel() for parameter in model.parameters()) == 652_314_118
@@ -49,8 +51,8 @@ def test_the_published_network_has_the_released_keys_shapes_and_parameters():
 @pytest.mark.parametrize(
     "config",
     [
-        tiny(),
-        tiny(image_channels=3, classes=9),
+        SPEC.preset_config("tiny"),
+        SPEC.preset_config("tiny", image_channels=3, classes=9),
         UNetConfig(
             image_size=16,
             base_channels=64,
@@ -68,12 +70,12 @@ def test_the_network_equals_its_plain_form_in_value_and_gradient(config):
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
     expected = training_loss(
         lambda x_t, t: plain_unet(weights, config.head_channels, x_t, t, maps),
-        Schedule.linear(),
+        NoiseSchedule.linear(),
         x,
         steps,
         noise,
     )
-    found = training_loss(lambda x_t, t: model(x_t, t, maps), Schedule.linear(), x, steps, noise)
+    found = training_loss(lambda x_t, t: model(x_t, t, maps), NoiseSchedule.linear(), x, steps, noise)
     torch.testing.assert_close(found.total, expected.total, rtol=1e-5, atol=1e-5)
     expected.total.mean().backward()
     found.total.mean().backward()
@@ -107,7 +109,7 @@ def test_random_maps_take_the_dense_path_to_the_same_result():
 @pytest.mark.parametrize("image_channels", [1, 3])
 @torch.no_grad()
 def test_guidance_equals_two_full_passes_and_runs_the_encoder_once(image_channels, monkeypatch):
-    model, x, steps, maps, weights = make(tiny(image_channels=image_channels))
+    model, x, steps, maps, weights = make(SPEC.preset_config("tiny", image_channels=image_channels))
     calls = []
     encode = model.encode
     monkeypatch.setattr(model, "encode", lambda *inputs: calls.append(1) or encode(*inputs))
@@ -120,7 +122,7 @@ def test_guidance_equals_two_full_passes_and_runs_the_encoder_once(image_channel
 @pytest.mark.parametrize("image_channels", [1, 3])
 @torch.no_grad()
 def test_guidance_of_1_is_the_conditional_model_and_of_0_the_unconditional_noise(image_channels):
-    model, x, steps, maps, _ = make(tiny(image_channels=image_channels))
+    model, x, steps, maps, _ = make(SPEC.preset_config("tiny", image_channels=image_channels))
     conditioning, null = model.condition(maps), model.condition(null_map(model))
     conditional, unconditional = model(x, steps, conditioning), model(x, steps, null)
     assert torch.equal(guided_denoiser(model, conditioning, null, 1.0)(x, steps), conditional)
@@ -139,7 +141,7 @@ def test_an_image_does_not_depend_on_its_batch():
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_activation_checkpointing_changes_no_gradient(dropout):
-    model, x, steps, maps, _ = make(dataclasses.replace(tiny(), dropout=dropout))
+    model, x, steps, maps, _ = make(dataclasses.replace(SPEC.preset_config("tiny"), dropout=dropout))
     model.train()
     gradients = []
     for model.checkpointing in (False, True):
@@ -175,7 +177,7 @@ def test_the_loss_of_a_bfloat16_network_is_float32_and_close():
     steps[0] = 0  # where the variational term is a likelihood
 
     def loss():
-        return training_loss(lambda x_t, t: model(x_t, t, maps), Schedule.linear(), images, steps, noise)
+        return training_loss(lambda x_t, t: model(x_t, t, maps), NoiseSchedule.linear(), images, steps, noise)
 
     expected = loss()
     with torch.autocast("cpu", dtype=torch.bfloat16):

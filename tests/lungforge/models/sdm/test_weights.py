@@ -7,16 +7,12 @@ import pytest
 import torch
 
 from lungforge.errors import InputError
-from lungforge.models.model_dataset import to_safetensors
-from lungforge.models.sdm.checkpoint import (
-    build,
-    check_weights,
-    from_safetensors,
-    read_released,
-    to_document,
-    weights_config,
-)
-from lungforge.models.sdm.unet import SemanticUNet, UNetConfig, luna256, tiny
+from lungforge.models.checkpoint import load_network, to_document, to_safetensors
+from lungforge.models.sdm.spec import SPEC
+from lungforge.models.sdm.unet import SemanticUNet, UNetConfig
+from lungforge.models.sdm.weights import build, check_weights, read_released, weights_config
+
+TINY = SPEC.preset_config("tiny")
 
 
 def meta_weights(config: UNetConfig) -> dict[str, torch.Tensor]:
@@ -26,9 +22,9 @@ def meta_weights(config: UNetConfig) -> dict[str, torch.Tensor]:
 
 def test_a_network_survives_bytes_and_json():
     torch.manual_seed(0)
-    model = SemanticUNet(tiny(image_channels=3, classes=4))
-    document = json.loads(json.dumps(to_document(model.config)))
-    again = from_safetensors(to_safetensors(model.state_dict()), document, classes=4, image_channels=3)
+    model = SemanticUNet(SPEC.preset_config("tiny", image_channels=3, classes=4))
+    document = json.loads(json.dumps(to_document(SPEC, model.config)))
+    again = load_network(to_safetensors(model.state_dict()), document, classes=4, image_channels=3)
     assert again.config == model.config
     assert not again.training
     for key, value in model.state_dict().items():
@@ -39,8 +35,8 @@ def test_a_network_survives_bytes_and_json():
 @pytest.mark.parametrize(
     "config",
     [
-        tiny(),
-        luna256(image_channels=3, classes=7),
+        TINY,
+        SPEC.preset_config("luna256", image_channels=3, classes=7),
         UNetConfig(image_size=512, channel_multipliers=(0.5, 1, 1, 2, 2, 4, 4), attention_sizes=(32, 16, 8)),
         UNetConfig(
             image_size=64, base_channels=64, channel_multipliers=(1,), attention_sizes=(), residual_blocks=3
@@ -57,7 +53,10 @@ def test_the_configuration_can_be_read_off_the_weights(config):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classes": 9}, r"weights have classes 6, the configuration says 9; pass classes 6"),
+        (
+            {"classes": 9},
+            r"weights have classes 6, the configuration says 9; use the configuration",
+        ),
         ({"image_channels": 3}, r"weights have image_channels 1, .* says 3"),
         ({"base_channels": 64}, r"weights have base_channels 32, .* says 64"),
         ({"channel_multipliers": (1, 3)}, r"weights have channel_multipliers \(1, 2\)"),
@@ -67,33 +66,38 @@ def test_the_configuration_can_be_read_off_the_weights(config):
 )
 def test_weights_of_another_network_are_refused_with_what_to_pass(changes, message):
     with pytest.raises(InputError, match=message):
-        check_weights(meta_weights(tiny()), dataclasses.replace(tiny(), **changes))
+        check_weights(
+            meta_weights(TINY),
+            dataclasses.replace(TINY, **changes),
+        )
 
 
 def test_data_of_another_class_count_is_refused_on_load():
-    model = SemanticUNet(tiny())
+    model = SemanticUNet(TINY)
     with pytest.raises(InputError, match="has classes 6, the data has 9"):
-        from_safetensors(to_safetensors(model.state_dict()), to_document(model.config), classes=9)
+        load_network(to_safetensors(model.state_dict()), to_document(SPEC, model.config), classes=9)
 
 
 def test_damaged_weights_are_refused():
-    model = SemanticUNet(tiny())
-    data, document = to_safetensors(model.state_dict()), to_document(model.config)
+    model = SemanticUNet(TINY)
+    data, document = to_safetensors(model.state_dict()), to_document(SPEC, model.config)
     with pytest.raises(InputError, match="safetensors"):
-        from_safetensors(data[: len(data) // 2], document)
-    with pytest.raises(InputError, match="'gaugan'"):
-        from_safetensors(data, {**document, "model": "gaugan"})
+        load_network(data[: len(data) // 2], document)
+    with pytest.raises(InputError, match="network of gaugan has the fields"):
+        load_network(data, {**document, "model": "gaugan"})
+    with pytest.raises(InputError, match="describes the model 'pickle'; known are sdm, gaugan"):
+        load_network(data, {**document, "model": "pickle"})
     lacking = {key: value for key, value in model.state_dict().items() if key != "out.2.bias"}
     with pytest.raises(InputError, match=r"lack out\.2\.bias"):
-        build(tiny(), lacking)
+        build(TINY, lacking)
     with pytest.raises(InputError, match="not of a semantic diffusion network"):
-        build(tiny(), {"weight": torch.zeros(1)})
+        build(TINY, {"weight": torch.zeros(1)})
 
 
 def test_a_released_state_dict_loads_and_a_file_with_code_does_not(tmp_path: Path):
-    weights = SemanticUNet(tiny()).state_dict()
+    weights = SemanticUNet(TINY).state_dict()
     torch.save(weights, tmp_path / "released.pt")
-    assert build(tiny(), read_released(tmp_path / "released.pt")).config == tiny()
+    assert build(TINY, read_released(tmp_path / "released.pt")).config == TINY
 
     class Harm:
         def __reduce__(self):

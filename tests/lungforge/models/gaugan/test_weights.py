@@ -5,16 +5,14 @@ import pytest
 import torch
 
 from lungforge.errors import InputError
-from lungforge.models.gaugan.checkpoint import (
-    MODEL_NAME,
-    build,
-    from_document,
-    from_safetensors,
-    to_document,
-)
-from lungforge.models.gaugan.config import BATCH, tiny
-from lungforge.models.gaugan.generator import Generator, draw, fold, one_hot
-from lungforge.models.model_dataset import to_safetensors
+from lungforge.models.checkpoint import from_document, load_network, to_document, to_safetensors
+from lungforge.models.gaugan.config import BATCH
+from lungforge.models.gaugan.generator import Generator, fold, generate
+from lungforge.models.gaugan.spec import SPEC
+from lungforge.models.gaugan.weights import build
+from lungforge.models.spade import one_hot
+
+TINY = SPEC.preset_config("tiny")
 
 
 def drawn_of(config) -> Generator:
@@ -25,10 +23,10 @@ def drawn_of(config) -> Generator:
 @pytest.mark.parametrize(
     "config",
     [
-        tiny(),
-        tiny(image_channels=3, classes=4),
-        dataclasses.replace(tiny(), latent_channels=0, encoder=False),
-        dataclasses.replace(tiny(), norm=BATCH),
+        TINY,
+        SPEC.preset_config("tiny", image_channels=3, classes=4),
+        dataclasses.replace(TINY, latent_channels=0, encoder=False),
+        dataclasses.replace(TINY, norm=BATCH),
     ],
     ids=["tiny", "colour", "map", "batch"],
 )
@@ -36,22 +34,22 @@ def test_a_round_trip_draws_the_same_image(config):
     generator = drawn_of(config)
     # A moving average holds float32 only, the count of batches included.
     weights = {key: value.float() for key, value in generator.state_dict().items()}
-    document = json.loads(json.dumps(to_document(config)))
-    loaded = from_safetensors(
+    document = json.loads(json.dumps(to_document(SPEC, config)))
+    loaded = load_network(
         to_safetensors(weights), document, classes=config.classes, image_channels=config.image_channels
     )
     assert loaded.config == config
     assert not loaded.training
     maps = one_hot(torch.ones(2, 32, 32, dtype=torch.uint8), config.classes)
     z = torch.randn(2, config.latent_channels) if config.latent_channels else None
-    assert torch.equal(draw(loaded, maps, z), draw(generator, maps, z))
+    assert torch.equal(generate(loaded, maps, z), generate(generator, maps, z))
     assert {key: value.dtype for key, value in loaded.state_dict().items()} == {
         key: value.dtype for key, value in generator.state_dict().items()
     }
 
 
 def test_the_same_weights_are_the_same_bytes():
-    assert to_safetensors(drawn_of(tiny()).state_dict()) == to_safetensors(drawn_of(tiny()).state_dict())
+    assert to_safetensors(drawn_of(TINY).state_dict()) == to_safetensors(drawn_of(TINY).state_dict())
 
 
 @pytest.mark.parametrize(
@@ -74,40 +72,48 @@ def test_the_same_weights_are_the_same_bytes():
     ],
 )
 def test_a_mismatch_is_named(changes, message):
-    weights = drawn_of(tiny()).state_dict()
+    weights = drawn_of(TINY).state_dict()
     with pytest.raises(InputError, match=message):
-        build(dataclasses.replace(tiny(), **changes), weights)
+        build(dataclasses.replace(TINY, **changes), weights)
 
 
 def test_an_unknown_tensor_is_named():
-    weights = {**drawn_of(tiny()).state_dict(), "surplus": torch.zeros(1)}
+    weights = {**drawn_of(TINY).state_dict(), "surplus": torch.zeros(1)}
     with pytest.raises(InputError, match="unknown surplus"):
-        build(tiny(), weights)
+        build(TINY, weights)
 
 
 def test_weights_in_training_are_refused_with_the_remedy():
     with pytest.raises(InputError, match="fold it"):
-        build(tiny(), Generator(tiny()).state_dict())
+        build(TINY, Generator(TINY).state_dict())
 
 
 @pytest.mark.parametrize("weights", [{}, {"a": torch.zeros(1)}, {"blocks.x.y": torch.zeros(1)}])
 def test_weights_of_something_else_are_refused(weights):
     with pytest.raises(InputError, match="not of a GauGAN generator"):
-        build(tiny(), weights)
+        build(TINY, weights)
 
 
 def test_data_of_another_kind_is_refused():
-    generator = drawn_of(tiny())
-    data, document = to_safetensors(generator.state_dict()), to_document(tiny())
-    with pytest.raises(InputError, match="the generator has classes 6, the data has 7"):
-        from_safetensors(data, document, classes=7)
-    with pytest.raises(InputError, match="the generator has image_channels 1, the data has 3"):
-        from_safetensors(data, document, image_channels=3)
+    generator = drawn_of(TINY)
+    data, document = to_safetensors(generator.state_dict()), to_document(SPEC, TINY)
+    with pytest.raises(InputError, match="the network has classes 6, the data has 7"):
+        load_network(data, document, classes=7)
+    with pytest.raises(InputError, match="the network has image_channels 1, the data has 3"):
+        load_network(data, document, image_channels=3)
     with pytest.raises(InputError, match="not a sound safetensors file"):
-        from_safetensors(data[:-10], document)
+        load_network(data[:-10], document)
 
 
-@pytest.mark.parametrize("document", [{}, {"model": "semantic_unet", "network": {}}, {"model": MODEL_NAME}])
-def test_a_document_of_another_model_is_refused(document):
-    with pytest.raises(InputError, match="expected 'gaugan'"):
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "describes the model None; known are sdm, gaugan"),
+        ({"model": ["gaugan"]}, "describes the model"),
+        ({"model": "gaugan"}, "the network of gaugan has the fields .*; check None"),
+        ({"model": "sdm", "network": {}}, "the network of sdm has the fields"),
+    ],
+)
+def test_a_document_of_no_known_network_is_refused(document, message):
+    with pytest.raises(InputError, match=message):
         from_document(document)

@@ -1,14 +1,12 @@
-"""The GauGAN baseline in training: one step of each player in turn, from the same drawn images."""
+"""The GauGAN baseline in training: one step of each player in turn, from the same generated images."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from lungforge.models.ema import MovingAverage
-from lungforge.models.gaugan.checkpoint import build, to_document
 from lungforge.models.gaugan.config import GauGANConfig
 from lungforge.models.gaugan.discriminator import Discriminator
 from lungforge.models.gaugan.encoder import Encoder, Encoding, reparameterise
@@ -20,19 +18,21 @@ from lungforge.models.gaugan.losses import (
     discriminator_loss,
     generator_loss,
 )
+from lungforge.models.gaugan.slice_sampler import GauGANSliceSampler
 from lungforge.models.gaugan.spectral_norm import folded_state, iterate_once
-from lungforge.models.generators import GauGANPainter
-from lungforge.randomness import seed_of
-from services.train.batches import Batch
-from services.train.config import TrainConfig
-from services.train.learner import (
+from lungforge.models.gaugan.weights import build
+from lungforge.models.learner import (
+    Batch,
     Distribute,
     Learner,
+    SampleNeeds,
     Trained,
+    TrainingSettings,
     autocast,
     gradients_shared,
     mean_over_workers,
 )
+from lungforge.randomness import seed_of
 
 #: How much faster the discriminator learns than the generator (two time scales, arXiv 1706.08500).
 _RATE_RATIO = DISCRIMINATOR_RATE / GENERATOR_RATE
@@ -41,13 +41,13 @@ _RATE_RATIO = DISCRIMINATOR_RATE / GENERATOR_RATE
 class Autoencoder(nn.Module):
     """Encoder and generator in one forward pass, as distributed training wants them."""
 
-    def __init__(self, shape: GauGANConfig) -> None:
+    def __init__(self, config: GauGANConfig) -> None:
         super().__init__()
-        self.encoder = Encoder(shape)
-        self.generator = Generator(shape)
+        self.encoder = Encoder(config)
+        self.generator = Generator(config)
 
     def forward(self, images: Tensor, maps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Drawn images, and mean and log variance of the distribution that z was drawn from."""
+        """Generated images, and mean and log variance of the distribution that z was sampled from."""
         encoding = self.encoder(images)
         return self.generator(maps, reparameterise(encoding, noise)), encoding.mean, encoding.log_variance
 
@@ -59,8 +59,8 @@ class AdversarialLearner(Learner):
     comes with a package.
 
     Args:
-        config: Of the run.
-        shape: Of the networks.
+        config: The networks.
+        settings: Of the run.
         distribute: Puts a module on its device and shares its gradients among the workers.
         averages: Whether this worker keeps the moving average.
     """
@@ -78,63 +78,58 @@ class AdversarialLearner(Learner):
     WATCHED = None
 
     def __init__(
-        self, config: TrainConfig, shape: GauGANConfig, *, distribute: Distribute, averages: bool
+        self, config: GauGANConfig, settings: TrainingSettings, *, distribute: Distribute, averages: bool
     ) -> None:
-        self.shape = shape
+        self.config = config
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(config.seed, "weights"))
-            autoencoder, discriminator = Autoencoder(shape), Discriminator(shape)
+            torch.manual_seed(seed_of(settings.seed, "weights"))
+            autoencoder, discriminator = Autoencoder(config), Discriminator(config)
         self.generator = autoencoder.generator
         self._autoencoder, self._discriminator = distribute(autoencoder), distribute(discriminator)
         super().__init__(
-            config,
+            settings,
+            SampleNeeds(noise_shape=(config.latent_channels,)),
             [
                 Trained(name, network, torch.optim.Adam(network.parameters(), betas=ADAM_BETAS))
                 for name, network in (("generator", autoencoder), ("discriminator", discriminator))
             ],
-            MovingAverage(folded_state(self.generator), config.average_decay) if averages else None,
-            noise_shape=(shape.latent_channels,),
-            timesteps=1,
+            MovingAverage(folded_state(self.generator), settings.ema_decay) if averages else None,
         )
 
     @override
-    def step(self, pieces: Sequence[Batch], step: int) -> list[float]:
+    def step(self, micro_batches: Sequence[Batch], step: int) -> list[float]:
         for network in self.trained:
             iterate_once(network.network)
-        losses = torch.zeros(5, device=self.device)
-        for number, piece in enumerate(pieces, 1):
-            with gradients_shared([self._autoencoder, self._discriminator], share=number == len(pieces)):
-                losses += self._backward(piece.to(self.device), len(pieces))
-        norms = [network.clip(self.config.clip) for network in self.trained]
+        losses, count = torch.zeros(5, device=self.device), len(micro_batches)
+        for index, micro_batch in enumerate(micro_batches, 1):
+            with gradients_shared([self._autoencoder, self._discriminator], share=index == count):
+                losses += self._backward(micro_batch.to(self.device), count)
+        norms = [network.clip_grad_norm(self.settings.max_grad_norm) for network in self.trained]
         metrics = [*mean_over_workers(losses).tolist(), *norms]
         self.require_finite(metrics, step)
-        rate = self.rate(self.config.learning_rate, step)
+        rate = self.rate(self.settings.learning_rate, step)
         for network, factor in zip(self.trained, (1, _RATE_RATIO), strict=True):
             network.step(rate * factor)
         if self.average is not None:
             self.average.update(folded_state(self.generator))
         return metrics
 
-    def _backward(self, batch: Batch, pieces: int) -> Tensor:
-        """Add a piece's part to the gradients of both players; its part of the losses, [5]."""
-        with autocast(self.device, self.config.precision):
+    def _backward(self, batch: Batch, count: int) -> Tensor:
+        """Add a micro-batch, one of ``count``, to the gradients of both; its part of the losses, [5]."""
+        with autocast(self.device, self.settings.precision):
             fake, mean, log_variance = self._autoencoder(batch.images, batch.maps, batch.noise)
             generator = generator_loss(
                 self.trained[1].network, batch.maps, batch.images, fake, Encoding(mean, log_variance)
             )
-        (generator.total / pieces).backward()
-        with autocast(self.device, self.config.precision):
+        (generator.total / count).backward()
+        with autocast(self.device, self.settings.precision):
             discriminator = discriminator_loss(self._discriminator, batch.maps, batch.images, fake)
-        (discriminator.total / pieces).backward()
+        (discriminator.total / count).backward()
         assert generator.kl is not None
         terms = (generator.total, generator.adversarial, generator.feature_matching, generator.kl)
-        return torch.stack([*terms, discriminator.total]).detach() / pieces
+        return torch.stack([*terms, discriminator.total]).detach() / count
 
     @override
-    def document(self) -> dict[str, Any]:
-        return to_document(self.shape)
-
-    @override
-    def painter(self) -> GauGANPainter:
+    def sampler(self) -> GauGANSliceSampler:
         assert self.average is not None
-        return GauGANPainter(build(self.shape, self.average.weights).to(self.device))
+        return GauGANSliceSampler(build(self.config, self.average.weights).to(self.device))

@@ -1,16 +1,18 @@
-"""Drawing: the noise of each image is its own, and Hounsfield units come out."""
+"""Sampling: the noise of each image is its own, and Hounsfield units come out."""
 
 import numpy as np
 import pytest
 import torch
 
 from lungforge.errors import InputError
-from lungforge.models.generators import DiffusionPainter
+from lungforge.models.base import SamplingOptions
 from lungforge.models.sdm.config import UNetConfig
-from lungforge.models.sdm.diffusion import Schedule
+from lungforge.models.sdm.diffusion import NoiseSchedule
 from lungforge.models.sdm.guidance import guided_denoiser
 from lungforge.models.sdm.samplers import sample_ancestral
-from lungforge.models.sdm.unet import SemanticUNet, one_hot
+from lungforge.models.sdm.slice_sampler import DiffusionSliceSampler
+from lungforge.models.sdm.unet import SemanticUNet
+from lungforge.models.spade import one_hot
 from lungforge.randomness import torch_generator
 
 SHAPE = UNetConfig(
@@ -40,9 +42,8 @@ def _labels(count: int) -> np.ndarray:
 
 def test_an_image_is_what_the_sampler_gives_for_its_noise(network: SemanticUNet) -> None:
     labels = _labels(1)
-    drawn = DiffusionPainter(network, sampler="ancestral", steps=4, guidance=1.5).draw(
-        labels, [(3, "scan", 7)]
-    )
+    options = SamplingOptions(sampler="ancestral", steps=4, guidance=1.5)
+    sampled = DiffusionSliceSampler(network, options).sample(labels, [(3, "scan", 7)])
     generator = torch_generator(3, "scan", 7)
     noise = [torch.randn(1, 1, 8, 8, generator=generator) for _ in range(4)]
     conditioning = network.condition(one_hot(torch.from_numpy(labels), 6))
@@ -50,20 +51,20 @@ def test_an_image_is_what_the_sampler_gives_for_its_noise(network: SemanticUNet)
         expected = sample_ancestral(
             guided_denoiser(network, conditioning, guidance=1.5),
             noise[0],
-            Schedule.linear().respace("4"),
+            NoiseSchedule.linear().respace("4"),
             lambda step: noise[4 - step],
         )
-    assert drawn.dtype == np.int16
+    assert sampled.dtype == np.int16
     hu = np.clip(expected[0, 0].numpy(), -1, 1) * 700 - 300
-    assert np.abs(drawn[0] - hu).max() <= 1
-    assert drawn.std() > 50
+    assert np.abs(sampled[0] - hu).max() <= 1
+    assert sampled.std() > 50
 
 
 def test_images_do_not_depend_on_their_neighbours(network: SemanticUNet) -> None:
-    painter = DiffusionPainter(network, sampler="ancestral", steps=3, guidance=1.0)
+    sampler = DiffusionSliceSampler(network, SamplingOptions("ancestral", steps=3, guidance=1.0))
     labels, identities = _labels(3), [(0, "a"), (0, "b"), (0, "c")]
-    together = painter.draw(labels, identities)
-    turned = painter.draw(labels[::-1].copy(), identities[::-1])
+    together = sampler.sample(labels, identities)
+    turned = sampler.sample(labels[::-1].copy(), identities[::-1])
     assert np.abs(together.astype(int) - turned[::-1]).max() <= 1
     assert np.abs(together[0].astype(int) - together[1]).max() > 50
 
@@ -71,4 +72,4 @@ def test_images_do_not_depend_on_their_neighbours(network: SemanticUNet) -> None
 def test_an_unknown_class_is_refused(network: SemanticUNet) -> None:
     labels = np.full((1, 8, 8), 6, np.uint8)
     with pytest.raises(InputError, match="classes 0 to 5"):
-        DiffusionPainter(network, sampler="dpmpp", steps=2, guidance=1.0).draw(labels, [(0,)])
+        DiffusionSliceSampler(network, SamplingOptions("dpmpp", steps=2, guidance=1.0)).sample(labels, [(0,)])

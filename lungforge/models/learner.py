@@ -1,10 +1,11 @@
-"""What every model in training has in common: a step, and everything that a checkpoint must hold."""
+"""What every generator in training has in common: a step, and everything that a checkpoint must hold."""
 
 import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
 
 import torch
 import torch.distributed
@@ -12,16 +13,90 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lungforge.errors import InputError
+from lungforge.models.base import SliceSampler
 from lungforge.models.ema import MovingAverage
-from lungforge.models.generators import Painter
-from services.train.batches import Batch
-from services.train.config import TrainConfig
 
 #: Puts a module on its device and shares its gradients among the workers.
 Distribute = Callable[[nn.Module], nn.Module]
 
 #: Named groups of named tensors.
 State = dict[str, dict[str, Tensor]]
+
+#: What networks compute in; their weights are float32.
+Precision = Literal["float32", "bfloat16"]
+
+
+class TrainingSettings(Protocol):
+    """What every generator's training is told; a training run's configuration has these fields."""
+
+    @property
+    def seed(self) -> int:
+        """Decides every random number."""
+
+    @property
+    def precision(self) -> Precision:
+        """What the networks compute in."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Reached after the warm-up."""
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps over which the learning rate rises from zero."""
+
+    @property
+    def max_grad_norm(self) -> float | None:
+        """Largest norm of the gradient; None leaves it as it is."""
+
+    @property
+    def ema_decay(self) -> float:
+        """Decay of the moving average of the weights."""
+
+
+@dataclass(frozen=True)
+class SampleNeeds:
+    """What a learner needs of each sample beside its image and map.
+
+    Attributes:
+        noise_shape: Shape of its standard normal noise.
+        timesteps: Steps of the diffusion process, of which it has one; 1 where there is no such process.
+        condition_dropout: Share of samples whose map is hidden.
+    """
+
+    noise_shape: tuple[int, ...]
+    timesteps: int = 1
+    condition_dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a worker trains on in a step.
+
+    Attributes:
+        images: float32 [N, 1, H, W] in [-1, 1].
+        maps: One-hot [N, classes, H, W]; all zeros where the map is hidden.
+        timesteps: int64 [N].
+        noise: Standard normal [N, ...].
+    """
+
+    images: Tensor
+    maps: Tensor
+    timesteps: Tensor
+    noise: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        moved = (
+            value.to(device, non_blocking=True)
+            for value in (self.images, self.maps, self.timesteps, self.noise)
+        )
+        return Batch(*moved)
+
+    def micro_batches(self, count: int) -> list["Batch"]:
+        """The same in micro-batches of equal length, in order."""
+        values = (self.images, self.maps, self.timesteps, self.noise)
+        return [Batch(*chunks) for chunks in zip(*(value.chunk(count) for value in values), strict=True)]
 
 
 class DivergedError(InputError):
@@ -37,16 +112,15 @@ class DivergedError(InputError):
 
 
 class Learner(ABC):
-    """Networks, optimisers and the moving average of what draws.
+    """Networks, their optimisers, and the moving average of the weights that a model keeps.
 
     Attributes:
         METRICS: What is recorded of every step, in this order.
         WATCHED: The metric that must not rise; None where rising and falling is no sign of anything.
-        config: Of the run.
+        settings: Of the run.
+        needs: What it needs of each sample.
         trained: The networks with their optimisers.
         average: The moving average, on the worker that writes; None on the others.
-        noise_shape: Shape of the standard normal noise of a sample.
-        timesteps: Steps of the diffusion process that a sample has one of; 1 where there is no such process.
     """
 
     METRICS: ClassVar[tuple[str, ...]]
@@ -54,18 +128,15 @@ class Learner(ABC):
 
     def __init__(
         self,
-        config: TrainConfig,
+        settings: TrainingSettings,
+        needs: SampleNeeds,
         trained: Sequence["Trained"],
         average: MovingAverage | None,
-        *,
-        noise_shape: tuple[int, ...],
-        timesteps: int,
     ) -> None:
-        self.config = config
+        self.settings = settings
+        self.needs = needs
         self.trained = trained
         self.average = average
-        self.noise_shape = noise_shape
-        self.timesteps = timesteps
 
     @property
     def device(self) -> torch.device:
@@ -73,11 +144,11 @@ class Learner(ABC):
         return next(self.trained[0].network.parameters()).device
 
     @abstractmethod
-    def step(self, pieces: Sequence[Batch], step: int) -> list[float]:
+    def step(self, micro_batches: Sequence[Batch], step: int) -> list[float]:
         """Take one step of the optimiser.
 
         Args:
-            pieces: This worker's share of the batch, in pieces of equal length.
+            micro_batches: This worker's share of the batch, in micro-batches of equal length.
             step: Which step it is, from 0.
 
         Returns:
@@ -88,12 +159,8 @@ class Learner(ABC):
         """
 
     @abstractmethod
-    def document(self) -> dict[str, Any]:
-        """The JSON document that stands beside the averaged weights."""
-
-    @abstractmethod
-    def painter(self) -> Painter:
-        """What draws with the averaged weights as they are now."""
+    def sampler(self) -> SliceSampler:
+        """What samples with the averaged weights as they are now, for previews."""
 
     def state(self) -> State:
         """Everything that the next step depends on (not copies)."""
@@ -102,7 +169,7 @@ class Learner(ABC):
         return {**groups, "average": self.average.state_dict()}
 
     def load_state(self, state: State, steps: int) -> None:
-        """Go on from what ``state`` gave after ``steps`` steps; ``average`` only where it is kept."""
+        """Resume from what ``state`` gave after ``steps`` steps; ``average`` only where it is kept."""
         for network in self.trained:
             network.load_state(state, steps)
         if self.average is not None:
@@ -110,7 +177,8 @@ class Learner(ABC):
 
     def rate(self, full: float, step: int) -> float:
         """The learning rate of a step: it rises to ``full`` over the warm-up."""
-        return full * (min(1.0, (step + 1) / self.config.warm_up) if self.config.warm_up else 1.0)
+        warmup = self.settings.warmup_steps
+        return full * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
 
     def require_finite(self, metrics: Sequence[float], step: int) -> None:
         """Raise ``DivergedError`` where a metric is no number."""
@@ -132,9 +200,9 @@ class Trained:
     def __init__(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         self.name, self.network, self.optimiser = name, network, optimiser
 
-    def clip(self, largest: float | None) -> float:
-        """Shorten the gradient to a norm of at most ``largest``, if given; the norm that it had."""
-        limit = math.inf if largest is None else largest
+    def clip_grad_norm(self, max_norm: float | None) -> float:
+        """Scale the gradient to a norm of at most ``max_norm``, if given; returns the norm before."""
+        limit = math.inf if max_norm is None else max_norm
         return float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
 
     def step(self, rate: float) -> None:
@@ -158,7 +226,7 @@ class Trained:
         }
 
     def load_state(self, state: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
-        """Go on from what ``state`` gave."""
+        """Resume from what ``state`` gave."""
         self.network.load_state_dict(state[f"{self.name}_weights"])
         first, second = (state[f"{self.name}_{order}_moments"] for order in ("first", "second"))
         for name, value in self.network.named_parameters():
@@ -173,7 +241,7 @@ class Trained:
 
 @contextlib.contextmanager
 def gradients_shared(modules: Iterable[nn.Module], *, share: bool) -> Iterator[None]:
-    """Within the block, workers add up their gradients only if ``share``: with the last piece of a batch."""
+    """Within the block, workers add up gradients only if ``share``: with the last micro-batch of a step."""
     with contextlib.ExitStack() as stack:
         for module in modules:
             if not share and isinstance(module, DistributedDataParallel):
@@ -181,8 +249,8 @@ def gradients_shared(modules: Iterable[nn.Module], *, share: bool) -> Iterator[N
         yield
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which networks compute: in bfloat16 where that is the precision, else as they are."""
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which networks compute: bfloat16 where that is the precision, else their own type."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 

@@ -1,0 +1,146 @@
+"""Networks as bytes and JSON: a safetensors file, and the document that describes its network."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from lungforge.errors import ContentError, InputError
+from lungforge.models.base import DataShape, ModelSpec
+from lungforge.models.registry import find_generator, generator_names
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def to_safetensors(weights: Mapping[str, Tensor]) -> bytes:
+    """Named tensors as the bytes of a safetensors file; the same for the same values, wherever they are."""
+    return save({key: value.detach().cpu().contiguous() for key, value in weights.items()})
+
+
+def from_safetensors(data: bytes) -> dict[str, Tensor]:
+    """The named tensors of a safetensors file, on the CPU.
+
+    Raises:
+        ContentError: The bytes are no such file.
+    """
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise ContentError(
+            f"the weights are not a sound safetensors file ({error}); make or fetch them again"
+        ) from error
+
+
+def to_document(spec: ModelSpec[Any, Any], config: DataShape) -> dict[str, Any]:
+    """The JSON document of a generator's network: its name, and every field of its configuration."""
+    values = dataclasses.asdict(config)
+    network = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return {"model": spec.name, "network": network}
+
+
+def from_document(document: Mapping[str, Any]) -> tuple[ModelSpec[Any, Any], Any]:
+    """The generator that a document names, and the configuration of its network.
+
+    Raises:
+        ContentError: It names no known generator, or a field is missing, unknown or impossible.
+    """
+    name, network = document.get("model"), document.get("network")
+    spec = find_generator(name) if isinstance(name, str) else None
+    if spec is None:
+        raise ContentError(
+            f"config.json describes the model {name!r}; known are {', '.join(generator_names())}"
+        )
+    known = {field.name for field in dataclasses.fields(spec.network_config)}
+    if not isinstance(network, dict) or set(network) != known:
+        wrong = sorted(set(network) ^ known) if isinstance(network, dict) else network
+        raise ContentError(
+            f"config.json: the network of {name} has the fields {', '.join(sorted(known))}; check {wrong}"
+        )
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in network.items()}
+    make: Any = spec.network_config
+    try:
+        return spec, make(**values)
+    except InputError as error:
+        raise ContentError(f"config.json: {error}") from error
+
+
+def load_network(
+    data: bytes,
+    document: Mapping[str, Any],
+    *,
+    classes: int | None = None,
+    image_channels: int | None = None,
+) -> nn.Module:
+    """Build the network that a document describes and give it the weights.
+
+    Args:
+        data: Bytes of the safetensors file.
+        document: The JSON document beside it.
+        classes: Class count of the maps that it will be given; checked.
+        image_channels: Channel count of the images; checked.
+
+    Returns:
+        The network, in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: The bytes are no safetensors, or the weights do not fit the document or the data.
+    """
+    spec, config = from_document(document)
+    for name, wanted in (("classes", classes), ("image_channels", image_channels)):
+        if wanted is not None and wanted != getattr(config, name):
+            raise InputError(
+                f"the network has {name} {getattr(config, name)}, the data has {wanted}; "
+                "use a network that was trained on such data"
+            )
+    return spec.build(config, from_safetensors(data))
+
+
+def build_network(make: Callable[[], Network], weights: Mapping[str, Tensor]) -> Network:
+    """A network with the given weights, in evaluation mode, in channels-last memory.
+
+    Args:
+        make: Makes the network; called where tensors have no memory.
+        weights: Its state dict, in any precision.
+
+    Raises:
+        ContentError: A tensor is missing, unknown, or of another shape.
+    """
+    with torch.device("meta"):
+        network = make()
+    wanted = network.state_dict()
+    for key in sorted(set(wanted) ^ set(weights)):
+        raise ContentError(
+            f"the weights {'lack' if key in wanted else 'have an unknown'} {key}; they are of another network"
+        )
+    for key, value in wanted.items():
+        if weights[key].shape != value.shape:
+            raise ContentError(
+                f"{key} has the shape {tuple(weights[key].shape)}, the configuration asks for "
+                f"{tuple(value.shape)}; use the configuration that was written beside the weights"
+            )
+    # A moving average is all float32, counts of batches included.
+    state = {key: value.to(wanted[key].dtype) for key, value in weights.items()}
+    network.load_state_dict(state, assign=True)
+    return network.to(memory_format=torch.channels_last).eval()
+
+
+def require_fields(config: DataShape, read: Mapping[str, Any]) -> None:
+    """Compare a configuration with what the shapes of some weights tell.
+
+    Args:
+        config: The configuration.
+        read: Names of its fields or properties, and their values by the weights.
+
+    Raises:
+        ContentError: A value differs; names the field and both values.
+    """
+    for name, value in read.items():
+        if value != getattr(config, name):
+            raise ContentError(
+                f"the weights have {name} {value}, the configuration says {getattr(config, name)}; "
+                "use the configuration that was written beside them"
+            )

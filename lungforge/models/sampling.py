@@ -1,0 +1,40 @@
+"""What the samplers of all generators share: noise by identity, one-hot maps, and Hounsfield units."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lungforge.ct.window import unit_to_hu
+from lungforge.models.base import Identity
+from lungforge.randomness import torch_generator
+
+
+class IdentityNoise:
+    """Standard normal noise; that of each image comes from a random generator of its own.
+
+    It is made on the CPU, so that every kind of device starts from the same values. Each call gives fresh
+    ones, [N, *shape].
+
+    Args:
+        identities: Of the images.
+        shape: Of the noise of an image.
+        device: Where the noise goes.
+    """
+
+    def __init__(self, identities: Sequence[Identity], shape: tuple[int, ...], device: torch.device) -> None:
+        self._generators = [torch_generator(*identity) for identity in identities]
+        self._shape, self._device = shape, device
+
+    def __call__(self, step: int | None = None) -> Tensor:
+        """Fresh noise, [N, *shape]; the step does not matter."""
+        noise = [torch.randn(self._shape, generator=generator) for generator in self._generators]
+        return torch.stack(noise).to(self._device)
+
+
+def to_hu(images: Tensor) -> NDArray[np.int16]:
+    """Images [N, C, H, W] in [-1, 1] as HU [N, H, W]."""
+    # A network of three channels was trained on three equal ones.
+    return unit_to_hu(images.float().mean(1).cpu().numpy())

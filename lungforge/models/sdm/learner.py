@@ -1,0 +1,122 @@
+"""The semantic diffusion model in training."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lungforge.models.base import SamplingOptions
+from lungforge.models.ema import MovingAverage
+from lungforge.models.learner import (
+    Batch,
+    Distribute,
+    Learner,
+    Precision,
+    SampleNeeds,
+    Trained,
+    TrainingSettings,
+    autocast,
+    gradients_shared,
+    mean_over_workers,
+)
+from lungforge.models.sdm.blocks import Attention, ResidualBlock, SpadeBlock
+from lungforge.models.sdm.config import DiffusionOptions, UNetConfig
+from lungforge.models.sdm.diffusion import NoiseSchedule, training_loss
+from lungforge.models.sdm.slice_sampler import DiffusionSliceSampler
+from lungforge.models.sdm.unet import SemanticUNet
+from lungforge.models.sdm.weights import build
+from lungforge.randomness import seed_of
+
+#: Of previews: after few steps of training, only ancestral sampling gives images without noise.
+_PREVIEW = SamplingOptions(sampler="ancestral", steps=50, guidance=1.5)
+
+
+class DiffusionLoss(nn.Module):
+    """The network with its loss in one forward pass, as distributed training wants it."""
+
+    def __init__(self, network: SemanticUNet, schedule: NoiseSchedule, precision: Precision) -> None:
+        super().__init__()
+        self.network = network
+        self.schedule = schedule
+        self.precision = precision
+
+    def forward(self, images: Tensor, maps: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """Mean total, mse and vb of a batch, [3]."""
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            with autocast(x.device, self.precision):
+                return self.network(x, t, maps)
+
+        loss = training_loss(denoise, self.schedule, images, timesteps, noise)
+        return torch.stack([loss.total.mean(), loss.mse.mean(), loss.vb.mean()])
+
+
+class DiffusionLearner(Learner):
+    """Network, optimiser and moving average of the semantic diffusion model.
+
+    Args:
+        config: The network.
+        options: Condition dropout, activation checkpointing, compilation.
+        settings: Of the run.
+        distribute: Puts the loss module on its device and shares its gradients among the workers.
+        averages: Whether this worker keeps the moving average.
+    """
+
+    METRICS = ("loss", "mse", "vb", "gradient_norm")
+    WATCHED = "loss"
+
+    def __init__(
+        self,
+        config: UNetConfig,
+        options: DiffusionOptions,
+        settings: TrainingSettings,
+        *,
+        distribute: Distribute,
+        averages: bool,
+    ) -> None:
+        schedule = NoiseSchedule.linear()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(settings.seed, "weights"))
+            self.network = SemanticUNet(config)
+        self.network.checkpointing = options.activation_checkpointing
+        if options.compile:
+            for block in self.network.modules():
+                if isinstance(block, (ResidualBlock, SpadeBlock, Attention)):
+                    block.compile()
+        self._loss = distribute(DiffusionLoss(self.network, schedule, settings.precision))
+        optimiser = torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+        super().__init__(
+            settings,
+            SampleNeeds(
+                noise_shape=(config.image_channels, config.image_size, config.image_size),
+                timesteps=len(schedule),
+                condition_dropout=options.condition_dropout,
+            ),
+            [Trained("network", self.network, optimiser)],
+            MovingAverage(self.network.state_dict(), settings.ema_decay) if averages else None,
+        )
+
+    @override
+    def step(self, micro_batches: Sequence[Batch], step: int) -> list[float]:
+        self._loss.train()
+        total, count = torch.zeros(3, device=self.device), len(micro_batches)
+        for index, micro_batch in enumerate(micro_batches, 1):
+            with gradients_shared([self._loss], share=index == count):
+                batch = micro_batch.to(self.device)
+                losses = self._loss(batch.images, batch.maps, batch.timesteps, batch.noise) / count
+                losses[0].backward()
+            total += losses.detach()
+        norm = self.trained[0].clip_grad_norm(self.settings.max_grad_norm)
+        metrics = [*mean_over_workers(total).tolist(), norm]
+        self.require_finite(metrics, step)
+        self.trained[0].step(self.rate(self.settings.learning_rate, step))
+        if self.average is not None:
+            self.average.update(self.network.state_dict())
+        return metrics
+
+    @override
+    def sampler(self) -> DiffusionSliceSampler:
+        assert self.average is not None
+        network = build(self.network.config, self.average.weights).to(self.device)
+        return DiffusionSliceSampler(network, _PREVIEW)

@@ -1,0 +1,134 @@
+"""The workers of a run: each computes its share, and the first one also records."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from lungforge.errors import AccessError, InputError
+from lungforge.models.learner import Learner
+from lungforge.models.model_dataset import write_model
+from lungforge.storage import join_uri, write_bytes_atomic
+from services.train.checkpoints import Checkpoint, CheckpointStore, history_tensor
+from services.train.collectives import from_first_worker
+from services.train.monitoring import Monitor
+from services.train.preview import preview_picture
+from services.train.run import TrainingRun
+
+#: Called after steps: how many are done, and the metrics of the last one, by name.
+Report = Callable[[int, dict[str, float]], None]
+#: Asked before every step: whether to save and leave.
+Stop = Callable[[], bool]
+#: The metrics of every step.
+History = list[list[float]]
+
+
+class TrainWorker:
+    """A worker that records nothing: every one but the first."""
+
+    #: Whether its learner keeps the moving average of the weights.
+    averages = False
+
+    def __init__(self, checkpoints: CheckpointStore) -> None:
+        self.checkpoints = checkpoints
+
+    def resume(self, learner: Learner) -> History:
+        """Load the newest checkpoint, the same on every worker; returns the metrics of the steps done."""
+        steps = from_first_worker(None)
+        if steps is None:
+            return []
+        return self._load(learner, self.checkpoints.load(steps, without=("average",)))
+
+    @contextlib.contextmanager
+    def recording(self, learner: Learner, done: int) -> Iterator[None]:
+        """Within the block, steps are recorded."""
+        yield
+
+    def require_recorded(self) -> None:
+        """Raise what kept this worker from recording an earlier step, if anything did."""
+
+    def stop(self) -> bool:
+        """Whether this worker has been asked to save and leave."""
+        return False
+
+    def on_step_end(self, history: History, rates: dict[str, float]) -> None:
+        """Record a step that is done."""
+
+    def save(self, learner: Learner, history: History) -> None:
+        """Save the step that the run has come to."""
+
+    def commit(self, learner: Learner, history: History) -> None:
+        """Write the model."""
+
+    def _load(self, learner: Learner, checkpoint: Checkpoint) -> History:
+        learner.load_state(checkpoint.state, checkpoint.steps)
+        history: History = checkpoint.history.tolist()
+        return history
+
+
+class FirstTrainWorker(TrainWorker):
+    """The worker that reports, saves checkpoints and previews, and writes the model.
+
+    Args:
+        run: The run.
+        checkpoints: Its checkpoints.
+        report: Called after every step.
+        stop: Asked before every step.
+    """
+
+    averages = True
+
+    def __init__(self, run: TrainingRun, checkpoints: CheckpointStore, report: Report, stop: Stop) -> None:
+        super().__init__(checkpoints)
+        self._run, self._report, self._stop = run, report, stop
+        self._fault: InputError | AccessError | None = None
+
+    def resume(self, learner: Learner) -> History:
+        """See ``TrainWorker``."""
+        newest = self.checkpoints.newest()
+        from_first_worker(None if newest is None else newest.steps)
+        return [] if newest is None else self._load(learner, newest)
+
+    @contextlib.contextmanager
+    def recording(self, learner: Learner, done: int) -> Iterator[None]:
+        """See ``TrainWorker``."""
+        self._learner = learner
+        with Monitor(self._run.writer.uri, done) as self._monitor:
+            self._report(done, {})
+            yield
+
+    def require_recorded(self) -> None:
+        """See ``TrainWorker``."""
+        if self._fault is not None:
+            raise self._fault
+        self.checkpoints.require_written()
+
+    def stop(self) -> bool:
+        """See ``TrainWorker``."""
+        return self._stop()
+
+    def on_step_end(self, history: History, rates: dict[str, float]) -> None:
+        """See ``TrainWorker``. A fault is kept for ``require_recorded``, where it reaches every worker."""
+        config, done = self._run.config, len(history)
+        metrics = dict(zip(self._learner.METRICS, history[-1], strict=True)) | rates
+        self._report(done, metrics)
+        self._monitor.step(done, metrics)
+        if done % config.checkpoint_every == 0 and done < config.steps:
+            self.save(self._learner, history)
+        if config.preview_every and done % config.preview_every == 0:
+            picture, data = preview_picture(self._learner.sampler(), self._run.index, config)
+            self._monitor.picture(done, picture)
+            try:
+                write_bytes_atomic(join_uri(self._run.writer.uri, "previews", f"step-{done:08d}.png"), data)
+            except (InputError, AccessError) as error:
+                self._fault = error
+
+    def save(self, learner: Learner, history: History) -> None:
+        """See ``TrainWorker``."""
+        metrics = history_tensor(history, len(learner.METRICS))
+        self.checkpoints.save(Checkpoint(len(history), learner.state(), metrics))
+
+    def commit(self, learner: Learner, history: History) -> None:
+        """See ``TrainWorker``."""
+        assert learner.average is not None
+        run = self._run
+        columns = {name: [row[column] for row in history] for column, name in enumerate(learner.METRICS)}
+        write_model(run.writer, run.config.spec, run.network, learner.average.weights, run.details(), columns)

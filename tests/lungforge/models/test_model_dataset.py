@@ -1,0 +1,58 @@
+"""The model dataset: what is written is read back, and what is none is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lungforge.datasets import Dataset, DatasetWriter, Kind
+from lungforge.errors import ContentError, InputError
+from lungforge.models.base import SamplingOptions
+from lungforge.models.gaugan.config import GauGANConfig
+from lungforge.models.gaugan.generator import Generator, fold
+from lungforge.models.gaugan.spec import SPEC
+from lungforge.models.model_dataset import ModelDataset, ModelDetails, read_history, write_model
+
+CONFIG = GauGANConfig(image_size=8, base_channels=8, channel_multipliers=(1,), latent_channels=4)
+DETAILS = ModelDetails(
+    model="gaugan", size=8, classes=6, subsets=[0, 1], series_uids=["a", "b"], rows=7, steps=9
+)
+
+
+def _written(folder: Path, history: dict[str, list[float]] | None = None) -> Dataset:
+    writer = DatasetWriter(uri=str(folder), kind=Kind.MODEL, config={})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = fold(Generator(CONFIG)).state_dict()
+    write_model(writer, SPEC, CONFIG, weights, DETAILS, history)
+    return Dataset.open(str(folder), Kind.MODEL)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    dataset = _written(tmp_path / "model", {"loss": [2.0, 1.5]})
+    model = ModelDataset.open(dataset.uri)
+    assert (model.spec, model.config, model.details) == (SPEC, CONFIG, DETAILS)
+    assert "imported_from" not in dataset.manifest.details
+    assert read_history(dataset) == {"loss": [2.0, 1.5]}
+    assert read_history(_written(tmp_path / "other")) is None
+    sampler = model.sampler(SamplingOptions(), torch.device("cpu"), classes=6)
+    images = sampler.sample(np.ones((2, 8, 8), np.uint8), [(0,), (1,)])
+    assert (images.shape, images.dtype) == ((2, 8, 8), np.int16)
+    with pytest.raises(InputError, match="the network has classes 6, the data has 7"):
+        model.sampler(SamplingOptions(), torch.device("cpu"), classes=7)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "config.json is no JSON"),
+        (b"[1]", "config.json is no JSON object"),
+        (b"{}", "describes the model None; known are sdm, gaugan"),
+    ],
+)
+def test_a_model_of_no_network_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    writer = DatasetWriter(uri=str(tmp_path / "model"), kind=Kind.MODEL, config={})
+    writer.commit([writer.write_file("config.json", content)])
+    with pytest.raises(ContentError, match=message):
+        ModelDataset.open(writer.uri)

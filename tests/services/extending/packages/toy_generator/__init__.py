@@ -1,0 +1,1 @@
+"""A generator of another package: a grey level for each class, and noise."""
