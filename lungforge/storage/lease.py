@@ -4,10 +4,10 @@ A lease is a folder of generations, ``000017.json``; the newest says who holds i
 expired or given back, another job creates the next one. Why no two hold it at a time, whatever dies or sleeps
 meanwhile:
 
-- A generation is created exclusively (a link locally, ``If-None-Match: *`` on S3): of all that try one wins.
-- A holder writes only the generation that it created. It takes the lease for lost when three quarters of the
-  duration have passed since it last wrote, by its monotonic clock; others wait for the whole. So the clocks of
-  two hosts may be apart by a quarter of the duration, which is what is assumed of them.
+- A generation is created exclusively (a link locally, ``If-None-Match: *`` on S3): of all that try, one wins.
+- A holder writes only the generation that it created. It takes the lease for lost when three quarters of
+  the duration have passed since it last wrote, by its monotonic clock; others wait for the whole. So the
+  clocks of two hosts may be apart by a quarter of the duration, which is what is assumed of them.
 - The newest generation is never removed, only marked as given back. So one that slept between looking and
   creating, and created a generation that others have cleared away, finds a newer one and steps back.
 """
