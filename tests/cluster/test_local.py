@@ -165,9 +165,9 @@ class TestUp:
         for package in ("services", "lungforge"):
             shutil.copytree(REPOSITORY / package, tmp_path / "code" / package)
         for name, old, new in (
-            ("progress.py", "print(message,", 'print("submitted driver", message,'),
+            ("common/progress.py", "print(message,", 'print("submitted driver", message,'),
             (
-                "preprocess/volume_task.py",
+                "preprocess/volume.py",
                 "        _use_one_core()\n",
                 '        raise InputError("submitted worker")\n',
             ),
