@@ -40,7 +40,7 @@ from services.eval.downstream.examples import Examples, examples_of, read_rows
 
 # What imports Ray is imported late: see private_ray.
 if TYPE_CHECKING:
-    from services.eval.downstream.runs import Cell, Outcome, Task
+    from services.eval.downstream.runs import DownstreamRun, RunResult, Task
 
 REAL, COPIES = Arm("real", "real"), Arm("copies", "real + copies", ratio=1.0, synthetic=0)
 DRAWS = 1000
@@ -116,7 +116,7 @@ def _nodules_only(examples: Examples) -> Examples:
     )
 
 
-def outcome_of(cell: "Cell", trial: Trial) -> "Outcome":
+def outcome_of(cell: "DownstreamRun", trial: Trial) -> "RunResult":
     """Train and test a network of a trial."""
     from services.eval.downstream.runs import train_and_test
 
@@ -126,7 +126,7 @@ def outcome_of(cell: "Cell", trial: Trial) -> "Outcome":
 
 
 def measures(
-    task: "Task", outcome: "Outcome", test: Examples, generator: np.random.Generator
+    task: "Task", outcome: "RunResult", test: Examples, generator: np.random.Generator
 ) -> dict[str, Any]:
     """Each measure over all scans, and over draws of them, ``[DRAWS + 1]``."""
     if task == "classification":
@@ -137,12 +137,12 @@ def measures(
     truths = [np.asarray(own, dtype=np.float64).reshape(-1, 4) for own in test.boxes]
     weights = scan_weights(test.scans, DRAWS, generator)
     return {
-        "AP50": detection.average_precision(detection.match(outcome.found, truths, 0.5), weights),
+        "AP50": detection.average_precision(detection.match(outcome.detections, truths, 0.5), weights),
     }
 
 
 def compare(
-    task: "Task", scheme: str, pairs: "Sequence[tuple[Trial, Outcome, Outcome]]"
+    task: "Task", scheme: str, pairs: "Sequence[tuple[Trial, RunResult, RunResult]]"
 ) -> list[dict[str, Any]]:
     """A row a measure: with and without the copies, and the difference with its interval."""
     real: list[dict[str, np.ndarray]] = []
@@ -258,7 +258,7 @@ def main() -> int:
 def _measured(dataset: Dataset, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     import ray
 
-    from services.eval.downstream.runs import Cell
+    from services.eval.downstream.runs import DownstreamRun
     from services.eval.part_tasks import as_done
 
     remote = ray.remote(outcome_of)
@@ -279,10 +279,10 @@ def _measured(dataset: Dataset, arguments: argparse.Namespace) -> list[dict[str,
         task, trial, seed = wanted[number]
         ratio = arm.ratio * len(trial.added.pictures) / len(trial.real.pictures)
         arm = dataclasses.replace(arm, ratio=ratio)
-        cell = Cell(task, arguments.preset, arm, 1, 0, seed, trial.fold)
+        cell = DownstreamRun(task, arguments.preset, arm, 1, 0, seed, trial.fold)
         return remote.remote(cell, shared[id(trial)])
 
-    outcomes: dict[tuple[int, str], Outcome] = {}
+    outcomes: dict[tuple[int, str], RunResult] = {}
     with progress("networks", len(queue), unit="networks") as advance:
         for (number, arm), outcome in as_done(start, queue, arguments.workers):
             outcomes[number, arm.key] = outcome

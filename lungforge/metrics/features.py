@@ -17,13 +17,10 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from lungforge.ct.window import hu_to_uint8
 from lungforge.errors import InputError
+from lungforge.metrics.extractors import EFFICIENTNET_LITE0, EXTRACTORS, INCEPTION_V3
 
 #: Images that go through a network at a time; more are slower on a CPU, whose caches they outgrow.
 BATCH_IMAGES: Final = 16
-
-EFFICIENTNET_LITE0: Final = "efficientnet-lite0"
-INCEPTION_V3: Final = "inception-v3"
-EXTRACTORS: Final = (EFFICIENTNET_LITE0, INCEPTION_V3)
 
 #: What pytorch-fid 0.3.0 fetches from its release "fid_weights", and its sha256.
 INCEPTION_FILE: Final = "pt_inception-2015-12-05-6726825d.pth"

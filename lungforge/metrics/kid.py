@@ -13,7 +13,7 @@ _BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class KernelDistance:
+class KidEstimate:
     """The kernel distance over random subsets.
 
     Attributes:
@@ -29,7 +29,7 @@ class KernelDistance:
     subset_size: int
 
 
-def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
+def kid(first: np.ndarray, second: np.ndarray) -> float:
     """Unbiased squared discrepancy of ``[N, D]`` and ``[M, D]``, N and M at least 2; float64."""
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     assert min(len(x), len(y)) > 1, "the kernel distance needs two vectors or more on each side"
@@ -39,14 +39,14 @@ def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
     return within_x / (len(x) * (len(x) - 1)) + within_y / (len(y) * (len(y) - 1)) - 2.0 * between
 
 
-def kernel_distance_over_subsets(
+def kid_over_subsets(
     first: np.ndarray,
     second: np.ndarray,
     generator: np.random.Generator,
     *,
     subsets: int = 100,
     subset_size: int = 1000,
-) -> KernelDistance:
+) -> KidEstimate:
     """Mean and spread of the kernel distance over random subsets, drawn without replacement.
 
     Args:
@@ -59,13 +59,13 @@ def kernel_distance_over_subsets(
     """
     size = max(2, min(subset_size, len(first) // 2, len(second) // 2))
     values = [
-        kernel_distance(
+        kid(
             first[np.sort(generator.choice(len(first), size, replace=False))],
             second[np.sort(generator.choice(len(second), size, replace=False))],
         )
         for _ in range(subsets)
     ]
-    return KernelDistance(float(np.mean(values)), float(np.std(values, ddof=1)), subsets, size)
+    return KidEstimate(float(np.mean(values)), float(np.std(values, ddof=1)), subsets, size)
 
 
 def _kernel(products: np.ndarray, dimensions: int) -> np.ndarray:

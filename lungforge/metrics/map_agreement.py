@@ -24,7 +24,7 @@ STRUCTURES: Final[dict[str, tuple[int, ...]]] = {
 
 
 @dataclass(frozen=True)
-class FoundAgain:
+class Resegmentation:
     """What the segmentation finds in a slice, and how well it agrees with the map.
 
     Attributes:
@@ -36,7 +36,7 @@ class FoundAgain:
     dice: dict[str, float]
 
 
-def find_again(hu: np.ndarray, label: np.ndarray, spacing_mm: Sequence[float]) -> FoundAgain:
+def segment_and_compare(hu: np.ndarray, label: np.ndarray, spacing_mm: Sequence[float]) -> Resegmentation:
     """Segment a whole slice by the recipe that preprocessing uses, and compare with the map.
 
     Args:
@@ -56,7 +56,7 @@ def find_again(hu: np.ndarray, label: np.ndarray, spacing_mm: Sequence[float]) -
         overlap = dice(np.isin(anatomy, members) & counts, np.isin(label, members) & counts)
         if overlap is not None:
             found[name] = overlap
-    return FoundAgain(anatomy, found)
+    return Resegmentation(anatomy, found)
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float | None:

@@ -1,4 +1,4 @@
-"""Near-copies: is a synthetic slice a real one, possibly halved and enlarged again?
+"""Near-duplicates: is a synthetic slice a real one, possibly halved and enlarged again?
 
 A generator draws from a label map, so its images must agree with the real slice on all that the map tells:
 where the body is, where the lungs are, how bright either is. A plain correlation sees mostly that. Here
@@ -16,9 +16,9 @@ from scipy import ndimage
 
 from lungforge.ct import classes
 
-#: A near-copy's texture correlates with the real one's above this. On real CT, slices halved and enlarged
-#: by any common kernel stay above 0.98, slices of different scans below 0.5, and what only follows the map
-#: is near 0; 0.995 of the plain grey values is about 0.97 of the texture.
+#: A near-duplicate's texture correlates with the real one's above this. On real CT, slices halved and
+#: enlarged by any common kernel stay above 0.98, slices of different scans below 0.5, and what only follows
+#: the map is near 0; 0.995 of the plain grey values is about 0.97 of the texture.
 MIN_CORRELATION: Final = 0.95
 #: Or it differs by fewer grey levels (of 255) than this in the mean ...
 MAX_ERROR_LEVELS: Final = 2.0
@@ -60,7 +60,7 @@ class Resemblance:
     view: str
 
     @property
-    def is_near_copy(self) -> bool:
+    def is_near_duplicate(self) -> bool:
         """Whether this is too much for an image that was drawn from a map."""
         return self.correlation > MIN_CORRELATION or (
             self.error_levels < MAX_ERROR_LEVELS and self.correlation > MIN_CORRELATION_AT_SMALL_ERROR
@@ -68,7 +68,7 @@ class Resemblance:
 
 
 @dataclass(frozen=True)
-class Place:
+class PatchLocation:
     """Where in a slice a patch lies.
 
     Attributes:
@@ -81,7 +81,7 @@ class Place:
 
 
 def resemblance(
-    synthetic: np.ndarray, label: np.ndarray, real: np.ndarray, place: Place | None = None
+    synthetic: np.ndarray, label: np.ndarray, real: np.ndarray, place: PatchLocation | None = None
 ) -> Resemblance:
     """Compare a synthetic slice with a real one, as it is and after every way of halving and enlarging it.
 
@@ -164,7 +164,7 @@ def _views(real: np.ndarray) -> tuple[list[str], np.ndarray]:
     return names, np.stack(pictures)
 
 
-def _views_before_the_cut(place: Place, shape: tuple[int, ...]) -> tuple[list[str], np.ndarray]:
+def _views_before_the_cut(place: PatchLocation, shape: tuple[int, ...]) -> tuple[list[str], np.ndarray]:
     """The patch cut from the slice after each halving and enlarging, but the slice as it is."""
     # No kernel reaches further than the margin; even edges keep the pairs that are halved to one pixel.
     start = [max(0, first - _MARGIN) // 2 * 2 for first in place.corner]

@@ -11,7 +11,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class FloorComparison:
+class BaselineComparison:
     """Synthetic against real, and real against real, at the same number of images.
 
     Attributes:
@@ -49,7 +49,7 @@ def halves_by_group(groups: Sequence[str], generator: np.random.Generator) -> tu
     return np.sort(halves[0]), np.sort(halves[1])
 
 
-def compare_with_floor(
+def compare_with_baseline(
     real: np.ndarray,
     groups: Sequence[str],
     synthetic: np.ndarray,
@@ -58,7 +58,7 @@ def compare_with_floor(
     *,
     repeats: int = 10,
     fewest: int = 2,
-) -> FloorComparison | None:
+) -> BaselineComparison | None:
     """Distances at equal numbers of images, over random halves of the real ones.
 
     Args:
@@ -88,7 +88,7 @@ def compare_with_floor(
         reference = real[first[draw(len(first))]]
         floors.append(distance(reference, real[second[draw(len(second))]]))
         distances.append(distance(reference, synthetic[draw(len(synthetic))]))
-    return FloorComparison(
+    return BaselineComparison(
         images=images,
         repeats=repeats,
         real_mean=float(np.mean(floors)),

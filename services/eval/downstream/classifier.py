@@ -11,7 +11,7 @@ from torch import nn
 
 from services.eval.downstream import mmcv_operators
 from services.eval.downstream.augment import augment as augment_picture
-from services.eval.downstream.training import Schedule, batches, normalised, one_cycle
+from services.eval.downstream.training import TrainingSchedule, batches, normalised, one_cycle
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,16 @@ class ClassifierPreset:
     depth: int
     base_channels: int
     input_px: int
-    schedule: Schedule
+    schedule: TrainingSchedule
 
 
 CLASSIFIERS: Final = {
     # Seconds, for tests.
-    "tiny": ClassifierPreset(50, 8, 32, Schedule(4, 8, 1e-3)),
+    "tiny": ClassifierPreset(50, 8, 32, TrainingSchedule(4, 8, 1e-3)),
     # About half a minute on a core.
-    "cpu": ClassifierPreset(50, 16, 64, Schedule(400, 32, 1e-3)),
+    "cpu": ClassifierPreset(50, 16, 64, TrainingSchedule(400, 32, 1e-3)),
     # The network of the published study, trained from random weights.
-    "published": ClassifierPreset(101, 64, 224, Schedule(10_000, 32, 3e-4)),
+    "published": ClassifierPreset(101, 64, 224, TrainingSchedule(10_000, 32, 3e-4)),
 }
 
 

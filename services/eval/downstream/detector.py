@@ -11,7 +11,7 @@ import torch
 
 from lungforge.ct.nodules import Box
 from services.eval.downstream import mmcv_operators
-from services.eval.downstream.training import Schedule, batches, normalised, one_cycle
+from services.eval.downstream.training import TrainingSchedule, batches, normalised, one_cycle
 
 #: Boxes of an image that are kept, the best first.
 BOXES_KEPT: Final = 20
@@ -37,7 +37,7 @@ class DetectorPreset:
     width: int
     enlarge: int
     anchor_scale: int
-    schedule: Schedule
+    schedule: TrainingSchedule
 
 
 _RESNET_18: Final = {
@@ -59,11 +59,13 @@ _RESNEXT_101: Final = {
 
 DETECTORS: Final = {
     # Seconds, for tests.
-    "tiny": DetectorPreset(_RESNET_18, (64, 128, 256, 512), 32, 1, 2, Schedule(4, 4, 1e-3)),
+    "tiny": DetectorPreset(_RESNET_18, (64, 128, 256, 512), 32, 1, 2, TrainingSchedule(4, 4, 1e-3)),
     # About a minute on a core for pictures of 64 px.
-    "cpu": DetectorPreset(_RESNET_18, (64, 128, 256, 512), 64, 2, 4, Schedule(400, 8, 5e-4)),
+    "cpu": DetectorPreset(_RESNET_18, (64, 128, 256, 512), 64, 2, 4, TrainingSchedule(400, 8, 5e-4)),
     # The network of the published study, trained from random weights.
-    "published": DetectorPreset(_RESNEXT_101, (256, 512, 1024, 2048), 256, 1, 2, Schedule(10_000, 16, 2e-4)),
+    "published": DetectorPreset(
+        _RESNEXT_101, (256, 512, 1024, 2048), 256, 1, 2, TrainingSchedule(10_000, 16, 2e-4)
+    ),
 }
 
 

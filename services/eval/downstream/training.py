@@ -15,7 +15,7 @@ _WARM_UP = 0.1
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingSchedule:
     """How long a network is trained: the same for every arm.
 
     Attributes:
@@ -29,7 +29,7 @@ class Schedule:
     rate: float
 
 
-def batches(count: int, schedule: Schedule, generator: np.random.Generator) -> Iterator[np.ndarray]:
+def batches(count: int, schedule: TrainingSchedule, generator: np.random.Generator) -> Iterator[np.ndarray]:
     """Numbers of the examples of each step: every example once, shuffled, then all again.
 
     Args:
@@ -45,7 +45,7 @@ def batches(count: int, schedule: Schedule, generator: np.random.Generator) -> I
         left = left[schedule.pictures :]
 
 
-def one_cycle(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
+def one_cycle(optimizer: torch.optim.Optimizer, schedule: TrainingSchedule, step: int) -> None:
     """Set the rate of learning of a step: a linear rise, then half a cosine down to nothing."""
     warm = max(1, round(_WARM_UP * schedule.steps))
     if step < warm:

@@ -40,7 +40,7 @@ def test_training_slices_are_those_of_the_subsets_that_the_model_saw(read, world
     assert {series for series, _ in keys} == {f"scan-{scan:02}" for scan in (0, 2, 4, 6, 8, 10)}
     assert features.shape == (12, 1280)
     assert set(real.compared.scans) == {"scan-03", "scan-07", "scan-11"}
-    # Slices that are only a source of maps are at hand for near-copies, and not embedded.
+    # Slices that are only a source of maps are at hand for near-duplicates, and not embedded.
     assert len(real.pool.keys) == 24
     assert sum(len(part.rows) for _, part in real.parts) == 12 + 6
     for part in (part for _, part in real.parts if len(part.rows)):

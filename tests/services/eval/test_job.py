@@ -86,7 +86,7 @@ def test_memorisation_compares_with_the_slices_that_the_generator_saw(document):
 
 def test_drawn_slices_trip_no_gate_and_were_compared_with_their_source(document):
     twins = document["sets"][0]["twins"]
-    assert (twins["checked"], twins["near_copies"]) == (18, 0)
+    assert (twins["checked"], twins["near_duplicates"]) == (18, 0)
     assert not any("their source" in warning for warning in document["warnings"])
 
 
@@ -128,13 +128,13 @@ def test_the_bytes_do_not_depend_on_the_workers(result, config, tmp_path):
 
 def test_halved_and_enlarged_real_slices_are_refused_all_of_them(ray_local, config, world, tmp_path):
     copies = dataclasses.replace(config, synthetic=(str(world / "copies"),), out=str(tmp_path / "report"))
-    with pytest.raises(InputError, match=r"18 of 18 synthetic slices are near-copies .*scan-00"):
+    with pytest.raises(InputError, match=r"18 of 18 synthetic slices are near-duplicates .*scan-00"):
         job.run(copies)
     assert not (tmp_path / "report").exists()
-    shown = job.run(dataclasses.replace(copies, allow_twins=True))
-    assert shown.near_copies == 18
+    shown = job.run(dataclasses.replace(copies, allow_near_duplicates=True))
+    assert shown.near_duplicates == 18
     assert len(shown.verdict) == 1
-    assert shown.verdict[0].startswith("18 of 18 slices of “copies” are near-copies")
+    assert shown.verdict[0].startswith("18 of 18 slices of “copies” are near-duplicates")
     assert any("Twin gate switched off" in warning for warning in shown.warnings)
 
 
@@ -142,7 +142,9 @@ def test_training_slices_learnt_by_heart_have_a_ratio_far_below_1(ray_local, con
     slices, model = Dataset.open(str(world / "slices")), Dataset.open(str(world / "model"))
     samples = build["samples"](str(tmp_path / "samples"), slices, model, build["remembered"])
     shown = job.run(
-        dataclasses.replace(config, synthetic=(samples.uri,), out=str(tmp_path / "report"), allow_twins=True)
+        dataclasses.replace(
+            config, synthetic=(samples.uri,), out=str(tmp_path / "report"), allow_near_duplicates=True
+        )
     )
     memory = json.loads(Path(shown.metrics).read_text(encoding="utf-8"))["sets"][0]["memorisation"]
     assert memory["nearest_is_own_source"] == 18
@@ -172,7 +174,7 @@ def test_patches_are_held_against_patches_of_real_slices(ray_local, config, worl
         dataclasses.replace(config, synthetic=(drawn.uri,), out=str(tmp_path / "report"), features=cache)
     )
     (numbers,) = json.loads(Path(shown.metrics).read_text(encoding="utf-8"))["sets"]
-    assert shown.near_copies == 0
+    assert shown.near_duplicates == 0
     assert numbers["twins"]["checked"] == 18
     assert (numbers["frechet"]["real_images"], numbers["frechet"]["synthetic_images"]) == (6, 18)
     assert numbers["map_agreement"]["why_not"].startswith("the images are patches")
@@ -187,7 +189,9 @@ def test_patches_are_held_against_patches_of_real_slices(ray_local, config, worl
     assert cached["frechet"]["value"] != numbers["frechet"]["value"]
 
 
-def test_a_patch_that_is_the_real_one_of_its_place_is_a_near_copy(ray_local, config, world, tmp_path, build):
+def test_a_patch_that_is_the_real_one_of_its_place_is_a_near_duplicate(
+    ray_local, config, world, tmp_path, build
+):
     # The patch lies elsewhere than the one that stands for the slice: only its own place gives it away.
     slices = Dataset.open(str(world / "slices"))
     model = build["model"](str(tmp_path / "model"), slices, patch=32)

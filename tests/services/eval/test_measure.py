@@ -28,6 +28,6 @@ def test_twins_are_counted_and_named():
         for index, correlation in enumerate([0.99, 0.1, 0.3])
     ]
     document = twins_document(matches)
-    assert (document["checked"], document["near_copies"]) == (3, 1)
+    assert (document["checked"], document["near_duplicates"]) == (3, 1)
     assert document["named"][0]["sample_id"] == "sample 0"
     assert document["median_correlation"] == pytest.approx(np.median([0.99, 0.1, 0.3]))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from services.eval.memorised import memorisation_document, memorisation_sentence
+
 from services.eval.records import Fidelity, Measured
 
 

@@ -1,5 +1,4 @@
 import pytest
-
 from services.eval.numbers import plus_minus
 
 

@@ -21,7 +21,7 @@ from services.nightly.history import Night
 
 FIRST = date(2026, 3, 1)
 #: What a failed night has not.
-NUMBERS = ("images", "frechet", "frechet_spread", "frechet_real", "kernel", "kernel_spread", "near_copies")
+NUMBERS = ("images", "frechet", "frechet_spread", "frechet_real", "kernel", "kid_spread", "near_duplicates")
 
 
 def write_dataset(uri: str, kind: Kind, **config: Any) -> str:
@@ -38,8 +38,8 @@ class Bench:
     frechet: float = 10.0
     frechet_spread: float = 0.1
     kernel: float = 0.05
-    kernel_spread: float = 0.001
-    near_copies: int = 0
+    kid_spread: float = 0.001
+    near_duplicates: int = 0
     halves: bool = True
     failure: BaseException | None = None
     during: Any = None
@@ -74,8 +74,8 @@ class Bench:
         numbers = {
             "images": 8,
             "frechet": {"at_equal_n": halves if self.halves else None},
-            "kernel": {"mean": self.kernel, "spread": self.kernel_spread},
-            "twins": {"near_copies": self.near_copies},
+            "kernel": {"mean": self.kernel, "spread": self.kid_spread},
+            "twins": {"near_duplicates": self.near_duplicates},
         }
         parents = tuple(Dataset.open(uri).parent() for uri in (config.real, *config.synthetic))
         writer = DatasetWriter(config.out, Kind.REPORT, identity(config), config.seed, parents)
@@ -130,8 +130,8 @@ def make_night() -> Any:
             frechet_spread=0.1,
             frechet_real=3.0,
             kernel=0.05,
-            kernel_spread=0.001,
-            near_copies=0,
+            kid_spread=0.001,
+            near_duplicates=0,
         )
         night = dataclasses.replace(plain, **changes)
         return night if night.status != "failed" else dataclasses.replace(night, **dict.fromkeys(NUMBERS))

@@ -7,7 +7,7 @@ import pytest
 from services.nightly.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, days_of, number, picture_of
 from services.nightly.drift import METRICS
 
-FRECHET, KERNEL, NEAR_COPIES = METRICS
+FRECHET, KERNEL, NEAR_DUPLICATES = METRICS
 
 
 def draw(metric, nights, most=60):
@@ -62,7 +62,7 @@ def test_the_band_of_a_night_is_that_of_the_nights_before(make_night):
 
 def test_counts_have_whole_lines_and_nothing_is_below_zero(make_night):
     nights = [make_night(day) for day in range(1, 7)]
-    assert [text for _, text in draw(NEAR_COPIES, nights).ticks] == ["0", "1"]
+    assert [text for _, text in draw(NEAR_DUPLICATES, nights).ticks] == ["0", "1"]
     low = [make_night(day, 0.01, frechet_spread=0.1) for day in range(1, 7)]
     assert draw(FRECHET, low).ticks[0][1] == "0.0"
     # The unbiased kernel distance may be.

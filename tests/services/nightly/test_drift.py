@@ -6,7 +6,7 @@ import pytest
 
 from services.nightly.drift import METRICS, band_of, reasons_of
 
-FRECHET, KERNEL, NEAR_COPIES = METRICS
+FRECHET, KERNEL, NEAR_DUPLICATES = METRICS
 
 
 def test_the_band_is_mean_and_standard_deviation(make_night):
@@ -37,8 +37,8 @@ def test_only_the_last_fourteen_good_nights_of_the_same_settings_count(make_nigh
     [
         (FRECHET, {"frechet": 10.0, "frechet_spread": 0.5}, 0.5),  # what the choice of images does
         (FRECHET, {"frechet": 10.0, "frechet_spread": 0.0}, 0.1),  # one in a hundred of the mean
-        (KERNEL, {"kernel": -0.02, "kernel_spread": 0.0}, 0.0002),
-        (NEAR_COPIES, {"near_copies": 0}, 0.3),
+        (KERNEL, {"kernel": -0.02, "kid_spread": 0.0}, 0.0002),
+        (NEAR_DUPLICATES, {"near_duplicates": 0}, 0.3),
     ],
 )
 def test_equal_nights_have_a_band_all_the_same(make_night, metric, changes, spread):
@@ -49,9 +49,7 @@ def test_equal_nights_have_a_band_all_the_same(make_night, metric, changes, spre
 
 def test_the_same_numbers_again_are_no_drift(make_night):
     """The mean of equal numbers may differ from them by a rounding."""
-    nights = [
-        make_night(day, 0.1, frechet_spread=0.0, kernel=1e-7, kernel_spread=0.0) for day in range(1, 30)
-    ]
+    nights = [make_night(day, 0.1, frechet_spread=0.0, kernel=1e-7, kid_spread=0.0) for day in range(1, 30)]
     for number, night in enumerate(nights):
         assert reasons_of(night, nights[:number]) == []
 
@@ -69,10 +67,10 @@ def test_a_worse_night_names_metric_value_band_and_what_changed(make_night):
     assert reasons_of(dataclasses.replace(night, settings="other"), before) == []
 
 
-def test_one_near_copy_where_there_was_none_is_worse(make_night):
+def test_one_near_duplicate_where_there_was_none_is_worse(make_night):
     before = [make_night(day) for day in range(1, 5)]
-    reasons = reasons_of(make_night(5, near_copies=1), before)
-    assert reasons[0] == "Near-copies 1 is above 0.9, 0 + 3 × 0.3 of 4 nights"
+    reasons = reasons_of(make_night(5, near_duplicates=1), before)
+    assert reasons[0] == "Near-duplicates 1 is above 0.9, 0 + 3 × 0.3 of 4 nights"
     assert reasons[1].startswith("model, real slices and code are those of 2026-03-04")
 
 

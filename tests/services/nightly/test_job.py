@@ -34,14 +34,14 @@ def test_a_night_draws_and_measures_what_it_was_told(bench):
     assert (sample.count, sample.steps, sample.seed, sample.subsets) == (12, 5, 7, (0, 1, 2, 3, 4, 5, 6))
     assert (evaluate.real, evaluate.synthetic) == (f"{bench.store}/slices", (sample.out,))
     assert (evaluate.subsets, evaluate.seed) == ((8, 9), 7)
-    # Near-copies are counted and judged; a leak makes every number worthless.
-    assert (evaluate.allow_twins, evaluate.allow_leakage) == (True, False)
+    # Near-duplicates are counted and judged; a leak makes every number worthless.
+    assert (evaluate.allow_near_duplicates, evaluate.allow_leakage) == (True, False)
     assert sample.out == f"{bench.store}/nights/2026-03-03/samples"
     assert result.report == f"{bench.store}/nights/2026-03-03/report/report.html"
     (row,) = history(bench)
     assert (row.date.isoformat(), row.status, row.reason) == ("2026-03-03", "done", "")
     assert (row.frechet, row.frechet_spread, row.frechet_real) == (10.0, 0.1, 3.0)
-    assert (row.kernel, row.kernel_spread, row.near_copies, row.images) == (0.05, 0.001, 0, 8)
+    assert (row.kernel, row.kid_spread, row.near_duplicates, row.images) == (0.05, 0.001, 0, 8)
     assert row.model_sha256 == Dataset.open(sample.model).manifest_sha256
     assert row.code_version == "0.1.0"
     assert (result.exit_code, result.written) == (0, True)
@@ -83,7 +83,7 @@ def test_a_failed_night_says_why_and_is_tried_again(bench, capsys, monkeypatch):
     assert (failed.exit_code, failed.status, failed.report) == (1, "failed", None)
     assert failed.reason == "RuntimeError: worker lost with ***"
     (row,) = history(bench)
-    assert (row.status, row.reason, row.frechet, row.near_copies) == ("failed", failed.reason, None, None)
+    assert (row.status, row.reason, row.frechet, row.near_duplicates) == ("failed", failed.reason, None, None)
     assert "Traceback" in capsys.readouterr().err  # a fault of ours is told in full, but in no file
     assert b"Traceback" not in read_bytes(f"{bench.store}/index.html")
     bench.failure = None
@@ -272,13 +272,13 @@ def test_the_command_leaves_with_the_code_of_its_night(bench, monkeypatch, capsy
         return cli.main(["nightly", "--store", config.store, "--date", str(config.date), "--json"])
 
     assert [command(day) for day in range(1, 5)] == [0] * 4
-    bench.near_copies = 2
+    bench.near_duplicates = 2
     capsys.readouterr()
     assert command(5) == 3
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 1
     assert '"status": "worse"' in captured.out
-    assert "the night of 2026-03-05 is worse: Near-copies 2 is above 0.9" in captured.err
+    assert "the night of 2026-03-05 is worse: Near-duplicates 2 is above 0.9" in captured.err
     bench.failure = OSError("disk full")
     assert command(6) == 1
     assert cli.main(["nightly", "--store", bench.store, "--date", "2026-13-01"]) == 2

@@ -92,7 +92,7 @@ def _networks() -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if (folder / "cmdline").read_bytes().startswith(b"ray::run_cell"):
+            if (folder / "cmdline").read_bytes().startswith(b"ray::train_network"):
                 found.append(int(folder.name))
         except OSError:
             continue

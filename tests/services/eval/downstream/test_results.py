@@ -6,7 +6,7 @@ import pytest
 from services.eval.downstream.arms import all_arms
 from services.eval.downstream.examples import Examples
 from services.eval.downstream.results import name_of, tabulate, verdict
-from services.eval.downstream.runs import Cell, Outcome
+from services.eval.downstream.runs import DownstreamRun, RunResult
 
 SCANS = 40
 ARMS = all_arms(["sdm"], [1])
@@ -29,17 +29,17 @@ def _test_set() -> Examples:
     )
 
 
-def _found(task: str, right: dict[str, list[int]]) -> dict[Cell, Outcome]:
+def _found(task: str, right: dict[str, list[int]]) -> dict[DownstreamRun, RunResult]:
     """Two networks an arm; each is right on so many of the pictures with a nodule, the first ones."""
     found = {}
     for arm in ARMS:
         for seed, count in enumerate(right.get(arm.key, [10, 10])):
-            cell = Cell(task, "tiny", arm, 1, 0, seed, 0)  # type: ignore[arg-type]
+            cell = DownstreamRun(task, "tiny", arm, 1, 0, seed, 0)  # type: ignore[arg-type]
             hits = np.zeros(SCANS, bool)
             hits[0 : 2 * count : 2] = True
             boxes = tuple((BOX if hit else np.zeros((0, 4)), np.array([0.9] * int(hit))) for hit in hits)
             scores = np.where(hits, 0.9, 0.1)
-            found[cell] = Outcome(7, (1.0, 0.5), scores, boxes)
+            found[cell] = RunResult(7, (1.0, 0.5), scores, boxes)
     return found
 
 

@@ -11,13 +11,13 @@ import torch
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from services.eval.downstream.arms import Arm, all_arms
 from services.eval.downstream.examples import Examples, examples_of, read_rows
-from services.eval.downstream.runs import Cell, Outcome, Task, find, keep, train_and_test
+from services.eval.downstream.runs import DownstreamRun, RunResult, Task, find, keep, train_and_test
 
 ARMS = {arm.key: arm for arm in all_arms(["sdm"], [1])}
 
 
-def _cell(task: Task, arm: Arm, **changes: int) -> Cell:
-    return dataclasses.replace(Cell(task, "tiny", arm, 1, 0, 0, 5), **changes)
+def _cell(task: Task, arm: Arm, **changes: int) -> DownstreamRun:
+    return dataclasses.replace(DownstreamRun(task, "tiny", arm, 1, 0, 0, 5), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def examples(world) -> tuple[Examples, Examples, Examples]:
     )
 
 
-def _same(one: Outcome, other: Outcome) -> bool:
+def _same(one: RunResult, other: RunResult) -> bool:
     boxes = zip(one.found, other.found, strict=True)
     return (
         (one.pictures, one.losses) == (other.pictures, other.losses)
@@ -46,7 +46,7 @@ def test_a_network_is_a_function_of_its_names(task: Task, examples) -> None:
     device = torch.device("cpu")
     torch.set_num_threads(1)
 
-    def outcome(arm: str, **changes: int) -> Outcome:
+    def outcome(arm: str, **changes: int) -> RunResult:
         cell = _cell(task, ARMS[arm], **changes)
         return train_and_test(cell, real, synthetic if cell.arm.ratio else None, test, device)
 
@@ -66,9 +66,9 @@ def _writer(folder: Path) -> DatasetWriter:
     return DatasetWriter(uri=str(folder / "report"), kind=Kind.REPORT, config={}, seed=0)
 
 
-def _outcome() -> Outcome:
+def _outcome() -> RunResult:
     boxes = np.array([[1.25, 2.0, 3.5, 4.0], [0.0, 0.125, 9.0, 9.0]])
-    return Outcome(
+    return RunResult(
         12,
         (0.75, 0.5),
         np.array([0.25, 1.0]),

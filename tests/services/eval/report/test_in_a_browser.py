@@ -31,14 +31,14 @@ def browser():
 
 @pytest.fixture(scope="module")
 def report(browser, ray_local, world):
-    """A report with everything in it: drawn slices, near-copies that were let through, downstream tasks."""
+    """A report with everything in it: generated slices, near-duplicates, downstream tasks."""
     return job.run(
         EvalConfig(
             real=str(world / "slices"),
             synthetic=(str(world / "drawn"), str(world / "copies")),
             out=str(world / "browser-report"),
             subsets=(3,),
-            allow_twins=True,
+            allow_near_duplicates=True,
             downstream="tiny",
             train_subsets=(0, 1, 2),
             seeds=1,
