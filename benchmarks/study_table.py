@@ -27,11 +27,7 @@ def tables(report: EvaluationReport, downstream: DownstreamResults) -> Iterator[
     yield "| slices | n | Fréchet distance | real vs real | KID | precision | recall | near-duplicates |"
     yield "|---|---|---|---|---|---|---|---|"
     for results in report.sets:
-        equal, shares, duplicates = (
-            results.frechet.baseline,
-            results.precision_recall,
-            results.near_duplicates,
-        )
+        equal, shares = results.frechet.baseline, results.precision_recall
         synthetic = real = "–"
         if equal is not None:
             synthetic = f"{_number(equal.synthetic_mean, 1)} ± {_number(equal.synthetic_spread, 1)}"

@@ -1,4 +1,4 @@
-"""The kernel distance (KID) between two sets of feature vectors.
+"""The kernel inception distance (KID) between two sets of feature vectors.
 
 Bińkowski, Sutherland, Arbel and Gretton, "Demystifying MMD GANs", 2018: the unbiased estimate of the
 squared maximum mean discrepancy under the kernel ``(x . y / D + 1)^3``.
@@ -14,12 +14,12 @@ _BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class KidEstimate:
-    """The kernel distance over random subsets.
+    """The KID over random subsets.
 
     Attributes:
-        mean: Mean over the subsets; without bias, so it may fall below 0 for equal distributions.
+        mean: Mean over the subsets; unbiased, so it may fall below 0 for equal distributions.
         spread: Standard deviation over the subsets.
-        subsets: How many subsets were drawn.
+        subsets: How many subsets.
         subset_size: Vectors from each side in a subset.
     """
 
@@ -32,7 +32,7 @@ class KidEstimate:
 def kid(first: np.ndarray, second: np.ndarray) -> float:
     """Unbiased squared discrepancy of ``[N, D]`` and ``[M, D]``, N and M at least 2; float64."""
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    assert min(len(x), len(y)) > 1, "the kernel distance needs two vectors or more on each side"
+    assert min(len(x), len(y)) > 1, "the KID needs two vectors or more on each side"
     within_x = _kernel_sum(x, x) - _kernel_diagonal_sum(x)
     within_y = _kernel_sum(y, y) - _kernel_diagonal_sum(y)
     between = _kernel_sum(x, y) / (len(x) * len(y))
@@ -47,7 +47,7 @@ def kid_over_subsets(
     subsets: int = 100,
     subset_size: int = 1000,
 ) -> KidEstimate:
-    """Mean and spread of the kernel distance over random subsets, drawn without replacement.
+    """Mean and spread of the KID over random subsets, drawn without replacement.
 
     Args:
         first: ``[N, D]``.

@@ -1,7 +1,8 @@
-"""How far apart two halves of the real images are: the distance that a perfect generator would show.
+"""The real-vs-real baseline: how far apart two halves of the real images are.
 
-A Fréchet distance of few images is far above zero even between real and real, and it falls as their number
-grows. So no distance is read without this floor at the same number of images.
+A Fréchet distance of few images is far above zero even between real and real, and it falls as the image count
+grows. A perfect generator would reach this baseline: read a distance beside it,
+at the same image count.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class BaselineComparison:
-    """Synthetic against real, and real against real, at the same number of images.
+    """Synthetic vs real, and real vs real, at the same image count.
 
     Attributes:
         images: Images on each side of every distance here.
@@ -59,7 +60,7 @@ def compare_with_baseline(
     repeats: int = 10,
     fewest: int = 2,
 ) -> BaselineComparison | None:
-    """Distances at equal numbers of images, over random halves of the real ones.
+    """Distances at equal image counts, over random halves of the real images.
 
     Args:
         real: Features ``[N, D]`` of the real images.
@@ -83,16 +84,16 @@ def compare_with_baseline(
     def draw(count: int) -> np.ndarray:
         return np.sort(generator.choice(count, images, replace=False))
 
-    floors, distances = [], []
+    baselines, distances = [], []
     for first, second in splits:
         reference = real[first[draw(len(first))]]
-        floors.append(distance(reference, real[second[draw(len(second))]]))
+        baselines.append(distance(reference, real[second[draw(len(second))]]))
         distances.append(distance(reference, synthetic[draw(len(synthetic))]))
     return BaselineComparison(
         images=images,
         repeats=repeats,
-        real_mean=float(np.mean(floors)),
-        real_spread=float(np.std(floors, ddof=1)),
+        real_mean=float(np.mean(baselines)),
+        real_spread=float(np.std(baselines, ddof=1)),
         synthetic_mean=float(np.mean(distances)),
         synthetic_spread=float(np.std(distances, ddof=1)),
     )

@@ -58,7 +58,7 @@ def _open(child: Dataset, kind: Kind, gaps: list[str]) -> list[Dataset]:
     for parent in parents:
         dataset = _same(parent)
         if dataset is None:
-            gaps.append(f"{child.uri}: the {kind.value} at {parent.uri} have gone or changed since")
+            gaps.append(f"{child.uri}: its parent {kind.value} at {parent.uri} is gone or changed")
         else:
             datasets.append(dataset)
     return datasets

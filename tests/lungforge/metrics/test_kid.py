@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lungforge.metrics import kid
 from lungforge.metrics.kid import kid, kid_over_subsets
 
 
@@ -22,7 +21,7 @@ def written_out(x, y):
 
 @pytest.mark.parametrize("block_rows", [7, 1024])
 def test_equals_the_written_out_double_sum(monkeypatch, block_rows):
-    monkeypatch.setattr(kid, "_BLOCK_ROWS", block_rows)
+    monkeypatch.setattr("lungforge.metrics.kid._BLOCK_ROWS", block_rows)
     generator = np.random.default_rng(0)
     x = generator.normal(size=(40, 12)).astype(np.float32)
     y = (generator.normal(size=(31, 12)) * 1.3 + 0.2).astype(np.float32)

@@ -30,7 +30,7 @@ def drawn(label):
     return np.clip(levels[label] + noise, -1000, 400).astype(np.int16)
 
 
-def test_a_slice_that_is_what_its_map_says_is_found_again(label):
+def test_a_slice_that_is_what_its_map_says_is_segmented_as_its_map(label):
     found = segment_and_compare(drawn(label), label, SPACING)
     assert found.dice["body"] > 0.98
     assert found.dice["lungs"] > 0.98

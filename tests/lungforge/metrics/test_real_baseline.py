@@ -31,7 +31,7 @@ def test_one_scan_has_no_halves():
     )
 
 
-def test_slices_of_the_real_distribution_reach_the_floor_and_others_do_not():
+def test_slices_of_the_real_distribution_reach_the_baseline_and_others_do_not():
     generator = np.random.default_rng(0)
     real = generator.normal(size=(120, 16))
     groups = [f"scan {index // 3}" for index in range(120)]
@@ -46,10 +46,10 @@ def test_slices_of_the_real_distribution_reach_the_floor_and_others_do_not():
     assert compare(near).real_mean == pytest.approx(compare(near).synthetic_mean, rel=0.1)
     assert compare(far).synthetic_mean > compare(far).real_mean + 5 * compare(far).real_spread
     assert compare(near[:25]).images == 25
-    assert compare(near[:25]).real_mean > compare(near).real_mean  # fewer images, higher floor
+    assert compare(near[:25]).real_mean > compare(near).real_mean  # fewer images, higher baseline
 
 
-def test_a_measure_that_needs_more_images_than_a_half_has_gets_no_floor():
+def test_a_measure_that_needs_more_images_than_a_half_has_gets_no_baseline():
     real = np.random.default_rng(0).normal(size=(12, 4))
     groups = [f"scan {index // 2}" for index in range(12)]
 
