@@ -14,7 +14,7 @@ def test_what_is_written_is_read(store_uri, make_night):
     uri = f"{store_uri}/history.parquet"
     assert read_history(uri) == []
     failed = make_night(2, status="failed", reason="“no” room")
-    nights = [make_night(1, 1 / 3, kernel=-1e-9), failed]
+    nights = [make_night(1, 1 / 3, kid=-1e-9), failed]
     write_history(uri, nights)
     assert read_history(uri) == nights
     # For who reads it with other programs: dates are dates, and what is not known is null.

@@ -27,7 +27,7 @@ def history(bench: Any) -> list:
     return read_history(f"{bench.store}/history.parquet")
 
 
-def test_a_night_draws_and_measures_what_it_was_told(bench):
+def test_a_night_samples_and_measures_what_was_asked_for(bench):
     result = bench.run(3, count=12, steps=5, seed=7, test_subsets=(8, 9), workers=2)
     (sample,), (evaluate,) = bench.samples, bench.evaluations
     assert sample.model == evaluate_model(bench, "first")
@@ -41,7 +41,7 @@ def test_a_night_draws_and_measures_what_it_was_told(bench):
     (row,) = history(bench)
     assert (row.date.isoformat(), row.status, row.reason) == ("2026-03-03", "done", "")
     assert (row.frechet, row.frechet_spread, row.frechet_real) == (10.0, 0.1, 3.0)
-    assert (row.kernel, row.kid_spread, row.near_duplicates, row.images) == (0.05, 0.001, 0, 8)
+    assert (row.kid, row.kid_spread, row.near_duplicates, row.images) == (0.05, 0.001, 0, 8)
     assert row.model_sha256 == Dataset.open(sample.model).manifest_sha256
     assert row.code_version == "0.1.0"
     assert (result.exit_code, result.written) == (0, True)
@@ -97,7 +97,7 @@ def test_a_refusal_is_a_failed_night_in_one_line(bench, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_worse_night_is_told_and_does_not_move_the_band(bench):
+def test_a_worse_night_is_reported_and_does_not_move_the_band(bench):
     for day in range(1, 5):
         assert bench.run(day).status == "done"
     bench.frechet = 10.4
@@ -117,9 +117,9 @@ def test_the_reason_names_a_new_model(bench, write):
     for day in range(1, 5):
         bench.run(day)
     write(f"{bench.store}/models/second", name="second")
-    bench.kernel = 0.06
+    bench.kid = 0.06
     reason = bench.run(5).reason
-    assert reason.startswith("Kernel distance (KID) 0.06 is above 0.053, 0.05 + 3 × 0.001 of 4 nights")
+    assert reason.startswith("KID 0.06 is above 0.053, 0.05 + 3 × 0.001 of 4 nights")
     assert reason.endswith("changed since 2026-03-04: model")
     assert bench.samples[-1].model == evaluate_model(bench, "second")
 
@@ -149,7 +149,7 @@ def test_a_night_that_is_done_late_is_judged_by_those_before_it(bench):
     assert [row.date.day for row in history(bench)] == [10, 11, 12, 13, 14]
 
 
-def test_test_slices_of_one_scan_leave_the_night_without_that_number(bench):
+def test_test_slices_of_one_scan_leave_the_night_without_that_metric(bench):
     bench.halves = False
     assert bench.run(1).frechet is None
     assert history(bench)[0].frechet_spread is None
