@@ -1,4 +1,4 @@
-"""How well scores tell nodules from what is none, for any number of weightings of the examples at a time.
+"""How well scores tell nodules from other places, for many weightings of the examples at a time.
 
 A bootstrap weights each example by how often its scan was drawn; so every measure here takes weights
 ``[B, N]``, one row a draw, and gives a value for each row.

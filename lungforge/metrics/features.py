@@ -30,7 +30,7 @@ EFFICIENTNET_SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdb
 
 @dataclass(frozen=True)
 class Description:
-    """What must stand beside every number that an extractor gives.
+    """What must be reported with every result that is based on an extractor.
 
     Attributes:
         name: Name of the extractor, a value of ``EXTRACTORS``.
@@ -71,7 +71,7 @@ class Extractor:
     def embed_pictures(self, pictures: np.ndarray) -> np.ndarray:
         """Feature vectors ``[N, D]`` float32 of 8-bit pictures.
 
-        What came with a picture in its batch changes its features by rounding at most.
+        Other pictures in a batch change the features of a picture by rounding at most.
 
         Args:
             pictures: uint8, grey ``[N, H, W]`` or RGB ``[N, H, W, 3]``.
@@ -158,7 +158,7 @@ def _inception_v3(weights: bytes, sha256: str, device: torch.device) -> Extracto
     model.to(device, memory_format=torch.channels_last)
 
     def network(pixels: torch.Tensor) -> torch.Tensor:
-        # As pytorch-fid's own, but that a single channel is resized once and not three times.
+        # As in pytorch-fid, except that a single channel is resized once and not three times.
         resized = nn.functional.interpolate(
             pixels / 255.0, size=(side, side), mode="bilinear", align_corners=False
         )
@@ -227,10 +227,10 @@ def _cached_inception(sha256: str) -> bytes:
 
 
 def _load_state(content: bytes, sha256: str, name: str) -> dict[str, torch.Tensor]:
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != sha256:
         raise InputError(
-            f"the {name} weights have sha256 {found[:12]}..., not {sha256[:12]}...: the file is damaged or "
+            f"the {name} weights have sha256 {actual[:12]}..., not {sha256[:12]}...: the file is damaged or "
             "another; fetch it again"
         )
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

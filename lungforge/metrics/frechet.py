@@ -16,7 +16,7 @@ class GaussianSums:
     """Count, mean and scatter of a set of feature vectors: all that a Gaussian fit needs.
 
     The scatter is the sum of outer products of the deviations from the mean, not of the vectors
-    themselves: that difference of two large numbers would lose the digits that a small variance needs.
+    themselves: that difference of two large values would lose the digits that a small variance needs.
 
     Attributes:
         count: Number of vectors.
@@ -60,7 +60,7 @@ def merge_all(sums: Iterable[GaussianSums]) -> GaussianSums:
 
 
 def frechet_distance(first: GaussianSums, second: GaussianSums) -> float:
-    """Squared Fréchet distance of the two Gaussian fits (the number that is reported as "FID").
+    """Squared Fréchet distance of the two Gaussian fits (the value that is reported as "FID").
 
     ``|m1 - m2|^2 + Tr(C1) + Tr(C2) - 2 Tr((C1 C2)^(1/2))``. The last trace is the sum of the singular
     values of ``C1^(1/2) C2^(1/2)``; with the roots from symmetric eigenvalues everything stays real, and

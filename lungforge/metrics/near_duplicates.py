@@ -1,6 +1,6 @@
 """Near-duplicates: is a synthetic slice a real one, possibly halved and enlarged again?
 
-A generator draws from a label map, so its images must agree with the real slice on all that the map tells:
+A generator works from a label map, so its images must agree with the real slice on all that the map holds:
 where the body is, where the lungs are, how bright either is. A plain correlation sees mostly that. Here
 each class's mean is taken off and pixels near a border between classes are left out; what is compared is the
 texture that a map does not hold (vessels, bronchi, noise), and only a copy has the same.
@@ -22,10 +22,10 @@ from lungforge.ct import classes
 MIN_CORRELATION: Final = 0.95
 #: Or it differs by fewer grey levels (of 255) than this in the mean ...
 MAX_ERROR_LEVELS: Final = 2.0
-#: ... while it still correlates above this: where a picture is nearly flat, a small error says nothing.
+#: ... while it still correlates above this: where an image is nearly flat, a small error says nothing.
 MIN_CORRELATION_AT_SMALL_ERROR: Final = 0.9
 
-#: Side in pixels of the pictures by which the nearest real slices are found.
+#: Side in pixels of the thumbnails by which the nearest real slices are searched.
 THUMBNAIL_SIDE: Final = 32
 
 #: Fewer pixels than this are no texture; the whole body is compared then.
@@ -61,7 +61,7 @@ class Resemblance:
 
     @property
     def is_near_duplicate(self) -> bool:
-        """Whether this is too much for an image that was drawn from a map."""
+        """Whether this is too much for an image that was generated from a map."""
         return self.correlation > MIN_CORRELATION or (
             self.error_levels < MAX_ERROR_LEVELS and self.correlation > MIN_CORRELATION_AT_SMALL_ERROR
         )
@@ -183,13 +183,13 @@ def _correlations(
     inner = body & (ndimage.minimum_filter(label, size=margin) == ndimage.maximum_filter(label, size=margin))
     region = inner if inner.sum() >= _MIN_PIXELS else body
     kinds = label[region]
-    own = _texture(synthetic[None][:, region], kinds)[0]
+    texture = _texture(synthetic[None][:, region], kinds)[0]
     theirs = _texture(views[:, region], kinds)
-    own_norm, their_norms = np.linalg.norm(own), np.linalg.norm(theirs, axis=1)
+    norm, their_norms = np.linalg.norm(texture), np.linalg.norm(theirs, axis=1)
     enough = _MIN_TEXTURE_LEVELS * np.sqrt(len(kinds))
-    comparable = (own_norm >= enough) & (their_norms >= enough)
-    products = theirs @ own
-    return np.where(comparable, products / np.maximum(own_norm * their_norms, 1e-9), 0.0)
+    comparable = (norm >= enough) & (their_norms >= enough)
+    products = theirs @ texture
+    return np.where(comparable, products / np.maximum(norm * their_norms, 1e-9), 0.0)
 
 
 def _texture(pixels: np.ndarray, kinds: np.ndarray) -> np.ndarray:

@@ -46,8 +46,8 @@ def _squared_radii(features: np.ndarray) -> np.ndarray:
     assert len(features) >= FEWEST, "the third nearest of the others needs four vectors or more"
     radii = np.empty(len(features))
     for block, squares in squared_distances(features, features):
-        # A vector is no neighbour of its own; its equals are.
-        own = np.arange(len(features))[block]
-        squares[np.arange(len(own)), own] = np.inf
+        # A vector is no neighbour of itself; its equals are.
+        itself = np.arange(len(features))[block]
+        squares[np.arange(len(itself)), itself] = np.inf
         radii[block] = np.partition(squares, NEIGHBOUR - 1, axis=1)[:, NEIGHBOUR - 1]
     return radii

@@ -86,8 +86,8 @@ COMMANDS = {
         "evaluate the newest model of a store, append to its history, and say whether it got worse",
         "services.nightly.config:NightlyConfig",
         "services.nightly.job:run",
-        notes="A night is worse, and the exit code 3, when Fréchet distance, KID or near-copies are above "
-        "mean + 3 spreads of the last 14 good nights (4 at least). The same date again does nothing when the "
+        notes="A night is worse, and the exit code 3, when Fréchet distance, KID or near-duplicates are "
+        "above mean + 3 spreads of the last 14 good nights (4 at least). The same date again does nothing when the "
         "night is done, and else goes on. Two runs at once keep out of each other's way by a lease.",
     ),
     "submit": Command(

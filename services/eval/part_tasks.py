@@ -102,7 +102,7 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
     most_similar: list[tuple[Match, SliceImages]] = []
     misfits: list[Misfit] = []
     for table in source.dataset.iter_batches(part):
-        batch = _Batch.of(table, segmented=source.segmented)
+        batch = _SampleBatch.of(table, segmented=source.segmented)
         fidelity += Fidelity.of(batch.hu, batch.label, batch.segmented)
         grid += _grid(batch, source.pool, [row - len(samples) for row in grid_rows])
         pairs = _most_like(batch, source.pool)
@@ -183,7 +183,7 @@ class _Sample:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Batch:
+class _SampleBatch:
     """Some synthetic slices: HU, map and grey image ``[N, H, W]``; segmented where that is wanted."""
 
     samples: list[_Sample]
@@ -193,7 +193,7 @@ class _Batch:
     segmented: list[Resegmentation]
 
     @classmethod
-    def of(cls, table: pa.Table, *, segmented: bool) -> "_Batch":
+    def of(cls, table: pa.Table, *, segmented: bool) -> "_SampleBatch":
         """The rows of a table of samples."""
         hu, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
         names = ("source_series_uid", "source_slice_index", "source_top", "source_left")
@@ -210,7 +210,7 @@ class _Batch:
         return cls(samples, hu, label, hu_to_uint8(hu), _segment(table, hu, label) if segmented else [])
 
 
-def _grid(batch: _Batch, pool: RealPool, rows: Collection[int]) -> list[SliceImages]:
+def _grid(batch: _SampleBatch, pool: RealPool, rows: Collection[int]) -> list[SliceImages]:
     """Some rows of a batch, each beside its map and its source."""
     images = []
     for row, sample in enumerate(batch.samples):
@@ -222,7 +222,7 @@ def _grid(batch: _Batch, pool: RealPool, rows: Collection[int]) -> list[SliceIma
     return images
 
 
-def _misfits(batch: _Batch) -> list[Misfit]:
+def _misfits(batch: _SampleBatch) -> list[Misfit]:
     """The slices of a batch beside their segmentations; none where they are not segmented."""
     return [
         Misfit(sample.sample_id, batch.label[row].copy(), batch.grey[row].copy(), segmented)
@@ -230,7 +230,7 @@ def _misfits(batch: _Batch) -> list[Misfit]:
     ]
 
 
-def _most_like(batch: _Batch, pool: RealPool) -> list[tuple[Match, SliceImages]]:
+def _most_like(batch: _SampleBatch, pool: RealPool) -> list[tuple[Match, SliceImages]]:
     """For each slice of a batch the real one most like it: its source, or one of the nearest."""
     thumbnails = near_duplicates.thumbnails(batch.grey)
     neighbours = near_duplicates.nearest(thumbnails, pool.thumbnails, NEIGHBOURS)

@@ -22,7 +22,7 @@ class ClassifierPreset:
         depth: Of the SE-ResNet: 50, 101 or 152.
         base_channels: Width of its first stage; 64 in the paper.
         input_px: Side that crops are enlarged to.
-        schedule: Steps, crops a step, and the rate of learning.
+        schedule: Steps, crops per step, and the learning rate.
     """
 
     depth: int
@@ -86,7 +86,7 @@ class Classifier:
     def fit(
         self, crops: np.ndarray, is_nodule: np.ndarray, generator: np.random.Generator, *, augment: bool
     ) -> list[float]:
-        """Train for the preset's number of steps.
+        """Train for the steps of the preset.
 
         Nodules and others weigh the same in the loss, however many there are of each.
 
@@ -122,11 +122,11 @@ class Classifier:
         """The probability of a nodule for each of ``crops [N, 32, 32]``, float64 ``[N]``."""
         self._model.eval()
         size = self._preset.schedule.pictures
-        found = []
+        probabilities = []
         for start in range(0, len(crops), size):
             with torch.inference_mode():
-                found.append(self._logits(crops[start : start + size]).softmax(dim=1)[:, 1])
-        return torch.cat(found).cpu().numpy().astype(np.float64)
+                probabilities.append(self._logits(crops[start : start + size]).softmax(dim=1)[:, 1])
+        return torch.cat(probabilities).cpu().numpy().astype(np.float64)
 
     def _logits(self, crops: np.ndarray) -> torch.Tensor:
         side = self._preset.input_px

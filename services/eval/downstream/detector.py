@@ -29,7 +29,7 @@ class DetectorPreset:
         width: Channels of the feature pyramid; the layers of the heads have four times as many.
         enlarge: By how much pictures are enlarged before they go in; 1 leaves them.
         anchor_scale: Side of the smallest anchor in strides of the finest level, which are 4 px.
-        schedule: Steps, pictures a step, and the rate of learning.
+        schedule: Steps, pictures per step, and the learning rate.
     """
 
     backbone: dict[str, Any]
@@ -100,7 +100,7 @@ class Detector:
         generator: np.random.Generator,
         augment: Callable | None = None,
     ) -> list[float]:
-        """Train for the preset's number of steps.
+        """Train for the steps of the preset.
 
         Args:
             pictures: ``[N, H, W]`` int16 HU.
@@ -117,10 +117,12 @@ class Detector:
         losses = []
         for step, chosen in enumerate(batches(len(pictures), schedule, generator)):
             one_cycle(optimizer, schedule, step)
-            examples = [(pictures[number], boxes[number]) for number in chosen.tolist()]
+            examples = [(pictures[index], boxes[index]) for index in chosen.tolist()]
             if augment is not None:
-                examples = [augment(picture, own, generator) for picture, own in examples]
-            loss = self._loss(np.stack([picture for picture, _ in examples]), [own for _, own in examples])
+                examples = [augment(*example, generator) for example in examples]
+            loss = self._loss(
+                np.stack([picture for picture, _ in examples]), [truth for _, truth in examples]
+            )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), 10.0)
@@ -131,7 +133,7 @@ class Detector:
     def predict(self, pictures: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Boxes ``[K, 4]`` (left, top, width, height) and scores ``[K]`` of each picture, the best first."""
         self._model.eval()
-        found = []
+        detections = []
         size = self._preset.schedule.pictures
         for start in range(0, len(pictures), size):
             inputs, samples = self._inputs(pictures[start : start + size], None)
@@ -141,8 +143,8 @@ class Detector:
                 kept = result.pred_instances[:BOXES_KEPT]
                 corners = kept.bboxes.float().cpu().numpy().astype(np.float64) / self._preset.enlarge
                 boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-                found.append((boxes, kept.scores.float().cpu().numpy().astype(np.float64)))
-        return found
+                detections.append((boxes, kept.scores.float().cpu().numpy().astype(np.float64)))
+        return detections
 
     def _loss(self, pictures: np.ndarray, boxes: Sequence[Sequence[Box]]) -> torch.Tensor:
         inputs, samples = self._inputs(pictures, boxes)
@@ -166,7 +168,7 @@ class Detector:
         inputs = normalised(pictures, self._device, tuple(enlarge * side for side in pictures.shape[1:]))
         shape = tuple(inputs.shape[2:])
         samples = []
-        for number in range(len(pictures)):
+        for index in range(len(pictures)):
             sample = DetDataSample(
                 metainfo={
                     "img_shape": shape,
@@ -176,11 +178,11 @@ class Detector:
                     "scale_factor": (1.0, 1.0),
                 }
             )
-            own = torch.tensor([] if boxes is None else boxes[number], dtype=torch.float32).reshape(-1, 4)
-            corners = torch.cat([own[:, :2], own[:, :2] + own[:, 2:]], dim=1) * enlarge
+            truth = torch.tensor([] if boxes is None else boxes[index], dtype=torch.float32).reshape(-1, 4)
+            corners = torch.cat([truth[:, :2], truth[:, :2] + truth[:, 2:]], dim=1) * enlarge
             sample.gt_instances = InstanceData(
                 bboxes=corners.to(self._device),
-                labels=torch.zeros(len(own), dtype=torch.long, device=self._device),
+                labels=torch.zeros(len(truth), dtype=torch.long, device=self._device),
             )
             samples.append(sample)
         return inputs, samples

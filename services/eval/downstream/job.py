@@ -51,7 +51,7 @@ def run(
 
     Args:
         config: The job's, with the subsets to train on.
-        patch: Side of the patches that the generators draw, in px; None for whole slices.
+        patch: Side of the generated patches, in px; None for whole slices.
         real: The real slices.
         sets: The sets of synthetic slices, by name.
         writer: Of the report, beside which the networks' results are kept.

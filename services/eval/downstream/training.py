@@ -1,4 +1,4 @@
-"""What training a classifier and training a detector share: the schedule, the batches, the input."""
+"""What the training of classifier and detector share: the schedule, the batches, the input."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from torch import nn
 
 from lungforge.ct.window import hu_to_unit
 
-#: The share of the steps in which the rate of learning rises.
+#: The share of the steps in which the learning rate rises.
 _WARM_UP = 0.1
 
 
@@ -21,7 +21,7 @@ class TrainingSchedule:
     Attributes:
         steps: Optimiser steps.
         pictures: In each.
-        rate: The highest rate of learning.
+        rate: The highest learning rate.
     """
 
     steps: int
@@ -30,7 +30,7 @@ class TrainingSchedule:
 
 
 def batches(count: int, schedule: TrainingSchedule, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Numbers of the examples of each step: every example once, shuffled, then all again.
+    """Indices of the examples of each step: every example once, shuffled, then all again.
 
     Args:
         count: How many examples there are, at least 1.
@@ -46,7 +46,7 @@ def batches(count: int, schedule: TrainingSchedule, generator: np.random.Generat
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, schedule: TrainingSchedule, step: int) -> None:
-    """Set the rate of learning of a step: a linear rise, then half a cosine down to nothing."""
+    """Set the learning rate of a step: a linear rise, then half a cosine down to zero."""
     warm = max(1, round(_WARM_UP * schedule.steps))
     if step < warm:
         share = (step + 1) / warm

@@ -24,10 +24,10 @@ _STEPS: Final = 5
 _INSET: Final = 7.0
 #: The shortest reach of the axis of differences, so that there is an axis where nothing differs.
 _LEAST_REACH: Final = 0.01
-#: Size of a picture of curves in its own units, about a px each, and what of it is kept for labels.
+#: Size of a plot of curves in its units, about a px each, and the margins for labels.
 WIDTH, HEIGHT = 320, 306
 LEFT, RIGHT, TOP, BOTTOM = 44, 16, 8, 38
-#: Lines in a picture beside that of the real slices: so many can be told apart by their dashes.
+#: Lines in a plot beside that of the real slices: so many can be distinguished by their dashes.
 _LINES: Final = 5
 #: The axes of a task's curves: x, then y.
 _AXES: Final[dict[Task, tuple[str, str]]] = {
