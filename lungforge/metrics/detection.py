@@ -1,8 +1,8 @@
 """Average precision of predicted boxes, as COCO defines it, for many weightings of the pictures at a time.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", 2014, and its evaluation: predictions match true
-boxes greedily, the best first; precision is read at 101 recalls. Which box goes to which depends on one picture
-only, so it is decided once, and a bootstrap over scans only weights the pictures anew.
+boxes greedily, the best first; precision is read at 101 recalls. Which box matches which depends on one
+picture only, so it is decided once, and a bootstrap over scans only changes the weights of the pictures.
 """
 
 from collections.abc import Sequence
