@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
@@ -146,8 +147,8 @@ def compare(
     task: "Task", scheme: str, pairs: "Sequence[tuple[Trial, RunResult, RunResult]]"
 ) -> list[dict[str, Any]]:
     """A row a measure: with and without the copies, and the difference with its interval."""
-    real: list[dict[str, np.ndarray]] = []
-    copies: list[dict[str, np.ndarray]] = []
+    real: list[dict[str, NDArray[np.float64]]] = []
+    copies: list[dict[str, NDArray[np.float64]]] = []
     for index, (trial, without, with_copies) in enumerate(pairs):
         for values, result in ((real, without), (copies, with_copies)):
             # The same draws of scans on both sides.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Interval:
     draws: int
 
 
-def scan_weights(scans: Sequence[str], draws: int, generator: np.random.Generator) -> np.ndarray:
+def scan_weights(scans: Sequence[str], draws: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """How often each example counts in each draw of the scans, ``[draws + 1, N]``; the first row is all ones.
 
     Args:
@@ -41,7 +42,9 @@ def scan_weights(scans: Sequence[str], draws: int, generator: np.random.Generato
     return np.concatenate([np.ones((1, len(members))), counts[:, members].astype(np.float64)])
 
 
-def paired_interval(values: np.ndarray, baseline: np.ndarray, generator: np.random.Generator) -> Interval:
+def paired_interval(
+    values: NDArray[np.float64], baseline: NDArray[np.float64], generator: np.random.Generator
+) -> Interval:
     """The 95 % interval of ``values`` less ``baseline``.
 
     Args:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: The overlaps (intersection over union) over which COCO averages.
 THRESHOLDS: Final = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
@@ -28,14 +29,14 @@ class Matches:
         truths: How many true boxes count in each picture, ``[N]``.
     """
 
-    picture: np.ndarray
-    score: np.ndarray
-    hit: np.ndarray
-    miss: np.ndarray
-    truths: np.ndarray
+    picture: NDArray[np.int64]
+    score: NDArray[np.float64]
+    hit: NDArray[np.bool_]
+    miss: NDArray[np.bool_]
+    truths: NDArray[np.int64]
 
 
-def overlaps(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def overlaps(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union ``[K, T]`` of boxes ``[K, 4]`` and ``[T, 4]``: left, top, width, height."""
     corner = np.maximum(predicted[:, None, :2], truth[None, :, :2])
     end = np.minimum(predicted[:, None, :2] + predicted[:, None, 2:], truth[None, :, :2] + truth[None, :, 2:])
@@ -45,10 +46,10 @@ def overlaps(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def match(
-    predictions: Sequence[tuple[np.ndarray, np.ndarray]],
-    truths: Sequence[np.ndarray],
+    predictions: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    truths: Sequence[NDArray[np.float64]],
     threshold: float,
-    counting: Sequence[np.ndarray] | None = None,
+    counting: Sequence[NDArray[np.bool_]] | None = None,
 ) -> Matches:
     """Match predicted boxes with true ones.
 
@@ -94,7 +95,7 @@ def match(
     )
 
 
-def average_precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
+def average_precision(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average precision at 101 recalls for each row of ``weights [B, N]``; NaN where no true box counts."""
     precision, recall, total = _curves(matches, weights)
     # Precision at a recall is the best that is reached at that recall or beyond.
@@ -107,19 +108,21 @@ def average_precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
     return np.where(total > 0, values, np.nan)
 
 
-def average_recall(matches: Matches, weights: np.ndarray) -> np.ndarray:
+def average_recall(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of the true boxes that are matched, for each row of ``weights [B, N]``."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return (weights[:, matches.picture] * matches.hit).sum(axis=1) / (weights @ matches.truths)
 
 
-def precision_recall_curve(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
+def precision_recall_curve(matches: Matches) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Recall and precision ``[K]`` after each predicted box, the best first."""
     precision, recall, _ = _curves(matches, np.ones((1, len(matches.truths))))
     return recall[0], precision[0]
 
 
-def _curves(matches: Matches, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _curves(
+    matches: Matches, weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     each = weights[:, matches.picture]
     hits = np.cumsum(each * matches.hit, axis=1)
     misses = np.cumsum(each * matches.miss, axis=1)

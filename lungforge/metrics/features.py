@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
@@ -64,11 +65,11 @@ class Extractor:
     network: Callable[[torch.Tensor], torch.Tensor]
     device: torch.device
 
-    def embed(self, hu: np.ndarray) -> np.ndarray:
+    def embed(self, hu: NDArray[np.int16]) -> NDArray[np.float32]:
         """Feature vectors ``[N, D]`` float32 of slices ``hu [N, H, W]`` int16."""
         return self.embed_pictures(hu_to_uint8(hu))
 
-    def embed_pictures(self, pictures: np.ndarray) -> np.ndarray:
+    def embed_pictures(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Feature vectors ``[N, D]`` float32 of 8-bit pictures.
 
         Other pictures in a batch change the features of a picture by rounding at most.

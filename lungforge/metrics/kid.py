@@ -7,6 +7,7 @@ squared maximum mean discrepancy under the kernel ``(x . y / D + 1)^3``.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: Rows of the kernel matrix that are held at a time.
 _BLOCK_ROWS = 1024
@@ -29,7 +30,7 @@ class KidEstimate:
     subset_size: int
 
 
-def kid(first: np.ndarray, second: np.ndarray) -> float:
+def kid(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     """Unbiased squared discrepancy of ``[N, D]`` and ``[M, D]``, N and M at least 2; float64."""
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     assert min(len(x), len(y)) > 1, "the KID needs two vectors or more on each side"
@@ -40,8 +41,8 @@ def kid(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def kid_over_subsets(
-    first: np.ndarray,
-    second: np.ndarray,
+    first: NDArray[np.floating],
+    second: NDArray[np.floating],
     generator: np.random.Generator,
     *,
     subsets: int = 100,
@@ -68,14 +69,14 @@ def kid_over_subsets(
     return KidEstimate(float(np.mean(values)), float(np.std(values, ddof=1)), subsets, size)
 
 
-def _kernel(products: np.ndarray, dimensions: int) -> np.ndarray:
+def _kernel(products: NDArray[np.float64], dimensions: int) -> NDArray[np.float64]:
     return (products / dimensions + 1.0) ** 3
 
 
-def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:
+def _kernel_sum(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     blocks = (x[start : start + _BLOCK_ROWS] for start in range(0, len(x), _BLOCK_ROWS))
     return float(sum(_kernel(block @ y.T, x.shape[1]).sum() for block in blocks))
 
 
-def _kernel_diagonal_sum(x: np.ndarray) -> float:
+def _kernel_diagonal_sum(x: NDArray[np.float64]) -> float:
     return float(_kernel(np.einsum("nd,nd->n", x, x), x.shape[1]).sum())

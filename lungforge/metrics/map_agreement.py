@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.ct import classes
 from lungforge.ct.geometry import Geometry
@@ -32,11 +33,13 @@ class Resegmentation:
         dice: Overlap by structure, 0 to 1; without structures that neither map nor segmentation holds.
     """
 
-    anatomy: np.ndarray
+    anatomy: NDArray[np.uint8]
     dice: dict[str, float]
 
 
-def segment_and_compare(hu: np.ndarray, label: np.ndarray, spacing_mm: Sequence[float]) -> Resegmentation:
+def segment_and_compare(
+    hu: NDArray[np.int16], label: NDArray[np.uint8], spacing_mm: Sequence[float]
+) -> Resegmentation:
     """Segment a whole slice as preprocessing does, and compare with the map.
 
     Args:
@@ -59,7 +62,7 @@ def segment_and_compare(hu: np.ndarray, label: np.ndarray, spacing_mm: Sequence[
     return Resegmentation(anatomy, overlaps)
 
 
-def dice(first: np.ndarray, second: np.ndarray) -> float | None:
+def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
     """Twice the common pixels over the sum of both masks' pixels; None where both are empty.
 
     Dice, "Measures of the Amount of Ecologic Association Between Species", 1945.

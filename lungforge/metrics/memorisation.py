@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.metrics.neighbours import nearest_neighbours
 
@@ -28,19 +29,19 @@ class Memorisation:
             but 5 % of the held-out ones; 0.05 without memorisation.
     """
 
-    synthetic: np.ndarray
-    held_out: np.ndarray
-    nearest: np.ndarray
+    synthetic: NDArray[np.float64]
+    held_out: NDArray[np.float64]
+    nearest: NDArray[np.int64]
     ratio: float
     interval: tuple[float, float] | None
     closer_than_5_percent: float
 
 
 def measure_memorisation(
-    training: np.ndarray,
-    synthetic: np.ndarray,
+    training: NDArray[np.floating],
+    synthetic: NDArray[np.floating],
     synthetic_scans: Sequence[str],
-    held_out: np.ndarray,
+    held_out: NDArray[np.floating],
     held_out_scans: Sequence[str],
     generator: np.random.Generator,
 ) -> Memorisation | None:
@@ -74,9 +75,9 @@ def measure_memorisation(
 
 
 def _interval(
-    some: np.ndarray,
+    some: NDArray[np.float64],
     some_scans: Sequence[str],
-    others: np.ndarray,
+    others: NDArray[np.float64],
     other_scans: Sequence[str],
     generator: np.random.Generator,
 ) -> tuple[float, float] | None:
@@ -92,8 +93,8 @@ def _interval(
 
 
 def _bootstrap_medians(
-    values: np.ndarray, scans: Sequence[str], generator: np.random.Generator
-) -> np.ndarray:
+    values: NDArray[np.float64], scans: Sequence[str], generator: np.random.Generator
+) -> NDArray[np.float64]:
     """Medians ``[_DRAWS]`` over the values of as many scans as there are, drawn with replacement."""
     _, members = np.unique(np.asarray(scans), return_inverse=True)
     order = np.argsort(members, kind="stable")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
@@ -76,12 +77,15 @@ class PatchLocation:
         corner: Row and column of the patch's first pixel.
     """
 
-    whole: np.ndarray
+    whole: NDArray[np.uint8]
     corner: tuple[int, int]
 
 
 def resemblance(
-    synthetic: np.ndarray, label: np.ndarray, real: np.ndarray, place: PatchLocation | None = None
+    synthetic: NDArray[np.uint8],
+    label: NDArray[np.uint8],
+    real: NDArray[np.uint8],
+    place: PatchLocation | None = None,
 ) -> Resemblance:
     """Compare a synthetic slice with a real one, as it is and after every way of halving and enlarging it.
 
@@ -109,14 +113,14 @@ def resemblance(
     return Resemblance(float(errors[best]), float(correlations[best]), names[best])
 
 
-def thumbnails(grey: np.ndarray) -> np.ndarray:
+def thumbnails(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Small pictures ``[N, THUMBNAIL_SIDE**2]`` uint8 of ``grey [N, H, W]`` uint8, to find neighbours by."""
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     small = [np.asarray(Image.fromarray(picture).resize(side, Image.Resampling.BOX)) for picture in grey]
     return np.asarray(small, dtype=np.uint8).reshape(len(grey), THUMBNAIL_SIDE**2)
 
 
-def nearest(some: np.ndarray, others: np.ndarray, count: int) -> np.ndarray:
+def nearest(some: NDArray[np.uint8], others: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
     """The closest of the thumbnails ``others [M, S]`` to each of ``some [N, S]``.
 
     Returns:
@@ -128,7 +132,7 @@ def nearest(some: np.ndarray, others: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(distances, axis=1, kind="stable")[:, :count]
 
 
-def halve_and_enlarge(grey: np.ndarray, halving: str, enlargement: str) -> np.ndarray:
+def halve_and_enlarge(grey: NDArray[np.uint8], halving: str, enlargement: str) -> NDArray[np.float32]:
     """A picture ``[H, W]`` at half its size, brought back to its size; float32.
 
     Args:
@@ -142,7 +146,7 @@ def halve_and_enlarge(grey: np.ndarray, halving: str, enlargement: str) -> np.nd
 
 
 @functools.lru_cache(maxsize=64)
-def _round_trip(size: int, halving: str, enlargement: str) -> np.ndarray:
+def _round_trip(size: int, halving: str, enlargement: str) -> NDArray[np.float32]:
     """The halving and enlarging of a line of ``size`` pixels as a matrix ``[size, size]``."""
     half = max(1, size // 2)
     unit = np.eye(size, dtype=np.float32)
@@ -154,7 +158,7 @@ def _round_trip(size: int, halving: str, enlargement: str) -> np.ndarray:
     return np.asarray(Image.fromarray(shrunk).resize((size, size), _KERNELS[enlargement]))
 
 
-def _views(real: np.ndarray) -> tuple[list[str], np.ndarray]:
+def _views(real: NDArray[np.uint8]) -> tuple[list[str], NDArray[np.float32]]:
     """The real slice as it is and after each halving and enlarging: names, and pictures ``[V, H, W]``."""
     names, pictures = ["as it is"], [real.astype(np.float32)]
     for halving in _HALVINGS:
@@ -164,7 +168,9 @@ def _views(real: np.ndarray) -> tuple[list[str], np.ndarray]:
     return names, np.stack(pictures)
 
 
-def _views_before_the_cut(place: PatchLocation, shape: tuple[int, ...]) -> tuple[list[str], np.ndarray]:
+def _views_before_the_cut(
+    place: PatchLocation, shape: tuple[int, ...]
+) -> tuple[list[str], NDArray[np.float32]]:
     """The patch cut from the slice after each halving and enlarging, but the slice as it is."""
     # No kernel reaches further than the margin; even edges keep the pairs that are halved to one pixel.
     start = [max(0, first - _MARGIN) // 2 * 2 for first in place.corner]
@@ -176,8 +182,11 @@ def _views_before_the_cut(place: PatchLocation, shape: tuple[int, ...]) -> tuple
 
 
 def _correlations(
-    synthetic: np.ndarray, views: np.ndarray, label: np.ndarray, body: np.ndarray
-) -> np.ndarray:
+    synthetic: NDArray[np.float32],
+    views: NDArray[np.float32],
+    label: NDArray[np.uint8],
+    body: NDArray[np.bool_],
+) -> NDArray[np.float64]:
     """Correlation of the synthetic texture with that of each view; 0 where there is no texture."""
     margin = 2 * max(1, min(label.shape) // 128) + 1
     inner = body & (ndimage.minimum_filter(label, size=margin) == ndimage.maximum_filter(label, size=margin))
@@ -192,7 +201,7 @@ def _correlations(
     return np.where(comparable, products / np.maximum(norm * their_norms, 1e-9), 0.0)
 
 
-def _texture(pixels: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+def _texture(pixels: NDArray[np.float32], kinds: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Pixels ``[V, P]`` less the mean of their class."""
     texture = pixels.astype(np.float64)
     for kind in np.unique(kinds):
@@ -200,7 +209,7 @@ def _texture(pixels: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     return texture
 
 
-def _fit(real: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _fit(real: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     if real.shape == shape:
         return real
     return np.asarray(Image.fromarray(real).resize((shape[1], shape[0]), Image.Resampling.BOX))

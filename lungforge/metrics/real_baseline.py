@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class BaselineComparison:
     synthetic_spread: float
 
 
-def halves_by_group(groups: Sequence[str], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def halves_by_group(
+    groups: Sequence[str], generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of two halves of about equal size in which no group (scan) has images in both.
 
     Groups go one by one, in random order, to the half that is smaller.
@@ -51,10 +54,10 @@ def halves_by_group(groups: Sequence[str], generator: np.random.Generator) -> tu
 
 
 def compare_with_baseline(
-    real: np.ndarray,
+    real: NDArray[np.floating],
     groups: Sequence[str],
-    synthetic: np.ndarray,
-    distance: Callable[[np.ndarray, np.ndarray], float],
+    synthetic: NDArray[np.floating],
+    distance: Callable[[NDArray[np.floating], NDArray[np.floating]], float],
     generator: np.random.Generator,
     *,
     repeats: int = 10,
@@ -81,7 +84,7 @@ def compare_with_baseline(
     if images < fewest:
         return None
 
-    def draw(count: int) -> np.ndarray:
+    def draw(count: int) -> NDArray[np.int64]:
         return np.sort(generator.choice(count, images, replace=False))
 
     baselines, distances = [], []

@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def seam_ratio(image_hu: np.ndarray, mask: np.ndarray) -> float:
+def seam_ratio(image_hu: NDArray[np.int16], mask: NDArray[np.bool_]) -> float:
     """How much larger the steps in HU are across a mask's border than right beside it.
 
     Wherever four pixels in a row or column lie two on either side of the border, the step across it is

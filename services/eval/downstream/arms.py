@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.ct.nodules import Box
 from lungforge.errors import InputError
@@ -43,10 +44,10 @@ class Training:
         crop_is_nodule: bool ``[M]``.
     """
 
-    pictures: np.ndarray
+    pictures: NDArray[np.int16]
     boxes: tuple[tuple[Box, ...], ...]
-    crops: np.ndarray
-    crop_is_nodule: np.ndarray
+    crops: NDArray[np.int16]
+    crop_is_nodule: NDArray[np.bool_]
 
 
 def all_arms(names: Sequence[str], ratios: Sequence[float]) -> tuple[Arm, ...]:
@@ -133,5 +134,5 @@ def compose(arm: Arm, real: Examples, added: Examples | None, scans: frozenset[s
     return Training(np.concatenate(pictures), tuple(boxes), np.concatenate(crops), np.concatenate(kinds))
 
 
-def _of_scans(examples: Examples, scans: frozenset[str]) -> np.ndarray:
+def _of_scans(examples: Examples, scans: frozenset[str]) -> NDArray[np.int64]:
     return np.flatnonzero([scan in scans for scan in examples.scans])

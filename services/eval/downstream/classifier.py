@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from services.eval.downstream import mmcv_operators
@@ -84,7 +85,12 @@ class Classifier:
         self._model.to(device)
 
     def fit(
-        self, crops: np.ndarray, is_nodule: np.ndarray, generator: np.random.Generator, *, augment: bool
+        self,
+        crops: NDArray[np.int16],
+        is_nodule: NDArray[np.bool_],
+        generator: np.random.Generator,
+        *,
+        augment: bool,
     ) -> list[float]:
         """Train for the steps of the preset.
 
@@ -118,7 +124,7 @@ class Classifier:
             losses.append(loss.item())
         return losses
 
-    def predict(self, crops: np.ndarray) -> np.ndarray:
+    def predict(self, crops: NDArray[np.int16]) -> NDArray[np.float64]:
         """The probability of a nodule for each of ``crops [N, 32, 32]``, float64 ``[N]``."""
         self._model.eval()
         size = self._preset.schedule.pictures
@@ -128,6 +134,6 @@ class Classifier:
                 probabilities.append(self._logits(crops[start : start + size]).softmax(dim=1)[:, 1])
         return torch.cat(probabilities).cpu().numpy().astype(np.float64)
 
-    def _logits(self, crops: np.ndarray) -> torch.Tensor:
+    def _logits(self, crops: NDArray[np.int16]) -> torch.Tensor:
         side = self._preset.input_px
         return self._model(normalised(crops, self._device, (side, side)), mode="tensor")

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lungforge.ct.nodules import Box
 from services.eval.downstream import mmcv_operators
@@ -95,7 +96,7 @@ class Detector:
 
     def fit(
         self,
-        pictures: np.ndarray,
+        pictures: NDArray[np.int16],
         boxes: Sequence[Sequence[Box]],
         generator: np.random.Generator,
         augment: Callable | None = None,
@@ -130,7 +131,7 @@ class Detector:
             losses.append(loss.item())
         return losses
 
-    def predict(self, pictures: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    def predict(self, pictures: NDArray[np.int16]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Boxes ``[K, 4]`` (left, top, width, height) and scores ``[K]`` of each picture, the best first."""
         self._model.eval()
         detections = []
@@ -146,7 +147,7 @@ class Detector:
                 detections.append((boxes, kept.scores.float().cpu().numpy().astype(np.float64)))
         return detections
 
-    def _loss(self, pictures: np.ndarray, boxes: Sequence[Sequence[Box]]) -> torch.Tensor:
+    def _loss(self, pictures: NDArray[np.int16], boxes: Sequence[Sequence[Box]]) -> torch.Tensor:
         inputs, samples = self._inputs(pictures, boxes)
         parts = self._model(inputs, samples, mode="loss")
         # mmdet gives each loss as a tensor or a list of them (a level each), and beside them an accuracy.
@@ -159,7 +160,7 @@ class Detector:
         return torch.stack([value.mean() for value in losses]).sum()
 
     def _inputs(
-        self, pictures: np.ndarray, boxes: Sequence[Sequence[Box]] | None
+        self, pictures: NDArray[np.int16], boxes: Sequence[Sequence[Box]] | None
     ) -> tuple[torch.Tensor, list[Any]]:
         from mmdet.structures import DetDataSample
         from mmengine.structures import InstanceData

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lungforge.ct.classes import NODULE
 from lungforge.ct.hard_negatives import most_like_a_nodule, window_around
@@ -39,15 +40,15 @@ class Examples:
         scans: The scan of each picture.
     """
 
-    pictures: np.ndarray
+    pictures: NDArray[np.int16]
     boxes: tuple[tuple[Box, ...], ...]
     diameters_mm: tuple[tuple[float, ...], ...]
-    crops: np.ndarray
-    crop_is_nodule: np.ndarray
-    crop_pictures: np.ndarray
+    crops: NDArray[np.int16]
+    crop_is_nodule: NDArray[np.bool_]
+    crop_pictures: NDArray[np.int64]
     scans: tuple[str, ...]
 
-    def with_nodules(self) -> np.ndarray:
+    def with_nodules(self) -> NDArray[np.int64]:
         """Indices of the pictures that show a nodule."""
         return np.flatnonzero([len(boxes) > 0 for boxes in self.boxes])
 
@@ -60,10 +61,10 @@ def examples_of(rows: Iterable[SliceRow]) -> Examples:
     Raises:
         InputError: There are no slices.
     """
-    pictures: list[np.ndarray] = []
+    pictures: list[NDArray[np.int16]] = []
     boxes: list[tuple[Box, ...]] = []
     diameters: list[tuple[float, ...]] = []
-    crops: list[np.ndarray] = []
+    crops: list[NDArray[np.int16]] = []
     kinds: list[bool] = []
     scans: list[str] = []
     owners: list[int] = []

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from numpy.typing import NDArray
 
 from lungforge.config import digest
 from lungforge.datasets import DatasetWriter, Part
@@ -71,8 +72,8 @@ class RunResult:
 
     pictures: int
     losses: tuple[float, float]
-    scores: np.ndarray
-    detections: tuple[tuple[np.ndarray, np.ndarray], ...]
+    scores: NDArray[np.float64]
+    detections: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]
 
 
 def read_result(writer: DatasetWriter, run: DownstreamRun) -> tuple[RunResult, Part] | None:

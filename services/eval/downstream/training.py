@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from lungforge.ct.window import hu_to_unit
@@ -29,7 +30,9 @@ class TrainingSchedule:
     rate: float
 
 
-def batches(count: int, schedule: TrainingSchedule, generator: np.random.Generator) -> Iterator[np.ndarray]:
+def batches(
+    count: int, schedule: TrainingSchedule, generator: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
     """Indices of the examples of each step: every example once, shuffled, then all again.
 
     Args:
@@ -56,7 +59,7 @@ def one_cycle(optimizer: torch.optim.Optimizer, schedule: TrainingSchedule, step
         group["lr"] = schedule.rate * share
 
 
-def normalised(pictures: np.ndarray, device: torch.device, size: tuple[int, ...]) -> torch.Tensor:
+def normalised(pictures: NDArray[np.int16], device: torch.device, size: tuple[int, ...]) -> torch.Tensor:
     """What a network reads of pictures ``[N, H, W]`` in HU: ``[N, 3, *size]`` in [-1, 1].
 
     The channels are equal; the window is -1000 to 400 HU; another size is made by bilinear interpolation.
