@@ -91,9 +91,13 @@ def _row(number: int) -> dict:
 
 def service(slices: Dataset, network: Network, workers: int) -> float:
     """Images per second of the service over all workers."""
-    from services.eval.part_tasks import in_order, read_real_part  # late: see private_ray
+    import ray  # late: see private_ray
 
-    work = [(slices, part, None, None, network, False, None) for part in slices.parts]
+    from services.eval.part_tasks import in_order, read_real_part
+    from services.eval.records import RealSource
+
+    source = ray.put(RealSource(slices, None, None, network, segmented=False, cut=None))
+    work = [(source, part) for part in slices.parts]
     assert len(work) > workers, "more images, so that there is something to time after the workers' start"
     ended = []
     for _ in in_order(read_real_part.options(num_returns=2), work, workers):

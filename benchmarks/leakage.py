@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
@@ -40,7 +41,8 @@ from services.eval.downstream.examples import Examples, examples_of, read_rows
 
 # What imports Ray is imported late: see private_ray.
 if TYPE_CHECKING:
-    from services.eval.downstream.runs import Cell, Outcome, Task
+    from services.eval.downstream.results import Task
+    from services.eval.downstream.runs import DownstreamRun, RunResult
 
 REAL, COPIES = Arm("real", "real"), Arm("copies", "real + copies", ratio=1.0, synthetic=0)
 DRAWS = 1000
@@ -48,7 +50,7 @@ DRAWS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One way to divide the rows: what is learnt from, what is added, what is tested on."""
+    """One way to divide the rows: into training data, what is added to it, and test data."""
 
     scheme: str
     fold: int
@@ -90,15 +92,15 @@ def trials(
     )
     everything = learnt + tested
     copies = _without_scans(examples_of(map(halved_and_enlarged, everything)))
-    found = [honest]
+    divided = [honest]
     order = numpy_generator(0, "leakage", "rows").permutation(len(everything))
     for fold in range(folds):
-        own = [everything[number] for place, number in enumerate(order) if place % folds != fold]
-        others = [everything[number] for place, number in enumerate(order) if place % folds == fold]
-        real, kept = _without_scans(examples_of(own)), examples_of(others)
-        found.append(Trial("leaking", fold, real, copies, kept))
-        found.append(Trial("leaking, nodules only", fold, real, _nodules_only(copies), kept))
-    return found
+        training = [everything[index] for place, index in enumerate(order) if place % folds != fold]
+        others = [everything[index] for place, index in enumerate(order) if place % folds == fold]
+        real, kept = _without_scans(examples_of(training)), examples_of(others)
+        divided.append(Trial("leaking", fold, real, copies, kept))
+        divided.append(Trial("leaking, nodules only", fold, real, _nodules_only(copies), kept))
+    return divided
 
 
 def _without_scans(examples: Examples) -> Examples:
@@ -116,42 +118,42 @@ def _nodules_only(examples: Examples) -> Examples:
     )
 
 
-def outcome_of(cell: "Cell", trial: Trial) -> "Outcome":
+def result_of(run: "DownstreamRun", trial: Trial) -> "RunResult":
     """Train and test a network of a trial."""
     from services.eval.downstream.runs import train_and_test
 
     torch.set_num_threads(1)
-    added = trial.added if cell.arm.ratio else None
-    return train_and_test(cell, trial.real, added, trial.test, torch.device("cpu"))
+    added = trial.added if run.arm.ratio else None
+    return train_and_test(run, trial.real, added, trial.test, torch.device("cpu"))
 
 
 def measures(
-    task: "Task", outcome: "Outcome", test: Examples, generator: np.random.Generator
+    task: "Task", result: "RunResult", test: Examples, generator: np.random.Generator
 ) -> dict[str, Any]:
-    """Each measure over all scans, and over draws of them, ``[DRAWS + 1]``."""
+    """Each measure over all scans, and over bootstrap draws of them, ``[DRAWS + 1]``."""
     if task == "classification":
         scans = [test.scans[number] for number in test.crop_pictures.tolist()]
         weights = scan_weights(scans, DRAWS, generator)
-        found = classification(test.crop_is_nodule, outcome.scores, weights)
-        return {"accuracy": found.accuracy, "balanced accuracy": found.balanced_accuracy}
-    truths = [np.asarray(own, dtype=np.float64).reshape(-1, 4) for own in test.boxes]
+        measured = classification(test.crop_is_nodule, result.scores, weights)
+        return {"accuracy": measured.accuracy, "balanced accuracy": measured.balanced_accuracy}
+    truths = [np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in test.boxes]
     weights = scan_weights(test.scans, DRAWS, generator)
     return {
-        "AP50": detection.average_precision(detection.match(outcome.found, truths, 0.5), weights),
+        "AP50": detection.average_precision(detection.match(result.detections, truths, 0.5), weights),
     }
 
 
 def compare(
-    task: "Task", scheme: str, pairs: "Sequence[tuple[Trial, Outcome, Outcome]]"
+    task: "Task", scheme: str, pairs: "Sequence[tuple[Trial, RunResult, RunResult]]"
 ) -> list[dict[str, Any]]:
     """A row a measure: with and without the copies, and the difference with its interval."""
-    real: list[dict[str, np.ndarray]] = []
-    copies: list[dict[str, np.ndarray]] = []
-    for number, (trial, without, with_copies) in enumerate(pairs):
-        for values, outcome in ((real, without), (copies, with_copies)):
+    real: list[dict[str, NDArray[np.float64]]] = []
+    copies: list[dict[str, NDArray[np.float64]]] = []
+    for index, (trial, without, with_copies) in enumerate(pairs):
+        for values, result in ((real, without), (copies, with_copies)):
             # The same draws of scans on both sides.
-            generator = numpy_generator(0, "leakage", task, scheme, number)
-            values.append(measures(task, outcome, trial.test, generator))
+            generator = numpy_generator(0, "leakage", task, scheme, index)
+            values.append(measures(task, result, trial.test, generator))
     rows = []
     for name in real[0]:
         one, other = (np.stack([each[name] for each in values]) for values in (real, copies))
@@ -258,10 +260,10 @@ def main() -> int:
 def _measured(dataset: Dataset, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     import ray
 
-    from services.eval.downstream.runs import Cell
+    from services.eval.downstream.runs import DownstreamRun
     from services.eval.part_tasks import as_done
 
-    remote = ray.remote(outcome_of)
+    remote = ray.remote(result_of)
     divided = trials(dataset, arguments.train, arguments.test, arguments.patch, arguments.folds)
     wanted: list[tuple[Task, Trial, int]] = [
         (task, trial, seed)
@@ -272,28 +274,28 @@ def _measured(dataset: Dataset, arguments: argparse.Namespace) -> list[dict[str,
         for seed in range(arguments.seeds)
     ]
     shared = {id(trial): ray.put(trial) for trial in divided}
-    queue = [(number, arm) for number in range(len(wanted)) for arm in (REAL, COPIES)]
+    queue = [(index, arm) for index in range(len(wanted)) for arm in (REAL, COPIES)]
 
     def start(item: tuple[int, Arm]) -> Any:
-        number, arm = item
-        task, trial, seed = wanted[number]
+        index, arm = item
+        task, trial, seed = wanted[index]
         ratio = arm.ratio * len(trial.added.pictures) / len(trial.real.pictures)
         arm = dataclasses.replace(arm, ratio=ratio)
-        cell = Cell(task, arguments.preset, arm, 1, 0, seed, trial.fold)
-        return remote.remote(cell, shared[id(trial)])
+        run = DownstreamRun(task, arguments.preset, arm, 1, 0, seed, trial.fold)
+        return remote.remote(run, shared[id(trial)])
 
-    outcomes: dict[tuple[int, str], Outcome] = {}
+    results: dict[tuple[int, str], RunResult] = {}
     with progress("networks", len(queue), unit="networks") as advance:
-        for (number, arm), outcome in as_done(start, queue, arguments.workers):
-            outcomes[number, arm.key] = outcome
+        for (index, arm), result in as_done(start, queue, arguments.workers):
+            results[index, arm.key] = result
             advance()
     rows = []
     for task in ("classification", "localisation"):
         for scheme in ("honest", "leaking", "leaking, nodules only"):
             pairs = [
-                (trial, outcomes[number, "real"], outcomes[number, "copies"])
-                for number, (own_task, trial, _) in enumerate(wanted)
-                if (own_task, trial.scheme) == (task, scheme)
+                (trial, results[index, "real"], results[index, "copies"])
+                for index, (of_task, trial, _) in enumerate(wanted)
+                if (of_task, trial.scheme) == (task, scheme)
             ]
             if pairs:
                 rows += compare(task, scheme, pairs)

@@ -24,7 +24,7 @@ from lungforge.errors import InputError
 from lungforge.metrics.features import EFFICIENTNET_LITE0, load_extractor
 from lungforge.metrics.frechet import frechet_distance_of_features
 from lungforge.metrics.leakage import scan_of
-from lungforge.metrics.real_baseline import compare_with_floor
+from lungforge.metrics.real_baseline import compare_with_baseline
 from lungforge.models.base import SamplerName, SamplingOptions
 from lungforge.models.model_dataset import ModelDataset
 from lungforge.randomness import numpy_generator
@@ -91,7 +91,7 @@ def main() -> int:
         if steps > arguments.longest:
             continue
         images, seconds = sample(model, labels, sampler, steps)
-        compared = compare_with_floor(
+        compared = compare_with_baseline(
             reference,
             scans,
             extractor.embed(images),
@@ -106,7 +106,7 @@ def main() -> int:
         if not arguments.json:
             print(
                 f"{sampler:>9} {steps:>4}: {compared.synthetic_mean:6.1f} +- {compared.synthetic_spread:.1f} "
-                f"(floor {compared.real_mean:.1f} +- {compared.real_spread:.1f}, n = {compared.images}); "
+                f"(baseline {compared.real_mean:.1f} +- {compared.real_spread:.1f}, n = {compared.images}); "
                 f"{seconds:.3f} s an image",
                 flush=True,
             )

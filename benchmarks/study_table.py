@@ -1,69 +1,84 @@
-"""The numbers of an evaluation as Markdown tables: ``python -m benchmarks.study_table --report URI``.
+"""The results of an evaluation as Markdown tables: ``python -m benchmarks.study_table --report URI``.
 
 Writes what ``docs/study-luna16-mini.md`` holds, from the ``metrics.json`` of ``lungforge evaluate``.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
-from services.eval.downstream.results import MINUS, name_of
+from services.eval.downstream.results import (
+    CropTestSet,
+    DownstreamResults,
+    PictureTestSet,
+    TaskResult,
+    measure_title,
+)
+from services.eval.report.wording import MINUS
+from services.eval.results import EvaluationReport
 
 
-def tables(document: dict[str, Any]) -> Iterator[str]:
+def tables(report: EvaluationReport, downstream: DownstreamResults) -> Iterator[str]:
     """The lines of all tables."""
-    yield from (f"- {sentence}" for sentence in document["verdict"])
+    yield from (f"- {sentence}" for sentence in report.verdict)
     yield ""
-    yield "| slices | n | Fréchet distance | real to real | KID | precision | recall | near-copies |"
+    yield "| slices | n | Fréchet distance | real vs real | KID | precision | recall | near-duplicates |"
     yield "|---|---|---|---|---|---|---|---|"
-    for numbers in document["sets"]:
-        equal, share = numbers["frechet"]["at_equal_n"], numbers["precision_recall"]
+    for results in report.sets:
+        equal, shares = results.frechet.baseline, results.precision_recall
+        synthetic = real = "–"
+        if equal is not None:
+            synthetic = f"{_number(equal.synthetic_mean, 1)} ± {_number(equal.synthetic_spread, 1)}"
+            real = f"{_number(equal.real_mean, 1)} ± {_number(equal.real_spread, 1)}"
         yield (
-            f"| {numbers['name']} | {numbers['images']} | "
-            f"{_number(equal['synthetic_mean'], 1)} ± {_number(equal['synthetic_spread'], 1)} | "
-            f"{_number(equal['real_mean'], 1)} ± {_number(equal['real_spread'], 1)} | "
-            f"{_number(numbers['kernel']['mean'], 4)} ± {_number(numbers['kernel']['spread'], 4)} | "
-            f"{_number(share['precision']['value'])} | {_number(share['recall']['value'])} | "
-            f"{numbers['twins']['near_copies']} of {numbers['twins']['checked']} |"
+            f"| {results.name} | {results.images} | {synthetic} | {real} | "
+            f"{_number(results.kid.mean, 4)} ± {_number(results.kid.spread, 4)} | "
+            f"{_number(shares.precision.value)} | {_number(shares.recall.value)} | "
+            f"{results.near_duplicates.count} of {results.near_duplicates.checked} |"
         )
     yield ""
-    names = [numbers["name"] for numbers in document["sets"]]
+    names = [results.name for results in report.sets]
     yield f"| median HU | real | {' | '.join(names)} |"
     yield "|---|---|" + "---|" * len(names)
-    for row, *others in zip(*(numbers["hounsfield_units"] for numbers in document["sets"]), strict=True):
-        medians = [row["real"]["median"], *(each["synthetic"]["median"] for each in (row, *others))]
-        yield f"| {row['class']} | {' | '.join(_number(median, 0) for median in medians)} |"
-    for task in document["downstream"]["tasks"]:
+    for rows in zip(*(results.hounsfield_units for results in report.sets), strict=True):
+        medians = [rows[0].real.median, *(row.synthetic.median for row in rows)]
+        yield f"| {rows[0].class_name} | {' | '.join(_number(median, 0) for median in medians)} |"
+    for task in downstream.tasks:
         yield ""
         yield from _of_task(task)
 
 
-def _of_task(task: dict[str, Any]) -> Iterator[str]:
-    test = ", ".join(
-        f"{value} {name.replace('_', ' ')}" for name, value in task["test"].items() if isinstance(value, int)
-    )
-    yield f"{task['task'].capitalize()}: {task['networks_per_arm']} networks an arm; test set: {test}."
+def _of_task(task: TaskResult) -> Iterator[str]:
+    yield f"{task.task.capitalize()}: {task.networks_per_arm} networks per arm; test set: {_test(task.test)}."
     yield ""
-    headline = task["headline"]
-    measures = sorted(task["arms"][0]["values"], key=lambda name: (name != headline, name.endswith("mm")))
-    yield f"| arm | trained on | {' | '.join(map(name_of, measures))} | difference to real, 95 % interval |"
+    measures = [each.measure for each in task.arms[0].measures]
+    measures.sort(key=lambda measure: measure != task.headline)
+    titles = " | ".join(map(measure_title, measures))
+    yield f"| arm | trained on | {titles} | difference to real, 95 % interval |"
     yield "|---|---|" + "---|" * (len(measures) + 1)
-    for arm in task["arms"]:
-        found = [arm["values"][name] for name in measures]
-        values = [f"{_number(value['mean'])} ± {_number(value['spread'])}" for value in found]
-        pictures = ", ".join(map(str, arm["training_pictures"]))
+    for arm in task.arms:
+        results = [arm.measure(measure) for measure in measures]
+        values = [f"{_number(result.mean)} ± {_number(result.spread)}" for result in results]
+        pictures = ", ".join(map(str, arm.training_pictures))
         difference = "–"
-        if arm["difference_to_real"]:
-            interval = arm["difference_to_real"][headline]
-            low, high = (_number(interval[edge], signed=True) for edge in ("low", "high"))
-            difference = f"{_number(interval['difference'], signed=True)} ({low} to {high})"
-        yield f"| {arm['name']} | {pictures} | {' | '.join(values)} | {difference} |"
+        if (headline := results[0].difference) is not None:
+            low, high = (_number(end, signed=True) for end in (headline.low, headline.high))
+            difference = f"{_number(headline.difference, signed=True)} ({low} to {high})"
+        yield f"| {arm.name} | {pictures} | {' | '.join(values)} | {difference} |"
     yield ""
-    yield f"The difference is of {name_of(headline)}."
+    yield f"The difference is of {measure_title(task.headline)}."
+
+
+def _test(test: CropTestSet | PictureTestSet) -> str:
+    """A test set in words."""
+    if isinstance(test, CropTestSet):
+        return f"{test.crops} crops, {test.nodules} of nodules, {test.scans} scans"
+    return (
+        f"{test.pictures} pictures, {test.pictures_with_nodules} with nodules, {test.nodules} nodules, "
+        f"{test.scans} scans"
+    )
 
 
 def _number(value: float | None, places: int = 3, *, signed: bool = False) -> str:
@@ -78,14 +93,16 @@ def main() -> int:
     parser.add_argument("--report", required=True, help="a report, as `lungforge evaluate` wrote it")
     arguments = parser.parse_args()
     try:
-        document = json.loads(Dataset.open(arguments.report, Kind.REPORT).read_file("metrics.json"))
+        report = EvaluationReport.from_json(
+            Dataset.open(arguments.report, Kind.REPORT).read_file("metrics.json")
+        )
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    if document["downstream"] is None:
+    if report.downstream is None:
         print(f"{arguments.report} has no downstream tasks; evaluate with --downstream", file=sys.stderr)
         return 2
-    print("\n".join(tables(document)))
+    print("\n".join(tables(report, report.downstream)))
     return 0
 
 

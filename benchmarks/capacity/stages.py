@@ -13,10 +13,12 @@ from lungforge.metrics.features import load_extractor
 from lungforge.models.learner import Learner
 from lungforge.storage import join_uri
 from services.eval import job as evaluating
-from services.eval.collect import network_of, read_real
+from services.eval.collect import read_real
 from services.eval.config import EvalConfig
+from services.eval.feature_cache import Network
 from services.eval.lineage import trace
 from services.eval.part_tasks import read_synthetic_part
+from services.eval.records import SyntheticSource
 from services.preprocess import job as preprocessing
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.plan import survey
@@ -174,7 +176,7 @@ def _evaluate(chain: Chain, name: str, parts: int, workers: int) -> EvalConfig:
         synthetic=(chain.at("sample", sampled),),
         out=chain.at("evaluate", name),
         subsets=_HELD_OUT,
-        allow_twins=True,
+        allow_near_duplicates=True,
         workers=workers,
     )
 
@@ -182,10 +184,11 @@ def _evaluate(chain: Chain, name: str, parts: int, workers: int) -> EvalConfig:
 def _measured(chain: Chain) -> Iterator[Callable[[], object]]:
     config = _evaluate(chain, "units", _SAMPLED["long"], 1)
     samples = Dataset.open(config.synthetic[0])
-    network = network_of(config, load_extractor(config.extractor).description)
+    network = Network(load_extractor(config.extractor).description)
     real = read_real(config, network, Dataset.open(config.real), [trace(samples)], None)
+    source = SyntheticSource(samples, real.pool, network, segmented=True)
     for part in samples.parts[:4]:
-        yield functools.partial(read_synthetic_part._function, samples, part, real.pool, (), network, True)
+        yield functools.partial(read_synthetic_part._function, source, part, ())
 
 
 _SAMPLED = {"short": 2, "long": 10}

@@ -1,6 +1,7 @@
 """Patches at native resolution: small lesions keep their pixels, and small machines can train on them."""
 
 import dataclasses
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,9 @@ from lungforge.ct.classes import BACKGROUND
 from lungforge.datasets.slices import SliceRow, rows_of
 from lungforge.errors import InputError
 from lungforge.randomness import numpy_generator
+
+#: Of HU or of classes.
+Value = TypeVar("Value", bound=np.generic)
 
 
 def cut_patch(row: SliceRow, size: int, generator: np.random.Generator) -> SliceRow:
@@ -97,7 +101,7 @@ class Cut:
         return np.asarray(corners, dtype=np.int64).reshape(-1, 2)
 
 
-def cut_out(images: NDArray[np.generic], corners: NDArray[np.int64], cut: Cut | None) -> NDArray[np.generic]:
+def cut_out(images: NDArray[Value], corners: NDArray[np.int64], cut: Cut | None) -> NDArray[Value]:
     """The patch of each image ``[N, H, W]``: ``[N, P, P]``; the images themselves without a cut."""
     if cut is None:
         return images

@@ -1,1 +1,1 @@
-"""Measures of generated images: distances between sets, fidelity to the map, near-copies, lineage."""
+"""Measures of generated images: distances between sets, fidelity to the map, near-duplicates, lineage."""

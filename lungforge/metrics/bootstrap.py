@@ -1,14 +1,15 @@
 """Intervals of a difference between two ways to train, by a paired bootstrap.
 
-Two things would come out otherwise another time: the scans that are tested on, and the networks that were
-trained (their folds and seeds). Both are drawn anew, with replacement, and for both sides alike: slices of
-one scan stay together, and a network is compared with the one of the same fold and seed.
+Two things would differ if the study were repeated: the scans that are tested on, and the trained networks
+(their folds and seeds). Both are resampled with replacement, in the same way for both sides: slices of one
+scan stay together, and a network is compared with the one of the same fold and seed.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Interval:
     draws: int
 
 
-def scan_weights(scans: Sequence[str], draws: int, generator: np.random.Generator) -> np.ndarray:
+def scan_weights(scans: Sequence[str], draws: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """How often each example counts in each draw of the scans, ``[draws + 1, N]``; the first row is all ones.
 
     Args:
@@ -41,7 +42,9 @@ def scan_weights(scans: Sequence[str], draws: int, generator: np.random.Generato
     return np.concatenate([np.ones((1, len(members))), counts[:, members].astype(np.float64)])
 
 
-def paired_interval(values: np.ndarray, baseline: np.ndarray, generator: np.random.Generator) -> Interval:
+def paired_interval(
+    values: NDArray[np.float64], baseline: NDArray[np.float64], generator: np.random.Generator
+) -> Interval:
     """The 95 % interval of ``values`` less ``baseline``.
 
     Args:
@@ -53,7 +56,7 @@ def paired_interval(values: np.ndarray, baseline: np.ndarray, generator: np.rand
     differences = values - baseline
     networks, draws = len(differences), differences.shape[1] - 1
     counts = generator.multinomial(networks, np.full(networks, 1.0 / networks), size=draws).T / networks
-    drawn = (differences[:, 1:] * counts).sum(axis=0)
-    drawn = drawn[np.isfinite(drawn)]
-    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
-    return Interval(float(differences[:, 0].mean()), float(low), float(high), len(drawn))
+    means = (differences[:, 1:] * counts).sum(axis=0)
+    means = means[np.isfinite(means)]
+    low, high = np.percentile(means, [2.5, 97.5]) if len(means) else (np.nan, np.nan)
+    return Interval(float(differences[:, 0].mean()), float(low), float(high), len(means))

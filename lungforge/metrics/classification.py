@@ -1,4 +1,4 @@
-"""How well scores tell nodules from what is none, for any number of weightings of the examples at a time.
+"""How well scores tell nodules from other places, for many weightings of the examples at a time.
 
 A bootstrap weights each example by how often its scan was drawn; so every measure here takes weights
 ``[B, N]``, one row a draw, and gives a value for each row.
@@ -7,6 +7,7 @@ A bootstrap weights each example by how often its scan was drawn; so every measu
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: An example with this score or more is called a nodule.
 THRESHOLD = 0.5
@@ -24,14 +25,16 @@ class Classification:
         auroc: Area under the receiver operating characteristic: how often a nodule scores above another.
     """
 
-    accuracy: np.ndarray
-    balanced_accuracy: np.ndarray
-    sensitivity: np.ndarray
-    specificity: np.ndarray
-    auroc: np.ndarray
+    accuracy: NDArray[np.float64]
+    balanced_accuracy: NDArray[np.float64]
+    sensitivity: NDArray[np.float64]
+    specificity: NDArray[np.float64]
+    auroc: NDArray[np.float64]
 
 
-def classification(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> Classification:
+def classification(
+    positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: NDArray[np.float64]
+) -> Classification:
     """Measure a classifier.
 
     Args:
@@ -55,7 +58,9 @@ def classification(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray
     )
 
 
-def roc_curve(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def roc_curve(
+    positive: NDArray[np.bool_], scores: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """False and true positive rates, each ``[K]`` from 0 to 1, at every threshold from the highest down."""
     positive = np.asarray(positive, dtype=bool)
     order = np.argsort(-np.asarray(scores), kind="stable")
@@ -65,7 +70,9 @@ def roc_curve(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.
     return false / max(1, (~positive).sum()), true / max(1, positive.sum())
 
 
-def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _auroc(
+    positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The Mann-Whitney statistic; a tie counts a half."""
     order = np.argsort(scores, kind="stable")
     ends = _last_of_ties(scores[order])
@@ -80,6 +87,6 @@ def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.
         return (nodules * (below + others / 2)).sum(axis=1) / pairs
 
 
-def _last_of_ties(ordered: np.ndarray) -> np.ndarray:
+def _last_of_ties(ordered: NDArray[np.floating]) -> NDArray[np.int64]:
     """Places of the last of each run of equal scores."""
     return np.flatnonzero(np.append(np.diff(ordered) != 0, True))

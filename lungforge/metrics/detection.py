@@ -1,8 +1,8 @@
-"""Average precision of found boxes, as COCO defines it, for any number of weightings of the pictures.
+"""Average precision of predicted boxes, as COCO defines it, for many weightings of the pictures at a time.
 
-Lin et al., "Microsoft COCO: Common Objects in Context", 2014, and its evaluation: found boxes go to true ones
-greedily, the best first; precision is read at 101 recalls. Which box goes to which depends on one picture
-only, so it is decided once, and a bootstrap over scans only weights the pictures anew.
+Lin et al., "Microsoft COCO: Common Objects in Context", 2014, and its evaluation: predictions match true
+boxes greedily, the best first; precision is read at 101 recalls. Which box matches which depends on one
+picture only, so it is decided once, and a bootstrap over scans only changes the weights of the pictures.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: The overlaps (intersection over union) over which COCO averages.
 THRESHOLDS: Final = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
@@ -18,50 +19,50 @@ _RECALLS: Final = np.linspace(0.0, 1.0, 101)
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of the found boxes of a set of pictures, the best first.
+    """Which predicted boxes of a set of pictures are right, the best first.
 
     Attributes:
         picture: Which picture each is in, ``[K]``.
         score: ``[K]``, not rising.
-        hit: bool ``[K]``: it found a true box that counts.
-        miss: bool ``[K]``: it found none. What found a true box that does not count is neither.
+        hit: bool ``[K]``: it matches a true box that counts.
+        miss: bool ``[K]``: it matches none. What matches a true box that does not count is neither.
         truths: How many true boxes count in each picture, ``[N]``.
     """
 
-    picture: np.ndarray
-    score: np.ndarray
-    hit: np.ndarray
-    miss: np.ndarray
-    truths: np.ndarray
+    picture: NDArray[np.int64]
+    score: NDArray[np.float64]
+    hit: NDArray[np.bool_]
+    miss: NDArray[np.bool_]
+    truths: NDArray[np.int64]
 
 
-def overlaps(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def overlaps(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union ``[K, T]`` of boxes ``[K, 4]`` and ``[T, 4]``: left, top, width, height."""
-    corner = np.maximum(found[:, None, :2], truth[None, :, :2])
-    end = np.minimum(found[:, None, :2] + found[:, None, 2:], truth[None, :, :2] + truth[None, :, 2:])
+    corner = np.maximum(predicted[:, None, :2], truth[None, :, :2])
+    end = np.minimum(predicted[:, None, :2] + predicted[:, None, 2:], truth[None, :, :2] + truth[None, :, 2:])
     common = np.clip(end - corner, 0.0, None).prod(axis=2)
-    areas = found[:, 2:].prod(axis=1)[:, None] + truth[:, 2:].prod(axis=1)[None]
+    areas = predicted[:, 2:].prod(axis=1)[:, None] + truth[:, 2:].prod(axis=1)[None]
     return common / np.maximum(areas - common, 1e-12)
 
 
 def match(
-    found: Sequence[tuple[np.ndarray, np.ndarray]],
-    truths: Sequence[np.ndarray],
+    predictions: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    truths: Sequence[NDArray[np.float64]],
     threshold: float,
-    counting: Sequence[np.ndarray] | None = None,
+    counting: Sequence[NDArray[np.bool_]] | None = None,
 ) -> Matches:
-    """Give found boxes to true ones.
+    """Match predicted boxes with true ones.
 
     Args:
-        found: For each picture boxes ``[K, 4]`` and scores ``[K]``.
+        predictions: For each picture boxes ``[K, 4]`` and scores ``[K]``.
         truths: For each picture the true boxes ``[T, 4]``.
-        threshold: Overlap from which a true box counts as found.
+        threshold: Overlap from which boxes match.
         counting: For each picture bool ``[T]``: the true boxes that count; all when None. As in COCO, a
             box goes to one of the others only when none that counts is left.
     """
     pictures, scores, hits, misses = [], [], [], []
-    for number, ((boxes, given), truth) in enumerate(zip(found, truths, strict=True)):
-        counts = np.ones(len(truth), dtype=bool) if counting is None else counting[number]
+    for index, ((boxes, given), truth) in enumerate(zip(predictions, truths, strict=True)):
+        counts = np.ones(len(truth), dtype=bool) if counting is None else counting[index]
         order = np.argsort(-given, kind="stable")
         shared = overlaps(boxes[order].reshape(-1, 4), truth.reshape(-1, 4))
         taken = np.zeros(len(truth), dtype=bool)
@@ -76,7 +77,7 @@ def match(
                 taken[best] = True
             hits.append(best >= 0 and bool(counts[best]))
             misses.append(best < 0)
-        pictures += [number] * len(order)
+        pictures += [index] * len(order)
         scores += given[order].tolist()
     ranks = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
     return Matches(
@@ -86,40 +87,42 @@ def match(
         miss=np.asarray(misses, dtype=bool)[ranks],
         truths=np.asarray(
             [
-                len(truth) if counting is None else int(counting[number].sum())
-                for number, truth in enumerate(truths)
+                len(truth) if counting is None else int(counting[index].sum())
+                for index, truth in enumerate(truths)
             ],
             dtype=np.int64,
         ),
     )
 
 
-def average_precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
+def average_precision(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average precision at 101 recalls for each row of ``weights [B, N]``; NaN where no true box counts."""
     precision, recall, total = _curves(matches, weights)
     # Precision at a recall is the best that is reached at that recall or beyond.
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     values = np.zeros(len(weights))
-    for number in range(len(weights)):
-        places = np.searchsorted(recall[number], _RECALLS, side="left")
+    for row in range(len(weights)):
+        places = np.searchsorted(recall[row], _RECALLS, side="left")
         reached = places < recall.shape[1]
-        values[number] = best[number, places[reached]].sum() / len(_RECALLS)
+        values[row] = best[row, places[reached]].sum() / len(_RECALLS)
     return np.where(total > 0, values, np.nan)
 
 
-def average_recall(matches: Matches, weights: np.ndarray) -> np.ndarray:
-    """Share of the true boxes that were found, for each row of ``weights [B, N]``."""
+def average_recall(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the true boxes that are matched, for each row of ``weights [B, N]``."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return (weights[:, matches.picture] * matches.hit).sum(axis=1) / (weights @ matches.truths)
 
 
-def precision_recall_curve(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
-    """Recall and precision ``[K]`` after each found box, the best first."""
+def precision_recall_curve(matches: Matches) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Recall and precision ``[K]`` after each predicted box, the best first."""
     precision, recall, _ = _curves(matches, np.ones((1, len(matches.truths))))
     return recall[0], precision[0]
 
 
-def _curves(matches: Matches, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _curves(
+    matches: Matches, weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     each = weights[:, matches.picture]
     hits = np.cumsum(each * matches.hit, axis=1)
     misses = np.cumsum(each * matches.miss, axis=1)

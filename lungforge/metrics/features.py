@@ -12,18 +12,16 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from lungforge.ct.window import hu_to_uint8
 from lungforge.errors import InputError
+from lungforge.metrics.extractors import EFFICIENTNET_LITE0, EXTRACTORS, INCEPTION_V3
 
 #: Images that go through a network at a time; more are slower on a CPU, whose caches they outgrow.
 BATCH_IMAGES: Final = 16
-
-EFFICIENTNET_LITE0: Final = "efficientnet-lite0"
-INCEPTION_V3: Final = "inception-v3"
-EXTRACTORS: Final = (EFFICIENTNET_LITE0, INCEPTION_V3)
 
 #: What pytorch-fid 0.3.0 fetches from its release "fid_weights", and its sha256.
 INCEPTION_FILE: Final = "pt_inception-2015-12-05-6726825d.pth"
@@ -33,7 +31,7 @@ EFFICIENTNET_SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdb
 
 @dataclass(frozen=True)
 class Description:
-    """What must stand beside every number that an extractor gives.
+    """What must be reported with every result that is based on an extractor.
 
     Attributes:
         name: Name of the extractor, a value of ``EXTRACTORS``.
@@ -67,14 +65,14 @@ class Extractor:
     network: Callable[[torch.Tensor], torch.Tensor]
     device: torch.device
 
-    def embed(self, hu: np.ndarray) -> np.ndarray:
+    def embed(self, hu: NDArray[np.int16]) -> NDArray[np.float32]:
         """Feature vectors ``[N, D]`` float32 of slices ``hu [N, H, W]`` int16."""
         return self.embed_pictures(hu_to_uint8(hu))
 
-    def embed_pictures(self, pictures: np.ndarray) -> np.ndarray:
+    def embed_pictures(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Feature vectors ``[N, D]`` float32 of 8-bit pictures.
 
-        What came with a picture in its batch changes its features by rounding at most.
+        Other pictures in a batch change the features of a picture by rounding at most.
 
         Args:
             pictures: uint8, grey ``[N, H, W]`` or RGB ``[N, H, W, 3]``.
@@ -161,7 +159,7 @@ def _inception_v3(weights: bytes, sha256: str, device: torch.device) -> Extracto
     model.to(device, memory_format=torch.channels_last)
 
     def network(pixels: torch.Tensor) -> torch.Tensor:
-        # As pytorch-fid's own, but that a single channel is resized once and not three times.
+        # As in pytorch-fid, except that a single channel is resized once and not three times.
         resized = nn.functional.interpolate(
             pixels / 255.0, size=(side, side), mode="bilinear", align_corners=False
         )
@@ -230,10 +228,10 @@ def _cached_inception(sha256: str) -> bytes:
 
 
 def _load_state(content: bytes, sha256: str, name: str) -> dict[str, torch.Tensor]:
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != sha256:
         raise InputError(
-            f"the {name} weights have sha256 {found[:12]}..., not {sha256[:12]}...: the file is damaged or "
+            f"the {name} weights have sha256 {actual[:12]}..., not {sha256[:12]}...: the file is damaged or "
             "another; fetch it again"
         )
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from lungforge.ct import classes
@@ -27,7 +28,7 @@ class ClassHistogram:
         counts: ``[classes, units]`` int64; column 0 is the lower edge of the window.
     """
 
-    counts: np.ndarray
+    counts: NDArray[np.int64]
 
     @classmethod
     def empty(cls) -> "ClassHistogram":
@@ -35,7 +36,7 @@ class ClassHistogram:
         return cls(np.zeros((classes.COUNT, _HIGHEST_HU - _LOWEST_HU + 1), dtype=np.int64))
 
     @classmethod
-    def of(cls, hu: np.ndarray, labels: np.ndarray) -> "ClassHistogram":
+    def of(cls, hu: NDArray[np.int16], labels: NDArray[np.uint8]) -> "ClassHistogram":
         """Of slices ``hu [N, H, W]`` int16 and their maps ``labels [N, H, W]`` uint8."""
         units = _HIGHEST_HU - _LOWEST_HU + 1
         values = np.clip(hu, _LOWEST_HU, _HIGHEST_HU).astype(np.int64) - _LOWEST_HU
@@ -59,7 +60,7 @@ class ClassHistogram:
         return int(np.searchsorted(cumulative, fraction * cumulative[-1])) + _LOWEST_HU
 
 
-def nodule_contrasts(hu: np.ndarray, label: np.ndarray) -> list[float]:
+def nodule_contrasts(hu: NDArray[np.int16], label: NDArray[np.uint8]) -> list[float]:
     """How much brighter each nodule of a slice is than what is around it.
 
     Args:

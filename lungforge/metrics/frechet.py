@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class GaussianSums:
     """Count, mean and scatter of a set of feature vectors: all that a Gaussian fit needs.
 
     The scatter is the sum of outer products of the deviations from the mean, not of the vectors
-    themselves: that difference of two large numbers would lose the digits that a small variance needs.
+    themselves: that difference of two large values would lose the digits that a small variance needs.
 
     Attributes:
         count: Number of vectors.
@@ -25,11 +26,11 @@ class GaussianSums:
     """
 
     count: int
-    mean: np.ndarray
-    scatter: np.ndarray
+    mean: NDArray[np.float64]
+    scatter: NDArray[np.float64]
 
     @classmethod
-    def of(cls, features: np.ndarray) -> "GaussianSums":
+    def of(cls, features: NDArray[np.floating]) -> "GaussianSums":
         """The sums of ``features [N, D]``, N at least 1."""
         values = np.asarray(features, dtype=np.float64)
         mean = values.mean(axis=0)
@@ -48,7 +49,7 @@ class GaussianSums:
         scatter = self.scatter + other.scatter + np.outer(shift, shift) * (self.count * other.count / count)
         return GaussianSums(count, mean, scatter)
 
-    def covariance(self) -> np.ndarray:
+    def covariance(self) -> NDArray[np.float64]:
         """The unbiased covariance ``[D, D]``; needs at least two vectors."""
         assert self.count > 1, "a covariance needs two vectors or more"
         return self.scatter / (self.count - 1)
@@ -60,7 +61,7 @@ def merge_all(sums: Iterable[GaussianSums]) -> GaussianSums:
 
 
 def frechet_distance(first: GaussianSums, second: GaussianSums) -> float:
-    """Squared Fréchet distance of the two Gaussian fits (the number that is reported as "FID").
+    """Squared Fréchet distance of the two Gaussian fits (the value that is reported as "FID").
 
     ``|m1 - m2|^2 + Tr(C1) + Tr(C2) - 2 Tr((C1 C2)^(1/2))``. The last trace is the sum of the singular
     values of ``C1^(1/2) C2^(1/2)``; with the roots from symmetric eigenvalues everything stays real, and
@@ -75,7 +76,7 @@ def frechet_distance(first: GaussianSums, second: GaussianSums) -> float:
     return max(0.0, float(shift @ shift + traces - 2.0 * singular.sum()))
 
 
-def frechet_distance_of_features(first: np.ndarray, second: np.ndarray) -> float:
+def frechet_distance_of_features(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     """The same distance from the feature vectors ``[N, D]`` and ``[M, D]``: cheaper for few of them.
 
     With centred vectors X and Y the singular values above are those of ``X Y^T / sqrt((N-1)(M-1))``,
@@ -91,7 +92,7 @@ def frechet_distance_of_features(first: np.ndarray, second: np.ndarray) -> float
     return max(0.0, float(shift @ shift + (x * x).sum() + (y * y).sum() - 2.0 * singular.sum()))
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
+def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """A factor ``R [D, r]`` with ``R R^T`` the covariance, without the directions that hold nothing."""
     values, vectors = scipy.linalg.eigh(covariance)
     kept = values > values[-1] * len(values) * np.finfo(np.float64).eps

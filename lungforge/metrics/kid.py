@@ -1,4 +1,4 @@
-"""The kernel distance (KID) between two sets of feature vectors.
+"""The kernel inception distance (KID) between two sets of feature vectors.
 
 Bińkowski, Sutherland, Arbel and Gretton, "Demystifying MMD GANs", 2018: the unbiased estimate of the
 squared maximum mean discrepancy under the kernel ``(x . y / D + 1)^3``.
@@ -7,19 +7,20 @@ squared maximum mean discrepancy under the kernel ``(x . y / D + 1)^3``.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: Rows of the kernel matrix that are held at a time.
 _BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class KernelDistance:
-    """The kernel distance over random subsets.
+class KidEstimate:
+    """The KID over random subsets.
 
     Attributes:
-        mean: Mean over the subsets; without bias, so it may fall below 0 for equal distributions.
+        mean: Mean over the subsets; unbiased, so it may fall below 0 for equal distributions.
         spread: Standard deviation over the subsets.
-        subsets: How many subsets were drawn.
+        subsets: How many subsets.
         subset_size: Vectors from each side in a subset.
     """
 
@@ -29,25 +30,25 @@ class KernelDistance:
     subset_size: int
 
 
-def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
+def kid(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     """Unbiased squared discrepancy of ``[N, D]`` and ``[M, D]``, N and M at least 2; float64."""
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    assert min(len(x), len(y)) > 1, "the kernel distance needs two vectors or more on each side"
+    assert min(len(x), len(y)) > 1, "the KID needs two vectors or more on each side"
     within_x = _kernel_sum(x, x) - _kernel_diagonal_sum(x)
     within_y = _kernel_sum(y, y) - _kernel_diagonal_sum(y)
     between = _kernel_sum(x, y) / (len(x) * len(y))
     return within_x / (len(x) * (len(x) - 1)) + within_y / (len(y) * (len(y) - 1)) - 2.0 * between
 
 
-def kernel_distance_over_subsets(
-    first: np.ndarray,
-    second: np.ndarray,
+def kid_over_subsets(
+    first: NDArray[np.floating],
+    second: NDArray[np.floating],
     generator: np.random.Generator,
     *,
     subsets: int = 100,
     subset_size: int = 1000,
-) -> KernelDistance:
-    """Mean and spread of the kernel distance over random subsets, drawn without replacement.
+) -> KidEstimate:
+    """Mean and spread of the KID over random subsets, drawn without replacement.
 
     Args:
         first: ``[N, D]``.
@@ -59,23 +60,23 @@ def kernel_distance_over_subsets(
     """
     size = max(2, min(subset_size, len(first) // 2, len(second) // 2))
     values = [
-        kernel_distance(
+        kid(
             first[np.sort(generator.choice(len(first), size, replace=False))],
             second[np.sort(generator.choice(len(second), size, replace=False))],
         )
         for _ in range(subsets)
     ]
-    return KernelDistance(float(np.mean(values)), float(np.std(values, ddof=1)), subsets, size)
+    return KidEstimate(float(np.mean(values)), float(np.std(values, ddof=1)), subsets, size)
 
 
-def _kernel(products: np.ndarray, dimensions: int) -> np.ndarray:
+def _kernel(products: NDArray[np.float64], dimensions: int) -> NDArray[np.float64]:
     return (products / dimensions + 1.0) ** 3
 
 
-def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:
+def _kernel_sum(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     blocks = (x[start : start + _BLOCK_ROWS] for start in range(0, len(x), _BLOCK_ROWS))
     return float(sum(_kernel(block @ y.T, x.shape[1]).sum() for block in blocks))
 
 
-def _kernel_diagonal_sum(x: np.ndarray) -> float:
+def _kernel_diagonal_sum(x: NDArray[np.float64]) -> float:
     return float(_kernel(np.einsum("nd,nd->n", x, x), x.shape[1]).sum())

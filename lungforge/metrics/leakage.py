@@ -1,4 +1,4 @@
-"""Whether test scans have been seen: by the generator in training, or as the source of a synthetic slice."""
+"""Whether test scans were used: to train the generator, or as the source of a synthetic slice."""
 
 import re
 from collections.abc import Iterable
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Leak:
-    """The test scans that were seen.
+    """The test scans that were used.
 
     Attributes:
-        sources: Test scans that synthetic slices were drawn from, sorted.
+        sources: Test scans that synthetic slices were generated from, sorted.
         training: Test scans that the generator was trained on, sorted.
     """
 

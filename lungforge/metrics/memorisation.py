@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.metrics.neighbours import nearest_neighbours
 
-#: Redrawings of the scans behind an interval.
-_REDRAWINGS: Final = 1000
+#: Bootstrap draws of the scans behind an interval.
+_DRAWS: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -22,24 +23,25 @@ class Memorisation:
         nearest: For each synthetic image, which training image is nearest, int64 ``[N]``.
         ratio: Median of the synthetic distances over that of the held-out ones. 1: synthetic images are as
             far from the training images as real ones of other scans are; 0: they are copies.
-        interval: 95 % interval of the ratio, scans redrawn on both sides; None where a side is of one scan.
+        interval: 95 % bootstrap interval of the ratio, over the scans of both sides; None where a side is of
+            one scan.
         closer_than_5_percent: Share of the synthetic images that are nearer to a training image than all
             but 5 % of the held-out ones; 0.05 without memorisation.
     """
 
-    synthetic: np.ndarray
-    held_out: np.ndarray
-    nearest: np.ndarray
+    synthetic: NDArray[np.float64]
+    held_out: NDArray[np.float64]
+    nearest: NDArray[np.int64]
     ratio: float
     interval: tuple[float, float] | None
     closer_than_5_percent: float
 
 
 def measure_memorisation(
-    training: np.ndarray,
-    synthetic: np.ndarray,
+    training: NDArray[np.floating],
+    synthetic: NDArray[np.floating],
     synthetic_scans: Sequence[str],
-    held_out: np.ndarray,
+    held_out: NDArray[np.floating],
     held_out_scans: Sequence[str],
     generator: np.random.Generator,
 ) -> Memorisation | None:
@@ -48,10 +50,10 @@ def measure_memorisation(
     Args:
         training: Features ``[T, D]`` of the images that the generator was trained on.
         synthetic: Features ``[N, D]``.
-        synthetic_scans: The scan whose map each was drawn from.
+        synthetic_scans: The scan whose map each was generated from.
         held_out: Features ``[M, D]`` of real images of scans that are not among the training images.
         held_out_scans: The scan of each.
-        generator: Redraws the scans.
+        generator: Draws the scans of the bootstrap.
 
     Returns:
         The comparison, or None when a set is empty or the held-out images equal training images.
@@ -73,27 +75,29 @@ def measure_memorisation(
 
 
 def _interval(
-    some: np.ndarray,
+    some: NDArray[np.float64],
     some_scans: Sequence[str],
-    others: np.ndarray,
+    others: NDArray[np.float64],
     other_scans: Sequence[str],
     generator: np.random.Generator,
 ) -> tuple[float, float] | None:
-    """Percentile interval of the ratio of the medians: slices of one scan are alike, so scans are redrawn."""
+    """Percentile interval of the ratio of the medians: slices of a scan are alike, so scans are resampled."""
     if min(len(set(some_scans)), len(set(other_scans))) < 2:
         return None
-    tops = _redrawn_medians(some, some_scans, generator)
-    bottoms = _redrawn_medians(others, other_scans, generator)
+    tops = _bootstrap_medians(some, some_scans, generator)
+    bottoms = _bootstrap_medians(others, other_scans, generator)
     # Scans that lie on training images make some of the lower medians 0; such a ratio is unbounded.
-    ratios = np.divide(tops, bottoms, out=np.full(_REDRAWINGS, np.inf), where=bottoms > 0)
+    ratios = np.divide(tops, bottoms, out=np.full(_DRAWS, np.inf), where=bottoms > 0)
     low, high = np.quantile(ratios, [0.025, 0.975], method="inverted_cdf").tolist()
     return low, high
 
 
-def _redrawn_medians(values: np.ndarray, scans: Sequence[str], generator: np.random.Generator) -> np.ndarray:
-    """Medians ``[_REDRAWINGS]`` over the values of as many scans as there are, drawn with replacement."""
+def _bootstrap_medians(
+    values: NDArray[np.float64], scans: Sequence[str], generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Medians ``[_DRAWS]`` over the values of as many scans as there are, drawn with replacement."""
     _, members = np.unique(np.asarray(scans), return_inverse=True)
     order = np.argsort(members, kind="stable")
     groups = np.split(values[order], np.cumsum(np.bincount(members))[:-1])
-    draws = generator.integers(len(groups), size=(_REDRAWINGS, len(groups)))
+    draws = generator.integers(len(groups), size=(_DRAWS, len(groups)))
     return np.array([np.median(np.concatenate([groups[scan] for scan in draw])) for draw in draws])

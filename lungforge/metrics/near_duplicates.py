@@ -1,6 +1,6 @@
-"""Near-copies: is a synthetic slice a real one, possibly halved and enlarged again?
+"""Near-duplicates: is a synthetic slice a real one, possibly halved and enlarged again?
 
-A generator draws from a label map, so its images must agree with the real slice on all that the map tells:
+A generator works from a label map, so its images must agree with the real slice on all that the map holds:
 where the body is, where the lungs are, how bright either is. A plain correlation sees mostly that. Here
 each class's mean is taken off and pixels near a border between classes are left out; what is compared is the
 texture that a map does not hold (vessels, bronchi, noise), and only a copy has the same.
@@ -11,21 +11,22 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
 from lungforge.ct import classes
 
-#: A near-copy's texture correlates with the real one's above this. On real CT, slices halved and enlarged
-#: by any common kernel stay above 0.98, slices of different scans below 0.5, and what only follows the map
-#: is near 0; 0.995 of the plain grey values is about 0.97 of the texture.
+#: A near-duplicate's texture correlates with the real one's above this. On real CT, slices halved and
+#: enlarged by any common kernel stay above 0.98, slices of different scans below 0.5, and what only follows
+#: the map is near 0; 0.995 of the plain grey values is about 0.97 of the texture.
 MIN_CORRELATION: Final = 0.95
 #: Or it differs by fewer grey levels (of 255) than this in the mean ...
 MAX_ERROR_LEVELS: Final = 2.0
-#: ... while it still correlates above this: where a picture is nearly flat, a small error says nothing.
+#: ... while it still correlates above this: where an image is nearly flat, a small error says nothing.
 MIN_CORRELATION_AT_SMALL_ERROR: Final = 0.9
 
-#: Side in pixels of the pictures by which the nearest real slices are found.
+#: Side in pixels of the thumbnails by which the nearest real slices are searched.
 THUMBNAIL_SIDE: Final = 32
 
 #: Fewer pixels than this are no texture; the whole body is compared then.
@@ -60,15 +61,15 @@ class Resemblance:
     view: str
 
     @property
-    def is_near_copy(self) -> bool:
-        """Whether this is too much for an image that was drawn from a map."""
+    def is_near_duplicate(self) -> bool:
+        """Whether this is too much for an image that was generated from a map."""
         return self.correlation > MIN_CORRELATION or (
             self.error_levels < MAX_ERROR_LEVELS and self.correlation > MIN_CORRELATION_AT_SMALL_ERROR
         )
 
 
 @dataclass(frozen=True)
-class Place:
+class PatchLocation:
     """Where in a slice a patch lies.
 
     Attributes:
@@ -76,12 +77,15 @@ class Place:
         corner: Row and column of the patch's first pixel.
     """
 
-    whole: np.ndarray
+    whole: NDArray[np.uint8]
     corner: tuple[int, int]
 
 
 def resemblance(
-    synthetic: np.ndarray, label: np.ndarray, real: np.ndarray, place: Place | None = None
+    synthetic: NDArray[np.uint8],
+    label: NDArray[np.uint8],
+    real: NDArray[np.uint8],
+    place: PatchLocation | None = None,
 ) -> Resemblance:
     """Compare a synthetic slice with a real one, as it is and after every way of halving and enlarging it.
 
@@ -109,14 +113,14 @@ def resemblance(
     return Resemblance(float(errors[best]), float(correlations[best]), names[best])
 
 
-def thumbnails(grey: np.ndarray) -> np.ndarray:
+def thumbnails(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Small pictures ``[N, THUMBNAIL_SIDE**2]`` uint8 of ``grey [N, H, W]`` uint8, to find neighbours by."""
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     small = [np.asarray(Image.fromarray(picture).resize(side, Image.Resampling.BOX)) for picture in grey]
     return np.asarray(small, dtype=np.uint8).reshape(len(grey), THUMBNAIL_SIDE**2)
 
 
-def nearest(some: np.ndarray, others: np.ndarray, count: int) -> np.ndarray:
+def nearest(some: NDArray[np.uint8], others: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
     """The closest of the thumbnails ``others [M, S]`` to each of ``some [N, S]``.
 
     Returns:
@@ -128,7 +132,7 @@ def nearest(some: np.ndarray, others: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(distances, axis=1, kind="stable")[:, :count]
 
 
-def halve_and_enlarge(grey: np.ndarray, halving: str, enlargement: str) -> np.ndarray:
+def halve_and_enlarge(grey: NDArray[np.uint8], halving: str, enlargement: str) -> NDArray[np.float32]:
     """A picture ``[H, W]`` at half its size, brought back to its size; float32.
 
     Args:
@@ -142,7 +146,7 @@ def halve_and_enlarge(grey: np.ndarray, halving: str, enlargement: str) -> np.nd
 
 
 @functools.lru_cache(maxsize=64)
-def _round_trip(size: int, halving: str, enlargement: str) -> np.ndarray:
+def _round_trip(size: int, halving: str, enlargement: str) -> NDArray[np.float32]:
     """The halving and enlarging of a line of ``size`` pixels as a matrix ``[size, size]``."""
     half = max(1, size // 2)
     unit = np.eye(size, dtype=np.float32)
@@ -154,7 +158,7 @@ def _round_trip(size: int, halving: str, enlargement: str) -> np.ndarray:
     return np.asarray(Image.fromarray(shrunk).resize((size, size), _KERNELS[enlargement]))
 
 
-def _views(real: np.ndarray) -> tuple[list[str], np.ndarray]:
+def _views(real: NDArray[np.uint8]) -> tuple[list[str], NDArray[np.float32]]:
     """The real slice as it is and after each halving and enlarging: names, and pictures ``[V, H, W]``."""
     names, pictures = ["as it is"], [real.astype(np.float32)]
     for halving in _HALVINGS:
@@ -164,7 +168,9 @@ def _views(real: np.ndarray) -> tuple[list[str], np.ndarray]:
     return names, np.stack(pictures)
 
 
-def _views_before_the_cut(place: Place, shape: tuple[int, ...]) -> tuple[list[str], np.ndarray]:
+def _views_before_the_cut(
+    place: PatchLocation, shape: tuple[int, ...]
+) -> tuple[list[str], NDArray[np.float32]]:
     """The patch cut from the slice after each halving and enlarging, but the slice as it is."""
     # No kernel reaches further than the margin; even edges keep the pairs that are halved to one pixel.
     start = [max(0, first - _MARGIN) // 2 * 2 for first in place.corner]
@@ -176,23 +182,26 @@ def _views_before_the_cut(place: Place, shape: tuple[int, ...]) -> tuple[list[st
 
 
 def _correlations(
-    synthetic: np.ndarray, views: np.ndarray, label: np.ndarray, body: np.ndarray
-) -> np.ndarray:
+    synthetic: NDArray[np.float32],
+    views: NDArray[np.float32],
+    label: NDArray[np.uint8],
+    body: NDArray[np.bool_],
+) -> NDArray[np.float64]:
     """Correlation of the synthetic texture with that of each view; 0 where there is no texture."""
     margin = 2 * max(1, min(label.shape) // 128) + 1
     inner = body & (ndimage.minimum_filter(label, size=margin) == ndimage.maximum_filter(label, size=margin))
     region = inner if inner.sum() >= _MIN_PIXELS else body
     kinds = label[region]
-    own = _texture(synthetic[None][:, region], kinds)[0]
+    texture = _texture(synthetic[None][:, region], kinds)[0]
     theirs = _texture(views[:, region], kinds)
-    own_norm, their_norms = np.linalg.norm(own), np.linalg.norm(theirs, axis=1)
+    norm, their_norms = np.linalg.norm(texture), np.linalg.norm(theirs, axis=1)
     enough = _MIN_TEXTURE_LEVELS * np.sqrt(len(kinds))
-    comparable = (own_norm >= enough) & (their_norms >= enough)
-    products = theirs @ own
-    return np.where(comparable, products / np.maximum(own_norm * their_norms, 1e-9), 0.0)
+    comparable = (norm >= enough) & (their_norms >= enough)
+    products = theirs @ texture
+    return np.where(comparable, products / np.maximum(norm * their_norms, 1e-9), 0.0)
 
 
-def _texture(pixels: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+def _texture(pixels: NDArray[np.float32], kinds: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Pixels ``[V, P]`` less the mean of their class."""
     texture = pixels.astype(np.float64)
     for kind in np.unique(kinds):
@@ -200,7 +209,7 @@ def _texture(pixels: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     return texture
 
 
-def _fit(real: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _fit(real: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     if real.shape == shape:
         return real
     return np.asarray(Image.fromarray(real).resize((shape[1], shape[0]), Image.Resampling.BOX))

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: Distances that are held at a time: 128 MiB.
 _BLOCK_ENTRIES = 2**24
 
 
-def squared_distances(points: np.ndarray, others: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+def squared_distances(
+    points: NDArray[np.floating], others: NDArray[np.floating]
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Squared Euclidean distances, block by block.
 
     Args:
@@ -35,14 +38,16 @@ def squared_distances(points: np.ndarray, others: np.ndarray) -> Iterator[tuple[
         yield block, np.maximum(squares, 0.0, out=squares)
 
 
-def rounding_of_squares(points: np.ndarray, others: np.ndarray) -> float:
+def rounding_of_squares(points: NDArray[np.floating], others: NDArray[np.floating]) -> float:
     """What rounding can make of the largest of these squared distances."""
     origin = np.asarray(others, dtype=np.float64).mean(axis=0)
     largest = sum(float(((vectors - origin) ** 2).sum(axis=1).max()) for vectors in (points, others))
     return 4.0 * points.shape[1] * float(np.finfo(np.float64).eps) * largest
 
 
-def nearest_neighbours(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest_neighbours(
+    points: NDArray[np.floating], others: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The nearest of ``others [M, D]`` to each of ``points [N, D]``.
 
     Returns:

@@ -7,6 +7,7 @@ Generative Models", 2019 (arXiv 1904.06991).
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.metrics.neighbours import rounding_of_squares, squared_distances
 
@@ -16,7 +17,7 @@ NEIGHBOUR: Final = 3
 FEWEST: Final = NEIGHBOUR + 1
 
 
-def precision(real: np.ndarray, synthetic: np.ndarray) -> float:
+def precision(real: NDArray[np.floating], synthetic: NDArray[np.floating]) -> float:
     """The share of synthetic vectors that lie on the manifold of the real ones.
 
     That manifold is the union of balls around each real vector that reach to its third nearest among the
@@ -36,18 +37,18 @@ def precision(real: np.ndarray, synthetic: np.ndarray) -> float:
     return float(inside.mean())
 
 
-def recall(real: np.ndarray, synthetic: np.ndarray) -> float:
+def recall(real: NDArray[np.floating], synthetic: NDArray[np.floating]) -> float:
     """The share of real vectors that lie on the manifold of the synthetic ones; see ``precision``."""
     return precision(synthetic, real)
 
 
-def _squared_radii(features: np.ndarray) -> np.ndarray:
+def _squared_radii(features: NDArray[np.floating]) -> NDArray[np.float64]:
     """Squared distance ``[N]`` of each vector to its third nearest among the others."""
     assert len(features) >= FEWEST, "the third nearest of the others needs four vectors or more"
     radii = np.empty(len(features))
     for block, squares in squared_distances(features, features):
-        # A vector is no neighbour of its own; its equals are.
-        own = np.arange(len(features))[block]
-        squares[np.arange(len(own)), own] = np.inf
+        # A vector is no neighbour of itself; its equals are.
+        itself = np.arange(len(features))[block]
+        squares[np.arange(len(itself)), itself] = np.inf
         radii[block] = np.partition(squares, NEIGHBOUR - 1, axis=1)[:, NEIGHBOUR - 1]
     return radii

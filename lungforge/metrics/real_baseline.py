@@ -1,18 +1,20 @@
-"""How far apart two halves of the real images are: the distance that a perfect generator would show.
+"""The real-vs-real baseline: how far apart two halves of the real images are.
 
-A Fréchet distance of few images is far above zero even between real and real, and it falls as their number
-grows. So no distance is read without this floor at the same number of images.
+A Fréchet distance of few images is far above zero even between real and real, and it falls as the image count
+grows. A perfect generator would reach this baseline: read a distance beside it,
+at the same image count.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class FloorComparison:
-    """Synthetic against real, and real against real, at the same number of images.
+class BaselineComparison:
+    """Synthetic vs real, and real vs real, at the same image count.
 
     Attributes:
         images: Images on each side of every distance here.
@@ -31,7 +33,9 @@ class FloorComparison:
     synthetic_spread: float
 
 
-def halves_by_group(groups: Sequence[str], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def halves_by_group(
+    groups: Sequence[str], generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of two halves of about equal size in which no group (scan) has images in both.
 
     Groups go one by one, in random order, to the half that is smaller.
@@ -49,17 +53,17 @@ def halves_by_group(groups: Sequence[str], generator: np.random.Generator) -> tu
     return np.sort(halves[0]), np.sort(halves[1])
 
 
-def compare_with_floor(
-    real: np.ndarray,
+def compare_with_baseline(
+    real: NDArray[np.floating],
     groups: Sequence[str],
-    synthetic: np.ndarray,
-    distance: Callable[[np.ndarray, np.ndarray], float],
+    synthetic: NDArray[np.floating],
+    distance: Callable[[NDArray[np.floating], NDArray[np.floating]], float],
     generator: np.random.Generator,
     *,
     repeats: int = 10,
     fewest: int = 2,
-) -> FloorComparison | None:
-    """Distances at equal numbers of images, over random halves of the real ones.
+) -> BaselineComparison | None:
+    """Distances at equal image counts, over random halves of the real images.
 
     Args:
         real: Features ``[N, D]`` of the real images.
@@ -80,19 +84,19 @@ def compare_with_floor(
     if images < fewest:
         return None
 
-    def draw(count: int) -> np.ndarray:
+    def draw(count: int) -> NDArray[np.int64]:
         return np.sort(generator.choice(count, images, replace=False))
 
-    floors, distances = [], []
+    baselines, distances = [], []
     for first, second in splits:
         reference = real[first[draw(len(first))]]
-        floors.append(distance(reference, real[second[draw(len(second))]]))
+        baselines.append(distance(reference, real[second[draw(len(second))]]))
         distances.append(distance(reference, synthetic[draw(len(synthetic))]))
-    return FloorComparison(
+    return BaselineComparison(
         images=images,
         repeats=repeats,
-        real_mean=float(np.mean(floors)),
-        real_spread=float(np.std(floors, ddof=1)),
+        real_mean=float(np.mean(baselines)),
+        real_spread=float(np.std(baselines, ddof=1)),
         synthetic_mean=float(np.mean(distances)),
         synthetic_spread=float(np.std(distances, ddof=1)),
     )

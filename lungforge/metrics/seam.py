@@ -1,11 +1,12 @@
-"""Does the border of a part that was drawn into a real slice show?"""
+"""Is the border of a part that was inpainted into a real slice visible?"""
 
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def seam_ratio(image_hu: np.ndarray, mask: np.ndarray) -> float:
+def seam_ratio(image_hu: NDArray[np.int16], mask: NDArray[np.bool_]) -> float:
     """How much larger the steps in HU are across a mask's border than right beside it.
 
     Wherever four pixels in a row or column lie two on either side of the border, the step across it is
@@ -14,12 +15,12 @@ def seam_ratio(image_hu: np.ndarray, mask: np.ndarray) -> float:
     has noise, while a difference in brightness between the sides raises it. Where the mask or what it
     leaves is less than 2 px wide, there is nothing to compare with, and the border is left out.
 
-    On real slices, discs of 4 to 16 px radius in which nothing was drawn have a mean of 1.0, nine in ten of
-    them 0.6 to 1.5; filled from another slice, a mean of 6 to 8. So judge by the mean of many images.
+    On real slices, discs of 4 to 16 px radius in which nothing was inpainted have a mean of 1.0, nine in ten
+    of them 0.6 to 1.5; filled from another slice, a mean of 6 to 8. So judge by the mean of many images.
 
     Args:
         image_hu: Slice ``[H, W]`` in HU.
-        mask: bool ``[H, W]``, True where the slice was drawn.
+        mask: bool ``[H, W]``, True where the slice was inpainted.
 
     Returns:
         Mean absolute step across the border over the mean absolute step beside it, without a unit: 1 is an

@@ -90,7 +90,7 @@ COMMANDS = {
         "services.nightly.job:run",
         notes="A night is worse, and the exit code 3, when Fréchet distance, KID or near-duplicates are "
         "above mean + 3 spreads of the last 14 good nights (4 at least). The same date again does nothing "
-        "when the night is done, and else resumes. Two runs at once keep out of each other's way by a lease.",
+        "when the night is done, and resumes it otherwise. A lease keeps two runs at once apart.",
     ),
     "submit": Command(
         "run one of these on a Ray cluster, follow its log, and leave with its exit code",

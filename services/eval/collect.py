@@ -1,22 +1,32 @@
-"""Reading the datasets of an evaluation by Ray tasks, and putting together what they found."""
+"""Reading the datasets of an evaluation by Ray tasks, and putting together what they return."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from lungforge.datasets import Dataset, Part
 from lungforge.datasets.patches import Cut
-from lungforge.metrics.features import Description
 from services.common.progress import progress
 from services.eval.config import EvalConfig
 from services.eval.feature_cache import Network
-from services.eval.lineage import Origin
+from services.eval.lineage import SampleLineage
 from services.eval.part_tasks import in_order, read_real_part, read_synthetic_part
-from services.eval.records import Key, Measured, RealPart, RealPool, SyntheticPart, join
+from services.eval.records import (
+    Key,
+    MeasuredSlices,
+    RealPart,
+    RealPool,
+    RealSource,
+    SyntheticPart,
+    SyntheticSource,
+    join,
+)
 
-#: Rows of a set's grid of pictures.
+#: Rows of a set's grid of images.
 GRID_ROWS = 8
 
 
@@ -27,79 +37,84 @@ class RealSlices:
     Attributes:
         compared: Those that are compared with.
         pool: All that a synthetic one might have been copied from.
-        parts: What was found in each part, beside the digest of its dataset's manifest.
+        parts: What was read of each part, beside the digest of its dataset's manifest.
     """
 
-    compared: Measured
+    compared: MeasuredSlices
     pool: RealPool
     parts: tuple[tuple[str, RealPart], ...]
 
-    def training(self, origin: Origin) -> tuple[np.ndarray, tuple[Key, ...]]:
+    def training(self, lineage: SampleLineage) -> tuple[NDArray[np.float32], tuple[Key, ...]]:
         """What a generator was trained on: features ``[T, D]``, and the slice that each is."""
-        used = {dataset.manifest_sha256: subsets for dataset, subsets in origin.training}
+        used = {dataset.manifest_sha256: subsets for dataset, subsets in lineage.training}
         features = [np.empty((0, self.compared.features.shape[1]), dtype=np.float32)]
         keys: list[Key] = []
         for digest, part in self.parts:
             if digest not in used:
                 continue
             subsets = used[digest]
-            mine = np.full(len(part.rows), True)
+            seen = np.full(len(part.rows), True)
             if subsets is not None:
-                mine = np.isin(part.subsets[part.rows], subsets)
-            features.append(part.features[mine])
-            keys += [part.keys[row] for row in part.rows[mine]]
+                seen = np.isin(part.subsets[part.rows], subsets)
+            features.append(part.features[seen])
+            keys += [part.keys[row] for row in part.rows[seen]]
         return np.concatenate(features), tuple(keys)
 
 
-def network_of(config: EvalConfig, description: Description) -> Network:
-    """What the tasks embed with."""
-    return Network(description, config.weights, config.features)
-
-
 def read_real(
-    config: EvalConfig, network: Network, real: Dataset, origins: Sequence[Origin], cut: Cut | None
+    config: EvalConfig, network: Network, real: Dataset, lineages: Sequence[SampleLineage], cut: Cut | None
 ) -> RealSlices:
-    """Read the slices that are compared with, and all that the generators and the maps came from."""
+    """Read the slices that are compared with, and all that the generators and the maps came from.
+
+    Args:
+        config: The job's.
+        network: The extractor.
+        real: The slices that are compared with.
+        lineages: Of the sets of synthetic slices.
+        cut: How patches are cut from the slices; None for whole slices.
+    """
     seen = [
-        dataset for origin in origins for dataset in (*origin.sources, *(used for used, _ in origin.training))
+        dataset
+        for lineage in lineages
+        for dataset in (*lineage.sources, *(used for used, _ in lineage.training))
     ]
-    datasets = {dataset.manifest_sha256: dataset for dataset in (real, *seen)}.values()
-    # Body and lungs are looked for in whole slices only. Patches are held against patches, if anything.
-    whole = [origin for origin in origins if not origin.on_patches]
-    alike = whole if cut is None else origins
-    work = []
-    for dataset in datasets:
-        compared = config.subsets if dataset.manifest_sha256 == real.manifest_sha256 else ()
+    datasets = {dataset.manifest_sha256: dataset for dataset in (real, *seen)}
+    # Only whole slices are segmented. Patches are compared with patches, if with anything.
+    whole = [lineage for lineage in lineages if not lineage.on_patches]
+    alike = whole if cut is None else lineages
+    work: list[tuple[str, Any, Part]] = []
+    for digest, dataset in datasets.items():
+        compared = config.subsets if digest == real.manifest_sha256 else ()
         embedded = _union([compared, *_trained_on(dataset, alike)])
-        for part in dataset.parts:
-            if part.rows:
-                work.append((dataset, part, compared, embedded, network, bool(whole), cut))
+        # Once in the object store: a manifest lists thousands of parts, and every task would carry it.
+        source = ray.put(RealSource(dataset, compared, embedded, network, bool(whole), cut))
+        work += [(digest, source, part) for part in dataset.parts if part.rows]
     task = read_real_part.options(num_returns=2, num_gpus=config.gpus_per_worker)
     parts: list[RealPart] = []
-    pictures = []
+    images = []
     with progress("real slices", len(work), unit="parts") as advance:
-        for summary, grey in in_order(task, work, config.workers):
+        for summary, grey in in_order(task, ((source, part) for _, source, part in work), config.workers):
             parts.append(ray.get(summary))
-            pictures.append(grey)
+            images.append(grey)
             advance()
-    places = [(number, row) for number, part in enumerate(parts) for row in range(len(part.keys))]
+    rows = [(index, row) for index, part in enumerate(parts) for row in range(len(part.keys))]
     pool = RealPool(
         keys=tuple(key for part in parts for key in part.keys),
         thumbnails=np.concatenate([part.thumbnails for part in parts]),
-        places=np.asarray(places, dtype=np.int64),
+        rows=np.asarray(rows, dtype=np.int64),
         corners=np.concatenate([part.corners for part in parts]),
         cut=cut,
-        pictures=tuple(pictures),
+        images=tuple(images),
     )
     return RealSlices(
         compared=join([part.measured for part in parts if part.measured is not None]),
         pool=pool,
-        parts=tuple((dataset.manifest_sha256, part) for (dataset, *_), part in zip(work, parts, strict=True)),
+        parts=tuple((digest, part) for (digest, *_), part in zip(work, parts, strict=True)),
     )
 
 
 def read_synthetic(
-    config: EvalConfig, network: Network, name: str, origin: Origin, pool: RealPool
+    config: EvalConfig, network: Network, name: str, lineage: SampleLineage, pool: RealPool
 ) -> list[SyntheticPart]:
     """Read a set of synthetic slices.
 
@@ -107,29 +122,29 @@ def read_synthetic(
         config: The job's.
         network: The extractor.
         name: What the report calls the set.
-        origin: The set, and where it comes from.
+        lineage: The set, and where it comes from.
         pool: The real slices.
     """
-    dataset = origin.samples
+    dataset = lineage.samples
     parts = [part for part in dataset.parts if part.rows]
-    shared = ray.put(pool)
+    source = ray.put(SyntheticSource(dataset, pool, network, segmented=not lineage.on_patches))
     rows = _grid_rows(parts)
-    work = ((dataset, part, shared, rows[part.path], network, not origin.on_patches) for part in parts)
+    work = ((source, part, rows[part.path]) for part in parts)
     task = read_synthetic_part.options(num_gpus=config.gpus_per_worker)
-    done = []
+    results = []
     with progress(name, len(parts), unit="parts") as advance:
         for reference in in_order(task, work, config.workers):
-            done.append(ray.get(reference))
+            results.append(ray.get(reference))
             advance()
-    return done
+    return results
 
 
-def _trained_on(dataset: Dataset, origins: Iterable[Origin]) -> list[Sequence[int] | None]:
+def _trained_on(dataset: Dataset, lineages: Iterable[SampleLineage]) -> list[Sequence[int] | None]:
     """For each generator that was trained on a dataset, the subsets that it saw; None for all."""
     return [
         subsets
-        for origin in origins
-        for used, subsets in origin.training
+        for lineage in lineages
+        for used, subsets in lineage.training
         if used.manifest_sha256 == dataset.manifest_sha256
     ]
 
@@ -145,9 +160,9 @@ def _union(selections: Sequence[Sequence[int] | None]) -> tuple[int, ...] | None
 
 
 def _grid_rows(parts: Sequence[Part]) -> dict[str, tuple[int, ...]]:
-    """For each part the rows whose pictures are shown, spread evenly over the dataset."""
+    """For each part the rows whose images are shown, spread evenly over the dataset."""
     total = sum(part.rows for part in parts)
-    wanted = {number * total // GRID_ROWS for number in range(GRID_ROWS)}
+    wanted = {place * total // GRID_ROWS for place in range(GRID_ROWS)}
     chosen, first = {}, 0
     for part in parts:
         chosen[part.path] = tuple(sorted(row - first for row in wanted if first <= row < first + part.rows))

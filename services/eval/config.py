@@ -4,8 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from lungforge.config import EXECUTION
+from lungforge.config import EXECUTION, NOT_EMPTY, above, at_least, between, check
 from lungforge.errors import InputError
+from lungforge.metrics.extractors import ExtractorName
 
 
 @dataclass(frozen=True)
@@ -15,85 +16,76 @@ class EvalConfig:
     real: str = dataclasses.field(metadata=EXECUTION)
     """The real slices, as `lungforge preprocess` made them."""
 
-    synthetic: tuple[str, ...] = dataclasses.field(metadata=EXECUTION)
-    """The synthetic slices, as `lungforge sample` made them: one dataset or several, each for itself."""
+    synthetic: tuple[str, ...] = dataclasses.field(metadata=EXECUTION | NOT_EMPTY)
+    """The synthetic slices, as `lungforge sample` made them: one dataset or several, each by itself."""
 
     out: str = dataclasses.field(metadata=EXECUTION)
     """Where the report goes."""
 
-    subsets: tuple[int, ...] | None = None
+    subsets: tuple[int, ...] | None = dataclasses.field(default=None, metadata=NOT_EMPTY)
     """Subsets of the real slices to compare with, none of which the generator saw; all when not given."""
 
-    extractor: Literal["efficientnet-lite0", "inception-v3"] = "efficientnet-lite0"
+    extractor: ExtractorName = "efficientnet-lite0"
     """The network whose features are compared; inception-v3 is the one that FID is defined by."""
 
     weights: str | None = dataclasses.field(default=None, metadata=EXECUTION)
     """File or URI of the weights for inception-v3; when not given, torch's cache, filled by a download."""
 
-    features: str | None = dataclasses.field(default=None, metadata=EXECUTION)
-    """Folder or URI where the features of each part are kept, so that none is embedded twice; kept nowhere
+    features: str | None = dataclasses.field(default=None, metadata=EXECUTION | NOT_EMPTY)
+    """Folder or URI where the features of each part are kept, so that none is computed twice; kept nowhere
     when not given. No influence on the result."""
 
     allow_leakage: bool = False
-    """Go on, with a warning in the report, although test scans were seen in training or drawn from."""
+    """Evaluate, with a warning in the report, although test scans were used to train the generator or as
+    sources of maps."""
 
-    allow_twins: bool = False
-    """Go on, with a warning in the report, although synthetic slices are near-copies of real ones."""
+    allow_near_duplicates: bool = False
+    """Evaluate, with a warning in the report, although synthetic slices are near-duplicates of real ones."""
 
     downstream: Literal["none", "tiny", "cpu", "published"] = "none"
-    """Train networks with and without the synthetic slices, too, and test them on the real ones: how large
-    the networks are, and for how long. cpu takes a minute or two a network on a core."""
+    """Also train networks with and without the synthetic slices, and test them on the real ones: how large
+    the networks are, and for how long. cpu takes a minute or two per network on one core."""
 
-    tasks: tuple[Literal["classification", "localisation"], ...] = ("classification", "localisation")
-    """What the networks learn: to tell nodules from what is none, and to find them."""
+    tasks: tuple[Literal["classification", "localisation"], ...] = dataclasses.field(
+        default=("classification", "localisation"), metadata=NOT_EMPTY
+    )
+    """What the networks learn: to tell nodules from other places, and to locate them."""
 
     train_subsets: tuple[int, ...] | None = None
     """Subsets of the real slices that the networks are trained on; needed for --downstream."""
 
-    ratios: tuple[float, ...] = (1.0,)
-    """Synthetic slices per real one, an arm each."""
+    ratios: tuple[float, ...] = dataclasses.field(default=(1.0,), metadata=NOT_EMPTY | above(0))
+    """Synthetic slices per real one; each ratio is an arm of its own."""
 
-    folds: int = 1
-    """Into how many the scans that are trained on are divided; each network leaves one out. 1: none."""
+    folds: int = dataclasses.field(default=1, metadata=at_least(1))
+    """Folds of the training scans; each network leaves one out. 1: none."""
 
-    seeds: int = 3
-    """Networks of each arm and fold."""
+    seeds: int = dataclasses.field(default=3, metadata=at_least(1))
+    """Networks per arm and fold."""
 
-    seed: int = 0
+    seed: int = dataclasses.field(default=0, metadata=at_least(0))
     """Decides the random halves and subsets, the patches, and the networks' weights and batches."""
 
-    workers: int = dataclasses.field(default=2, metadata=EXECUTION)
-    """Parts, and networks, that are worked on at a time; no influence on the result."""
+    workers: int = dataclasses.field(default=2, metadata=EXECUTION | at_least(1))
+    """Parts, and networks, that are processed at a time; no influence on the result."""
 
-    gpus_per_worker: int = dataclasses.field(default=0, metadata=EXECUTION)
+    gpus_per_worker: int = dataclasses.field(default=0, metadata=EXECUTION | between(0, 1))
     """GPUs of each worker that measures: 0 or 1."""
 
-    gpus_per_network: float = dataclasses.field(default=0.0, metadata=EXECUTION)
+    gpus_per_network: float = dataclasses.field(default=0.0, metadata=EXECUTION | at_least(0))
     """Share of a GPU for each network that is trained, such as 0.25; 0 trains on the CPU, with one core."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be evaluated."""
-        if not self.synthetic:
-            raise InputError("--synthetic is empty; name at least one dataset that `lungforge sample` made")
-        if len(set(self.synthetic)) < len(self.synthetic):
-            raise InputError(f"--synthetic names a dataset twice: {', '.join(self.synthetic)}")
-        if self.subsets is not None and not self.subsets:
-            raise InputError("--subsets is empty; name at least one, or leave it out to compare with all")
+        check(self)
+        for name in ("synthetic", "tasks", "ratios"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise InputError(
+                    f"--{name} names a value twice: {' '.join(map(str, values))}; give each once"
+                )
         if self.weights is not None and self.extractor != "inception-v3":
             raise InputError(f"--weights is for --extractor inception-v3; {self.extractor} brings its own")
-        if self.features == "":
-            raise InputError("--features is empty; name a folder or URI, or leave it out")
-        self._require_trainable()
-        if self.seed < 0:
-            raise InputError(f"--seed is {self.seed}; give 0 or more")
-        if self.workers < 1:
-            raise InputError(f"--workers is {self.workers}; give at least 1")
-        if self.gpus_per_worker not in (0, 1):
-            raise InputError(
-                f"--gpus-per-worker is {self.gpus_per_worker}; a worker has 0 or 1 (raise --workers)"
-            )
-
-    def _require_trainable(self) -> None:
         if self.downstream != "none" and not self.train_subsets:
             raise InputError(
                 "--downstream needs --train-subsets: the subsets of real slices that networks are trained on"
@@ -102,11 +94,3 @@ class EvalConfig:
             raise InputError(
                 "--train-subsets is for --downstream, which is none; give tiny, cpu or published"
             )
-        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
-            raise InputError("--tasks names none, or one twice; give classification, localisation or both")
-        if not self.ratios or len(set(self.ratios)) < len(self.ratios) or not min(self.ratios) > 0:
-            raise InputError(f"--ratios is {self.ratios}; give different numbers above 0, such as 0.5 1 2")
-        if self.folds < 1 or self.seeds < 1:
-            raise InputError(f"--folds is {self.folds} and --seeds {self.seeds}; give at least 1 of each")
-        if self.gpus_per_network < 0:
-            raise InputError(f"--gpus-per-network is {self.gpus_per_network}; give a share from 0")

@@ -11,6 +11,7 @@ import io
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lungforge.config import digest
 from lungforge.datasets import Part
@@ -38,8 +39,8 @@ class Network:
 
 
 def features_of(
-    network: Network, part: Part, rows: np.ndarray, grey: np.ndarray, cut: Cut | None = None
-) -> np.ndarray:
+    network: Network, part: Part, rows: NDArray[np.int64], grey: NDArray[np.uint8], cut: Cut | None = None
+) -> NDArray[np.float32]:
     """Features ``[R, D]`` float32 of some slices of a part.
 
     Args:
@@ -80,7 +81,7 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _name(description: Description, part: Part, rows: np.ndarray, cut: Cut | None) -> str:
+def _name(description: Description, part: Part, rows: NDArray[np.int64], cut: Cut | None) -> str:
     """The digest of all that decides the features, down to their rounding."""
     return digest(
         {
@@ -94,14 +95,14 @@ def _name(description: Description, part: Part, rows: np.ndarray, cut: Cut | Non
     )
 
 
-def _encode(features: np.ndarray, name: str) -> bytes:
+def _encode(features: NDArray[np.float32], name: str) -> bytes:
     """The bytes of a .npy file, and behind them a checksum, which readers of such files pass over."""
     file = io.BytesIO()
     np.save(file, features, allow_pickle=False)
     return file.getvalue() + _checksum(file.getvalue(), name)
 
 
-def _decode(content: bytes, name: str) -> np.ndarray | None:
+def _decode(content: bytes, name: str) -> NDArray[np.float32] | None:
     """The features in a file of the cache; None when it is damaged, or is that of others under this name."""
     array, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
     if checksum != _checksum(array, name):

@@ -1,4 +1,4 @@
-"""What is checked before any number is believed; each refusal can be turned into a warning."""
+"""What is checked before anything is measured; each refusal can be turned into a warning."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,19 @@ from lungforge.datasets import Dataset, tensor_values
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.leakage import Leak, find_leak, scan_of
-from services.eval.lineage import Origin
+from services.eval.lineage import SampleLineage
 from services.eval.records import Match
 
 #: Scans that an error names.
 _NAMED_SCANS = 5
-#: Near-copies that an error names.
-_NAMED_TWINS = 3
+#: Near-duplicates that an error names.
+_NAMED_DUPLICATES = 3
 
 
-def check_sizes(real: Dataset, origins: Sequence[Origin], subsets: Sequence[int] | None) -> int | None:
-    """Refuse pictures of different size: the resize alone would tell synthetic from real.
+def check_sizes(
+    real: Dataset, lineages: Sequence[SampleLineage], subsets: Sequence[int] | None
+) -> int | None:
+    """Refuse images of different size: the resize alone would tell synthetic from real.
 
     Returns:
         The side of the patches, in px, where the synthetic slices are patches of such slices as the real ones
@@ -24,13 +26,13 @@ def check_sizes(real: Dataset, origins: Sequence[Origin], subsets: Sequence[int]
     """
     height, width = index_rows(real, subsets).size
     patches: set[int | None] = set()
-    for origin in origins:
-        dataset = origin.samples
+    for lineage in lineages:
+        dataset = lineage.samples
         if not dataset.rows:
-            raise InputError(f"{dataset.uri} holds no slices; draw some with `lungforge sample`")
+            raise InputError(f"{dataset.uri} holds no slices; generate some with `lungforge sample`")
         batch = next(dataset.iter_batches(dataset.parts[0], columns=["image"], batch_rows=1))
         size = tensor_values(batch.column("image")).shape[1:]
-        if origin.on_patches and size[0] < min(height, width):
+        if lineage.on_patches and size[0] < min(height, width):
             patches.add(int(size[0]))
         elif size == (height, width):
             patches.add(None)
@@ -46,12 +48,12 @@ def check_sizes(real: Dataset, origins: Sequence[Origin], subsets: Sequence[int]
 
 
 def check_leak(
-    origins: Sequence[Origin], real: Dataset, subsets: Sequence[int] | None, *, allow: bool
+    lineages: Sequence[SampleLineage], real: Dataset, subsets: Sequence[int] | None, *, allow: bool
 ) -> list[str]:
-    """Refuse synthetic slices whose generator, or whose maps, come from the scans they are compared with.
+    """Refuse synthetic slices whose generator or maps used scans that they are compared with.
 
     Args:
-        origins: Where each set of synthetic slices comes from.
+        lineages: Where each set of synthetic slices comes from.
         real: The real slices.
         subsets: Those of them that are compared with; None for all.
         allow: Warn instead.
@@ -60,38 +62,38 @@ def check_leak(
         Warnings for the report; empty when all is well.
 
     Raises:
-        InputError: A scan is on both sides, or the lineage does not tell; names them.
+        InputError: A scan is on both sides, or the lineage is incomplete; names them.
     """
     test = index_rows(real, subsets).series_uids
     problems = []
-    for origin in origins:
-        problems += [f"{gap}, so that nobody can tell which scans were seen" for gap in origin.gaps]
+    for lineage in lineages:
+        problems += [f"{gap}, so the scans that were used are unknown" for gap in lineage.gaps]
         training: set[str] = set()
-        for dataset, used in origin.training:
+        for dataset, used in lineage.training:
             training.update(index_rows(dataset, used).series_uids)
-        leak = find_leak(test, _source_series(origin.samples), training)
-        problems += _told(leak, origin.samples.uri, len({scan_of(series) for series in test}))
+        leak = find_leak(test, _source_series(lineage.samples), training)
+        problems += _describe(leak, lineage.samples.uri, len({scan_of(series) for series in test}))
     if problems and not allow:
         raise InputError(
             f"{'; '.join(problems)}; compare with other scans by --subsets "
-            "(or go on, with a warning in the report, by --allow-leakage)"
+            "(or evaluate all the same, with a warning in the report, by --allow-leakage)"
         )
     return [f"Leak guard switched off: {problem}." for problem in problems]
 
 
-def _told(leak: Leak, uri: str, tested: int) -> list[str]:
-    told = []
+def _describe(leak: Leak, uri: str, tested: int) -> list[str]:
+    problems = []
     if leak.training:
-        told.append(
+        problems.append(
             f"{uri}: the generator was trained on {len(leak.training)} of the {tested} scans "
             f"to compare with ({_names(leak.training)})"
         )
     if leak.sources:
-        told.append(
-            f"{uri}: drawn from maps of {len(leak.sources)} of the {tested} scans "
+        problems.append(
+            f"{uri}: generated from maps of {len(leak.sources)} of the {tested} scans "
             f"to compare with ({_names(leak.sources)})"
         )
-    return told
+    return problems
 
 
 def _names(scans: Sequence[str]) -> str:
@@ -107,23 +109,34 @@ def _source_series(samples: Dataset) -> set[str]:
     return series
 
 
-def check_twins(matches: dict[str, list[Match]], *, allow: bool) -> list[str]:
-    """Refuse near-copies of real slices, naming some; or warn of them."""
+def check_near_duplicates(matches: dict[str, list[Match]], *, allow: bool) -> list[str]:
+    """Refuse near-duplicates of real slices, naming some; or warn of them.
+
+    Args:
+        matches: For each set, by name, the real slice most like each synthetic one.
+        allow: Warn instead.
+
+    Returns:
+        Warnings for the report.
+
+    Raises:
+        InputError: There are near-duplicates.
+    """
     problems = []
-    for name, found in matches.items():
-        copies = [match for match in found if match.resemblance.is_near_copy]
-        if copies:
-            named = ", ".join(
+    for name, of_set in matches.items():
+        duplicates = [match for match in of_set if match.resemblance.is_near_duplicate]
+        if duplicates:
+            examples = ", ".join(
                 f"{match.sample_id} is {match.series_uid} slice {match.slice_index} {match.resemblance.view}"
-                for match in copies[:_NAMED_TWINS]
+                for match in duplicates[:_NAMED_DUPLICATES]
             )
             problems.append(
-                f"{name}: {len(copies)} of {len(found)} synthetic slices are near-copies of real ones "
-                f"({named}{', ...' if len(copies) > _NAMED_TWINS else ''})"
+                f"{name}: {len(duplicates)} of {len(of_set)} synthetic slices are near-duplicates of real "
+                f"ones ({examples}{', ...' if len(duplicates) > _NAMED_DUPLICATES else ''})"
             )
     if problems and not allow:
         raise InputError(
-            f"{'; '.join(problems)}; see that --synthetic holds what a generator drew "
-            "(or look at them in a report, with a warning, by --allow-twins)"
+            f"{'; '.join(problems)}; check that --synthetic holds generated slices "
+            "(or see them in a report, with a warning, by --allow-near-duplicates)"
         )
-    return [f"Twin gate switched off: {problem}." for problem in problems]
+    return [f"Near-duplicate guard switched off: {problem}." for problem in problems]

@@ -1,10 +1,8 @@
-"""The evaluation job: guards first, then features by Ray tasks over parts, then numbers and a report."""
+"""The evaluation job: guards first, then features by Ray tasks over parts, then metrics and a report."""
 
 import dataclasses
-import json
 import shlex
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Part
@@ -15,41 +13,49 @@ from lungforge.storage.files import read_if_there
 from services.common.progress import say
 from services.common.ray_session import ray_session
 from services.eval import measure
-from services.eval.collect import RealSlices, network_of, read_real, read_synthetic
+from services.eval.collect import RealSlices, read_real, read_synthetic
 from services.eval.config import EvalConfig
 from services.eval.downstream import job as downstream
-from services.eval.guards import check_leak, check_sizes, check_twins
-from services.eval.lineage import Origin, trace
-from services.eval.memorised import memorisation_document
+from services.eval.downstream.results import DownstreamResults
+from services.eval.feature_cache import Network
+from services.eval.guards import check_leak, check_near_duplicates, check_sizes
+from services.eval.lineage import SampleLineage, trace
 from services.eval.records import SyntheticPart, join
-from services.eval.report.render import SetPictures, render
+from services.eval.report.render import SetImages, render
 from services.eval.report.verdict import verdict_of, warnings_of
+from services.eval.results import (
+    AncestorDataset,
+    EvaluationReport,
+    RealReference,
+    SetResults,
+    SubsetSelection,
+)
+from services.eval.set_results import NotMeasured
 
 #: Pairs of a synthetic and a real slice that are shown as the most alike, and slices that are shown as the
 #: least like their maps.
-_WORST_SHOWN = 4
-#: Why what needs whole slices has no numbers.
-_PATCHES = "the images are patches cut out of slices, and it is measured on whole slices only"
+_SHOWN = 4
+_PATCHES = NotMeasured("the images are patches of slices, and this is measured on whole slices only")
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalResult:
-    """What an evaluation found.
+    """What an evaluation wrote, and the heads of its results.
 
     Attributes:
         report: The report, one HTML file.
-        metrics: The same numbers as JSON.
-        verdict: The findings in sentences.
-        warnings: What to know before reading the numbers.
-        near_copies: Synthetic slices that are near-copies of real ones.
-        written: Whether this run made the report; not when a finished one was found.
+        metrics: The same results as JSON: an ``EvaluationReport``.
+        verdict: The results in sentences.
+        warnings: What to know before reading them.
+        near_duplicates: Synthetic slices that are near-duplicates of real ones.
+        written: Whether this run made the report; not when it was finished before.
     """
 
     report: str
     metrics: str
     verdict: tuple[str, ...]
     warnings: tuple[str, ...]
-    near_copies: int
+    near_duplicates: int
     written: bool
 
 
@@ -57,8 +63,9 @@ def run(config: EvalConfig) -> EvalResult:
     """Evaluate; a finished evaluation of the same data and configuration is returned as it is.
 
     Raises:
-        InputError: A dataset is missing or of another kind; test scans were seen by the generator or drawn
-            from; synthetic slices are near-copies of real ones; the extractor's weights are not there.
+        InputError: A dataset is missing or of another kind; the generator was trained on test scans, or maps
+            are of test scans; synthetic slices are near-duplicates of real ones; there are no weights for the
+            extractor.
     """
     real = Dataset.open(config.real, Kind.SLICES)
     samples = [Dataset.open(uri, Kind.SAMPLES) for uri in config.synthetic]
@@ -71,111 +78,120 @@ def run(config: EvalConfig) -> EvalResult:
     )
     if writer.find_manifest() is not None:
         return _result(config.out, written=False)
-    origins = [trace(dataset) for dataset in samples]
-    patch = check_sizes(real, origins, config.subsets)
+    lineages = dict(zip(_names(samples), map(trace, samples), strict=True))
+    patch = check_sizes(real, list(lineages.values()), config.subsets)
     cut = None if patch is None else Cut(patch, config.seed)
-    warnings = check_leak(origins, real, config.subsets, allow=config.allow_leakage)
+    warnings = check_leak(list(lineages.values()), real, config.subsets, allow=config.allow_leakage)
     weights = None if config.weights is None else read_bytes(config.weights)
-    description = load_extractor(config.extractor, weights=weights).description
-    network = network_of(config, description)
-    names = _names(samples)
+    extractor = load_extractor(config.extractor, weights=weights).description
+    network = Network(extractor, config.weights, config.features)
     with ray_session(config.workers):
-        slices = read_real(config, network, real, origins, cut)
-        found = [
-            read_synthetic(config, network, name, origin, slices.pool)
-            for name, origin in zip(names, origins, strict=True)
-        ]
-        matches = {
-            name: [match for part in parts for match in part.matches]
-            for name, parts in zip(names, found, strict=True)
+        slices = read_real(config, network, real, list(lineages.values()), cut)
+        parts = {
+            name: read_synthetic(config, network, name, lineage, slices.pool)
+            for name, lineage in lineages.items()
         }
-        warnings += check_twins(matches, allow=config.allow_twins)
-        trained: dict[str, Any] | None = None
+        matches = {
+            name: [match for part in of_set for match in part.matches] for name, of_set in parts.items()
+        }
+        warnings += check_near_duplicates(matches, allow=config.allow_near_duplicates)
+        trained: DownstreamResults | None = None
         networks: list[Part] = []
         if config.downstream != "none":
-            named = list(zip(names, samples, strict=True))
-            trained, networks = downstream.run(config, patch, real, named, writer)
+            sets = {name: lineage.samples for name, lineage in lineages.items()}
+            trained, networks = downstream.run(config, patch, real, sets, writer)
 
-    say("evaluate: distances, floors and the report")
-    sets = []
-    for name, origin, parts in zip(names, origins, found, strict=True):
-        numbers = _numbers(config, description, name, origin, slices, parts)
-        sets.append(numbers)
-        warnings += warnings_of(numbers) + _without_source(name, parts)
-    document = {
-        "verdict": verdict_of(sets, [] if trained is None else trained["verdict"]),
-        "warnings": warnings,
-        "real": {
-            "uri": real.uri,
-            "manifest_sha256": real.manifest_sha256,
-            "subsets": None if config.subsets is None else list(config.subsets),
-            "images": len(slices.compared.features),
-            "scans": len(set(slices.compared.scans)),
-            "pool": len(slices.pool.keys),
-        },
-        "extractor": dataclasses.asdict(description),
-        "sets": sets,
-        "downstream": trained,
-        "config": identity(config),
-        "command": _command(config),
-    }
-    pictures = [_pictures(parts) for parts in found]
+    say("evaluate: metrics, real-vs-real baselines and the report")
+    results = []
+    for name, lineage in lineages.items():
+        of_set = _measure(name, lineage, slices, parts[name], extractor, config.seed)
+        results.append(of_set)
+        warnings += warnings_of(of_set) + _without_source(name, parts[name])
+    report = EvaluationReport(
+        verdict=tuple(verdict_of(results, trained)),
+        warnings=tuple(warnings),
+        real=RealReference(
+            uri=real.uri,
+            manifest_sha256=real.manifest_sha256,
+            subsets=config.subsets,
+            images=len(slices.compared.features),
+            scans=len(set(slices.compared.scans)),
+            searched=len(slices.pool.keys),
+        ),
+        extractor=extractor,
+        sets=tuple(results),
+        downstream=trained,
+        leakage_allowed=config.allow_leakage,
+        config=identity(config),
+        command=_command(config),
+    )
     files = {
-        "report.html": render(document, pictures),
-        "metrics.json": (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode(),
+        "report.html": render(report, [_images(of_set) for of_set in parts.values()]),
+        "metrics.json": report.to_json(),
     }
     writer.commit([*networks, *(writer.write_file(name, content) for name, content in files.items())])
     return _result(config.out, written=True)
 
 
 def _result(out: str, *, written: bool) -> EvalResult:
-    """What the committed report says. Its files also stand under plain names, for people to open."""
+    """The head of the committed report. Its files also stand under plain names, for people to open."""
     dataset = Dataset.open(out, Kind.REPORT)
     for name in ("report.html", "metrics.json"):
         place = join_uri(dataset.uri, name)
         if read_if_there(place) != dataset.read_file(name):
             write_bytes_atomic(place, dataset.read_file(name))
-    document = json.loads(dataset.read_file("metrics.json"))
+    report = EvaluationReport.from_json(dataset.read_file("metrics.json"))
     return EvalResult(
         report=join_uri(dataset.uri, "report.html"),
         metrics=join_uri(dataset.uri, "metrics.json"),
-        verdict=tuple(document["verdict"]),
-        warnings=tuple(document["warnings"]),
-        near_copies=sum(numbers["twins"]["near_copies"] for numbers in document["sets"]),
+        verdict=report.verdict,
+        warnings=report.warnings,
+        near_duplicates=sum(results.near_duplicates.count for results in report.sets),
         written=written,
     )
 
 
-def _numbers(
-    config: EvalConfig,
-    description: Description,
+def _measure(
     name: str,
-    origin: Origin,
+    lineage: SampleLineage,
     slices: RealSlices,
     parts: Sequence[SyntheticPart],
-) -> dict[str, Any]:
-    """All that the document says on one set."""
-    synthetic = join([part.measured for part in parts])
-    matches = [match for part in parts for match in part.matches]
-    numbers = measure.measure_set(name, slices.compared, synthetic, description, matches, config.seed)
-    numbers["map_agreement"] = numbers["memorisation"] = {"why_not": _PATCHES}
-    if not origin.on_patches:
-        numbers["map_agreement"] = {
-            "why_not": None,
-            "structures": measure.agreement_table(slices.compared, synthetic),
-        }
-    if not origin.on_patches or slices.pool.cut is not None:
-        numbers["memorisation"] = memorisation_document(
-            *slices.training(origin), synthetic, slices.compared, name, config.seed
-        )
-    return numbers | {"uri": origin.samples.uri, "made_by": parts[0].origin, "lineage": _lineage(origin)}
+    extractor: Description,
+    seed: int,
+) -> SetResults:
+    """All results on one set."""
+    real, synthetic = slices.compared, join([part.measured for part in parts])
+    measured = measure.distances(name, real, synthetic, extractor, seed)
+    # Patches have training patches to be compared with only where real slices are cut, too.
+    comparable = not lineage.on_patches or slices.pool.cut is not None
+    return SetResults(
+        name=name,
+        uri=lineage.samples.uri,
+        images=len(synthetic.features),
+        source_scans=len(set(synthetic.scans)),
+        frechet=measured.frechet,
+        kid=measured.kid,
+        precision_recall=measured.precision_recall,
+        hounsfield_units=measure.hounsfield_units(real, synthetic),
+        nodule_contrast_hu=measure.nodule_contrast(real, synthetic),
+        map_agreement=_PATCHES if lineage.on_patches else measure.map_agreement(real, synthetic),
+        near_duplicates=measure.near_duplicates([match for part in parts for match in part.matches]),
+        memorisation=measure.memorisation(*slices.training(lineage), synthetic, real, name, seed)
+        if comparable
+        else _PATCHES,
+        generated_with=parts[0].settings,
+        lineage=tuple(map(_ancestor, lineage.ancestors)),
+    )
 
 
-def _without_source(name: str, parts: Iterable[SyntheticPart]) -> list[str]:
+def _without_source(name: str, parts: Sequence[SyntheticPart]) -> list[str]:
     missing = sum(part.without_source for part in parts)
     if not missing:
         return []
-    return [f"{name}: {missing} slices were compared with the nearest real ones only, not their source."]
+    return [
+        f"{name}: the source of {missing} slices is not available; they were compared with the nearest real "
+        "slices only."
+    ]
 
 
 def _names(samples: Sequence[Dataset]) -> list[str]:
@@ -186,29 +202,32 @@ def _names(samples: Sequence[Dataset]) -> list[str]:
     ]
 
 
-def _pictures(parts: Sequence[SyntheticPart]) -> SetPictures:
-    worst = [pair for part in parts for pair in part.worst]
-    worst.sort(key=lambda pair: -pair[0].resemblance.correlation)
+def _images(parts: Sequence[SyntheticPart]) -> SetImages:
+    most_similar = [pair for part in parts for pair in part.most_similar]
+    most_similar.sort(key=lambda pair: -pair[0].resemblance.correlation)
     misfits = sorted((misfit for part in parts for misfit in part.misfits), key=lambda misfit: misfit.lowest)
-    return SetPictures(
-        grid=tuple(picture for part in parts for picture in part.grid),
-        worst=tuple(worst[:_WORST_SHOWN]),
-        misfits=tuple(misfits[:_WORST_SHOWN]),
+    return SetImages(
+        grid=tuple(images for part in parts for images in part.grid),
+        most_similar=tuple(most_similar[:_SHOWN]),
+        misfits=tuple(misfits[:_SHOWN]),
     )
 
 
-def _lineage(origin: Origin) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": dataset.manifest.kind.value,
-            "uri": dataset.uri,
-            "manifest_sha256": dataset.manifest_sha256,
-            "code_version": dataset.manifest.code_version,
-            "config": dataset.manifest.config,
-            "parents": [parent.sha256 for parent in dataset.manifest.parents],
-        }
-        for dataset in origin.ancestors
-    ]
+def _ancestor(dataset: Dataset) -> AncestorDataset:
+    manifest = dataset.manifest
+    selection = None
+    if "subsets" in manifest.config:
+        subsets = manifest.config["subsets"]
+        selection = SubsetSelection(None if subsets is None else tuple(subsets))
+    return AncestorDataset(
+        kind=manifest.kind.value,
+        uri=dataset.uri,
+        manifest_sha256=dataset.manifest_sha256,
+        code_version=manifest.code_version,
+        selection=selection,
+        parents=tuple(parent.sha256 for parent in manifest.parents),
+        config=manifest.config,
+    )
 
 
 def _command(config: EvalConfig) -> str:
@@ -230,5 +249,6 @@ def _command(config: EvalConfig) -> str:
         words += ["--downstream", config.downstream, "--tasks", *config.tasks]
         words += ["--train-subsets", *map(str, config.train_subsets), "--ratios", *map(str, config.ratios)]
         words += ["--folds", str(config.folds), "--seeds", str(config.seeds)]
-    words += ["--allow-leakage"] * config.allow_leakage + ["--allow-twins"] * config.allow_twins
+    words += ["--allow-leakage"] * config.allow_leakage
+    words += ["--allow-near-duplicates"] * config.allow_near_duplicates
     return shlex.join(words)

@@ -1,4 +1,4 @@
-"""Where synthetic slices come from, as their manifests tell: the maps' scans, and the generator's."""
+"""Where synthetic slices come from, by their manifests: the scans of their maps and of their generator."""
 
 import dataclasses
 
@@ -8,13 +8,13 @@ from lungforge.models.model_dataset import ModelDetails
 
 
 @dataclasses.dataclass(frozen=True)
-class Origin:
+class SampleLineage:
     """What a samples dataset was made from.
 
     Attributes:
         samples: The dataset itself.
-        sources: The slices whose maps it was drawn from.
-        models: The generators that drew it.
+        sources: The slices whose maps it was generated from.
+        models: The generators.
         training: The slices that they were trained on, each with the subsets that were used (None: all).
         gaps: Sentences about what of it cannot be known any more.
     """
@@ -37,7 +37,7 @@ class Origin:
         return any(ModelDetails.of(model.manifest).patch is not None for model in self.models)
 
 
-def trace(samples: Dataset) -> Origin:
+def trace(samples: Dataset) -> SampleLineage:
     """Follow the lineage of a samples dataset up to the scans."""
     gaps: list[str] = []
     sources = _open(samples, Kind.SLICES, gaps)
@@ -47,22 +47,22 @@ def trace(samples: Dataset) -> Origin:
         subsets = model.manifest.config.get("subsets")
         for dataset in _open(model, Kind.SLICES, gaps):
             training.append((dataset, None if subsets is None else tuple(subsets)))
-    return Origin(samples, tuple(sources), tuple(models), tuple(training), tuple(gaps))
+    return SampleLineage(samples, tuple(sources), tuple(models), tuple(training), tuple(gaps))
 
 
 def _open(child: Dataset, kind: Kind, gaps: list[str]) -> list[Dataset]:
-    """The parents of a kind that are still what the child was made from; says what is missing."""
-    found = []
+    """The parents of a kind that are unchanged since the child was made; adds a gap for each other one."""
+    datasets = []
     parents = [parent for parent in child.manifest.parents if parent.kind is kind]
     if not parents:
         gaps.append(f"{child.uri}: its manifest names no {kind.value} that it was made from")
     for parent in parents:
         dataset = _same(parent)
         if dataset is None:
-            gaps.append(f"{child.uri}: the {kind.value} at {parent.uri} have gone or changed since")
+            gaps.append(f"{child.uri}: its parent {kind.value} at {parent.uri} is gone or changed")
         else:
-            found.append(dataset)
-    return found
+            datasets.append(dataset)
+    return datasets
 
 
 def _same(parent: Parent) -> Dataset | None:

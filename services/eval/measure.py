@@ -1,176 +1,260 @@
-"""The numbers of an evaluation, from what its parts gave: the document that becomes ``metrics.json``."""
+"""The results on a set of synthetic slices, from what its parts gave."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.ct import classes
 from lungforge.metrics.features import Description
 from lungforge.metrics.frechet import frechet_distance_of_features
-from lungforge.metrics.kid import kernel_distance, kernel_distance_over_subsets
+from lungforge.metrics.kid import kid, kid_over_subsets
+from lungforge.metrics.leakage import scan_of
 from lungforge.metrics.map_agreement import STRUCTURES
+from lungforge.metrics.memorisation import Memorisation, measure_memorisation
 from lungforge.metrics.precision_recall import FEWEST, NEIGHBOUR, precision, recall
-from lungforge.metrics.real_baseline import FloorComparison, compare_with_floor
+from lungforge.metrics.real_baseline import BaselineComparison, compare_with_baseline
 from lungforge.randomness import numpy_generator
-from services.eval.numbers import rounded
-from services.eval.records import Match, Measured
+from services.eval.records import Key, Match, MeasuredSlices
+from services.eval.set_results import (
+    ContrastSummary,
+    Coverage,
+    DiceSummary,
+    DistanceHistogram,
+    DistanceQuantiles,
+    FrechetResult,
+    HounsfieldRow,
+    HounsfieldSummary,
+    KidResult,
+    MapAgreement,
+    MemorisationResult,
+    NearDuplicate,
+    NearDuplicates,
+    NoduleContrast,
+    NotMeasured,
+    PrecisionRecallResult,
+    StructureAgreement,
+)
 
-#: Near-copies that the document names.
-_NAMED_TWINS = 50
+#: Significant digits that are kept; the further ones change with the order of additions.
+_DIGITS = 6
+#: Near-duplicates that are listed.
+_LISTED = 50
+#: Bins of the histograms of distances.
+_BINS = 30
 
 
-def measure_set(
-    name: str,
-    real: Measured,
-    synthetic: Measured,
-    description: Description,
-    matches: Sequence[Match],
-    seed: int,
-) -> dict[str, Any]:
-    """All numbers of one set of synthetic slices, as JSON values.
+@dataclasses.dataclass(frozen=True)
+class Distances:
+    """How far a set of synthetic slices is from the real ones, by features."""
+
+    frechet: FrechetResult
+    kid: KidResult
+    precision_recall: PrecisionRecallResult
+
+
+def distances(
+    name: str, real: MeasuredSlices, synthetic: MeasuredSlices, extractor: Description, seed: int
+) -> Distances:
+    """Fréchet distance, KID, precision and recall, each with its real-vs-real baseline.
 
     Args:
-        name: What the report calls it; with the seed it decides the random halves and subsets.
+        name: What the report calls the set; with the seed it decides the random halves and subsets.
         real: The real slices that are compared with.
         synthetic: The set.
-        description: The extractor's.
-        matches: For each synthetic slice, the real one most like it.
+        extractor: What gave the features.
         seed: Of the job.
     """
-    floors = {
-        measure: compare_with_floor(
+    counts = {"real_images": len(real.features), "synthetic_images": len(synthetic.features)}
+
+    def baseline(
+        measure: Callable[[NDArray[np.float32], NDArray[np.float32]], float], halves: str, fewest: int = 2
+    ) -> BaselineComparison | None:
+        """``halves`` seeds the random halves: part of the results, whatever the measure is called today."""
+        comparison = compare_with_baseline(
             real.features,
             real.scans,
             synthetic.features,
-            distance,
+            measure,
             numpy_generator(seed, name, halves),
             fewest=fewest,
         )
-        for measure, distance, halves, fewest in (
-            ("frechet", frechet_distance_of_features, "frechet", 2),
-            ("kernel", kernel_distance, "kernel", 2),
-            ("precision", precision, "precision and recall", FEWEST),
-            ("recall", recall, "precision and recall", FEWEST),
+        if comparison is None:
+            return None
+        return dataclasses.replace(
+            comparison,
+            real_mean=rounded(comparison.real_mean),
+            real_spread=rounded(comparison.real_spread),
+            synthetic_mean=rounded(comparison.synthetic_mean),
+            synthetic_spread=rounded(comparison.synthetic_spread),
         )
-    }
-    kernel = kernel_distance_over_subsets(
+
+    def coverage(measure: Callable[[NDArray[np.float32], NDArray[np.float32]], float]) -> Coverage:
+        enough = min(counts.values()) >= FEWEST
+        value = rounded(measure(real.features, synthetic.features)) if enough else None
+        return Coverage(value, baseline(measure, "precision and recall", FEWEST))
+
+    subsets = kid_over_subsets(
         real.features, synthetic.features, numpy_generator(seed, name, "kernel subsets")
     )
-    return {
-        "name": name,
-        "images": len(synthetic.features),
-        "source_scans": len(set(synthetic.scans)),
-        "frechet": {
-            "name": description.distance_name,
-            "value": rounded(frechet_distance_of_features(real.features, synthetic.features)),
-            "real_images": len(real.features),
-            "synthetic_images": len(synthetic.features),
-            "at_equal_n": _floor(floors["frechet"]),
-        },
-        "kernel": {
-            "name": f"Kernel distance, KID ({description.name})",
-            **{key: rounded(value) for key, value in dataclasses.asdict(kernel).items()},
-            "at_equal_n": _floor(floors["kernel"]),
-        },
-        "precision_recall": {
-            "name": f"Improved precision and recall ({description.name})",
-            "neighbour": NEIGHBOUR,
-            "real_images": len(real.features),
-            "synthetic_images": len(synthetic.features),
-            "precision": _share(precision, real, synthetic, floors["precision"]),
-            "recall": _share(recall, real, synthetic, floors["recall"]),
-        },
-        "hounsfield_units": hounsfield_table(real, synthetic),
-        "nodule_contrast_hu": {
-            "real": _spread(real.fidelity.contrasts),
-            "synthetic": _spread(synthetic.fidelity.contrasts),
-        },
-        "twins": twins_document(matches),
-    }
+    return Distances(
+        frechet=FrechetResult(
+            name=extractor.distance_name,
+            value=rounded(frechet_distance_of_features(real.features, synthetic.features)),
+            baseline=baseline(frechet_distance_of_features, "frechet"),
+            **counts,
+        ),
+        kid=KidResult(
+            name=f"KID ({extractor.name})",
+            mean=rounded(subsets.mean),
+            spread=rounded(subsets.spread),
+            subsets=subsets.subsets,
+            subset_size=subsets.subset_size,
+            baseline=baseline(kid, "kernel"),
+        ),
+        precision_recall=PrecisionRecallResult(
+            name=f"Improved precision and recall ({extractor.name})",
+            neighbour=NEIGHBOUR,
+            precision=coverage(precision),
+            recall=coverage(recall),
+            **counts,
+        ),
+    )
 
 
-def hounsfield_table(real: Measured, synthetic: Measured) -> list[dict[str, Any]]:
+def hounsfield_units(real: MeasuredSlices, synthetic: MeasuredSlices) -> tuple[HounsfieldRow, ...]:
     """A row a class: pixels, median and quartiles of HU, real and synthetic."""
 
-    def side(measured: Measured, label: int) -> dict[str, Any]:
+    def side(measured: MeasuredSlices, label: int) -> HounsfieldSummary:
         histogram = measured.fidelity.histogram
-        names = {"median": 0.5, "lower_quartile": 0.25, "upper_quartile": 0.75}
-        return {
-            "pixels": histogram.pixels(label),
-            **{name: histogram.quantile(label, fraction) for name, fraction in names.items()},
-        }
+        lower, median, upper = (histogram.quantile(label, fraction) for fraction in (0.25, 0.5, 0.75))
+        return HounsfieldSummary(histogram.pixels(label), median, lower, upper)
 
-    return [
-        {"class": name, "real": side(real, label), "synthetic": side(synthetic, label)}
+    return tuple(
+        HounsfieldRow(name, side(real, label), side(synthetic, label))
         for label, name in enumerate(classes.NAMES)
-    ]
+    )
 
 
-def agreement_table(real: Measured, synthetic: Measured) -> list[dict[str, Any]]:
-    """A row a structure: how what is found again in the slices overlaps the map, real and synthetic."""
+def nodule_contrast(real: MeasuredSlices, synthetic: MeasuredSlices) -> NoduleContrast:
+    """How much brighter nodules are than what is around them, real and synthetic."""
 
-    def side(values: Sequence[float]) -> dict[str, Any]:
+    def side(measured: MeasuredSlices) -> ContrastSummary:
+        values = measured.fidelity.contrasts
         if not values:
-            return {"images": 0, "median": None, "5_percent": None}
-        low, median = (rounded(float(value)) for value in np.quantile(values, [0.05, 0.5]))
-        return {"images": len(values), "median": median, "5_percent": low}
+            return ContrastSummary(0, None, None, None)
+        lower, median, upper = (rounded(value) for value in np.percentile(values, [25, 50, 75]).tolist())
+        return ContrastSummary(len(values), median, lower, upper)
 
-    return [
-        {
-            "structure": name,
-            "real": side(real.fidelity.dice[name]),
-            "synthetic": side(synthetic.fidelity.dice[name]),
-        }
-        for name in STRUCTURES
-    ]
+    return NoduleContrast(side(real), side(synthetic))
 
 
-def twins_document(matches: Sequence[Match]) -> dict[str, Any]:
-    """How many synthetic slices are near-copies, which, and how like real ones the others are."""
-    copies = [match for match in matches if match.resemblance.is_near_copy]
+def map_agreement(real: MeasuredSlices, synthetic: MeasuredSlices) -> MapAgreement:
+    """A row a structure: how its segmentation in the slices overlaps the map, real and synthetic."""
+
+    def side(values: Sequence[float]) -> DiceSummary:
+        if not values:
+            return DiceSummary(0, None, None)
+        low, median = (rounded(value) for value in np.quantile(values, [0.05, 0.5]).tolist())
+        return DiceSummary(len(values), median, low)
+
+    return MapAgreement(
+        tuple(
+            StructureAgreement(name, side(real.fidelity.dice[name]), side(synthetic.fidelity.dice[name]))
+            for name in STRUCTURES
+        )
+    )
+
+
+def near_duplicates(matches: Sequence[Match]) -> NearDuplicates:
+    """How many synthetic slices are near-duplicates, which, and how like real ones the others are."""
+    duplicates = [match for match in matches if match.resemblance.is_near_duplicate]
     correlations = [match.resemblance.correlation for match in matches]
-    return {
-        "checked": len(matches),
-        "near_copies": len(copies),
-        "median_correlation": rounded(float(np.median(correlations))),
-        "highest_correlation": rounded(max(correlations)),
-        "named": [
-            {
-                "sample_id": match.sample_id,
-                "series_uid": match.series_uid,
-                "slice_index": match.slice_index,
-                "own_source": match.own_source,
-                "mean_error_grey_levels": rounded(match.resemblance.error_levels),
-                "texture_correlation": rounded(match.resemblance.correlation),
-                "real_slice": match.resemblance.view,
-            }
-            for match in copies[:_NAMED_TWINS]
-        ],
-    }
+    return NearDuplicates(
+        checked=len(matches),
+        count=len(duplicates),
+        median_correlation=rounded(float(np.median(correlations))),
+        highest_correlation=rounded(max(correlations)),
+        examples=tuple(
+            NearDuplicate(
+                sample_id=match.sample_id,
+                series_uid=match.series_uid,
+                slice_index=match.slice_index,
+                is_source=match.is_source,
+                mean_error_grey_levels=rounded(match.resemblance.error_levels),
+                texture_correlation=rounded(match.resemblance.correlation),
+                real_slice=match.resemblance.view,
+            )
+            for match in duplicates[:_LISTED]
+        ),
+    )
 
 
-def _share(
-    measure: Callable[[np.ndarray, np.ndarray], float],
-    real: Measured,
-    synthetic: Measured,
-    floor: FloorComparison | None,
-) -> dict[str, Any]:
-    """Precision or recall over all images; None where a side has too few."""
-    enough = min(len(real.features), len(synthetic.features)) >= FEWEST
-    value = rounded(measure(real.features, synthetic.features)) if enough else None
-    return {"value": value, "at_equal_n": _floor(floor)}
+def memorisation(
+    training: NDArray[np.float32],
+    training_keys: Sequence[Key],
+    synthetic: MeasuredSlices,
+    real: MeasuredSlices,
+    name: str,
+    seed: int,
+) -> MemorisationResult | NotMeasured:
+    """How near synthetic slices are to the training slices, beside held-out real ones.
+
+    Args:
+        training: Features ``[T, D]`` of the slices that the generator was trained on.
+        training_keys: Which these are.
+        synthetic: The set.
+        real: The real slices that are compared with; those of training scans are left out.
+        name: What the report calls the set; with the seed it decides the redrawn scans.
+        seed: Of the job.
+    """
+    if not len(training):
+        return NotMeasured("the slices that the generator was trained on are not available")
+    trained = {scan_of(series) for series, _ in training_keys}
+    held_out = np.array([scan not in trained for scan in real.scans])
+    if not held_out.any():
+        return NotMeasured("the generator saw the scan of every real slice that is compared with")
+    measured = measure_memorisation(
+        training,
+        synthetic.features,
+        synthetic.scans,
+        real.features[held_out],
+        [scan for scan, keep in zip(real.scans, held_out, strict=True) if keep],
+        numpy_generator(seed, name, "memorisation"),
+    )
+    if measured is None:
+        return NotMeasured("the held-out real slices equal slices that the generator was trained on")
+    nearest = [training_keys[index] for index in measured.nearest.tolist()]
+    low_high = measured.interval
+    return MemorisationResult(
+        training_images=len(training),
+        ratio=rounded(measured.ratio),
+        interval_95_percent=None if low_high is None else (rounded(low_high[0]), rounded(low_high[1])),
+        closer_than_5_percent=rounded(measured.closer_than_5_percent),
+        nearest_is_source=sum(one == other for one, other in zip(nearest, synthetic.keys, strict=True)),
+        synthetic=_quantiles(measured.synthetic),
+        held_out=_quantiles(measured.held_out),
+        histogram=_histogram(measured),
+    )
 
 
-def _floor(comparison: FloorComparison | None) -> dict[str, Any] | None:
-    if comparison is None:
-        return None
-    return {key: rounded(value) for key, value in dataclasses.asdict(comparison).items()}
+def rounded(value: float) -> float:
+    """A value as the report keeps it."""
+    return float(f"{value:.{_DIGITS}g}")
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    if not values:
-        return {"nodules": 0, "median": None, "lower_quartile": None, "upper_quartile": None}
-    lower, median, upper = (rounded(float(value)) for value in np.percentile(values, [25, 50, 75]))
-    return {"nodules": len(values), "median": median, "lower_quartile": lower, "upper_quartile": upper}
+def _quantiles(values: NDArray[np.float64]) -> DistanceQuantiles:
+    quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
+    return DistanceQuantiles(len(values), *(rounded(value) for value in quantiles))
+
+
+def _histogram(measured: Memorisation) -> DistanceHistogram:
+    """Shares of both sets in bins of equal width, from 0 to the largest distance."""
+    longest = max(measured.synthetic.max(), measured.held_out.max())
+    edges = np.linspace(0.0, longest, _BINS + 1)
+
+    def shares(values: NDArray[np.float64]) -> tuple[float, ...]:
+        return tuple(rounded(share) for share in (np.histogram(values, edges)[0] / len(values)).tolist())
+
+    return DistanceHistogram(rounded(float(longest)), shares(measured.synthetic), shares(measured.held_out))

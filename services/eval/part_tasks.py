@@ -1,169 +1,127 @@
 """The Ray tasks of an evaluation. Each part of a dataset is read and decoded once, by one task."""
 
 import collections
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import ray
+from numpy.typing import NDArray
 
 from lungforge.ct.window import hu_to_uint8
-from lungforge.datasets import Dataset, Part, tensor_values
-from lungforge.datasets.patches import Cut, cut_out
+from lungforge.datasets import Part, tensor_values
+from lungforge.datasets.patches import cut_out
 from lungforge.metrics import near_duplicates
-from lungforge.metrics.map_agreement import FoundAgain, find_again
+from lungforge.metrics.map_agreement import Resegmentation, segment_and_compare
 from services.common import telemetry
-from services.eval.feature_cache import Network, features_of
+from services.eval.feature_cache import features_of
 from services.eval.records import (
     Fidelity,
     Key,
     Match,
-    Measured,
+    MeasuredSlices,
     Misfit,
-    Picture,
     RealPart,
     RealPool,
+    RealSource,
+    SliceImages,
     SyntheticPart,
+    SyntheticSource,
 )
+from services.eval.set_results import GenerationSettings
 
-#: Real slices that each synthetic one is compared with, beside its own source.
+#: Real slices that each synthetic one is compared with, beside its source.
 NEIGHBOURS = 3
-#: Of each part, the synthetic slices most like a real one whose pictures are kept, and those least like
-#: their map.
-_WORST_KEPT = 4
-_NAMES = ("sample_id", "source_series_uid", "source_slice_index", "source_top", "source_left")
+#: Of each part, the synthetic slices most like a real one whose images are kept, and those least like their
+#: map.
+_SHOWN = 4
 Item = TypeVar("Item")
-_MADE_BY = ("sampler", "steps", "guidance", "edit")
 
 
 @ray.remote
-def read_real_part(
-    dataset: Dataset,
-    part: Part,
-    compared: Sequence[int] | None,
-    embedded: Sequence[int] | None,
-    network: Network,
-    segmented: bool,
-    cut: Cut | None,
-) -> tuple[RealPart, np.ndarray]:
+def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np.uint8]]:
     """Read a part of real slices.
 
     Args:
-        dataset: A slices dataset.
+        source: The dataset, and what is to be read.
         part: One of its parts.
-        compared: The subsets that are compared with; None for all.
-        embedded: The subsets whose features are wanted, those first ones among them; None for all.
-        network: The extractor.
-        segmented: Whether to look for body and lungs in the slices that are compared with.
-        cut: How patches are cut from the slices; None for whole slices.
 
     Returns:
-        What the driver keeps, and the grey pictures ``[N, H, W]`` of the whole slices, which stay in the
+        What the driver keeps, and the grey images ``[N, H, W]`` of the whole slices, which stay in the
         object store.
     """
     keys: list[Key] = []
     greys, subsets, corners = [], [], []
     fidelity = Fidelity.empty()
-    for table in dataset.iter_batches(part):
-        image, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
-        corner = np.zeros((len(image), 2), np.int64) if cut is None else cut.corners(table)
+    cut = source.cut
+    for table in source.dataset.iter_batches(part):
+        hu, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
+        corner = np.zeros((len(hu), 2), np.int64) if cut is None else cut.corners(table)
         corners.append(corner)
         keys += zip(
             table.column("series_uid").to_pylist(), table.column("slice_index").to_pylist(), strict=True
         )
-        greys.append(hu_to_uint8(image))
-        image, label = cut_out(image, corner, cut), cut_out(label, corner, cut)
+        greys.append(hu_to_uint8(hu))
+        hu, label = cut_out(hu, corner, cut), cut_out(label, corner, cut)
         subsets.append(table.column("subset").to_numpy())
-        wanted = np.flatnonzero(_among(subsets[-1], compared))
+        wanted = np.flatnonzero(_among(subsets[-1], source.compared))
         if len(wanted):
-            chosen = table.take(pa.array(wanted))
-            found = _find_again(chosen, image[wanted], label[wanted]) if segmented else []
-            fidelity += Fidelity.of(image[wanted], label[wanted], found)
+            segmented = []
+            if source.segmented:
+                segmented = _segment(table.take(pa.array(wanted)), hu[wanted], label[wanted])
+            fidelity += Fidelity.of(hu[wanted], label[wanted], segmented)
     whole, subset, corner = np.concatenate(greys), np.concatenate(subsets), np.concatenate(corners)
     grey = cut_out(whole, corner, cut)
-    rows = np.flatnonzero(_among(subset, embedded))
-    features = features_of(network, part, rows, grey[rows], cut)
-    mine = _among(subset[rows], compared)
+    rows = np.flatnonzero(_among(subset, source.embedded))
+    features = features_of(source.network, part, rows, grey[rows], cut)
+    compared = _among(subset[rows], source.compared)
     measured = None
-    if mine.any():
-        measured = Measured(features[mine], tuple(keys[row] for row in rows[mine]), fidelity)
-    return RealPart(
-        tuple(keys), subset, corner, near_duplicates.thumbnails(grey), rows, features, measured
-    ), whole
+    if compared.any():
+        compared_keys = tuple(keys[row] for row in rows[compared])
+        measured = MeasuredSlices(features[compared], compared_keys, fidelity)
+    thumbnails = near_duplicates.thumbnails(grey)
+    return RealPart(tuple(keys), subset, corner, thumbnails, rows, features, measured), whole
 
 
 @ray.remote
-def read_synthetic_part(
-    dataset: Dataset,
-    part: Part,
-    pool: RealPool,
-    grid_rows: Sequence[int],
-    network: Network,
-    segmented: bool,
-) -> SyntheticPart:
-    """Read a part of synthetic slices, and look for each among the real ones.
+def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collection[int]) -> SyntheticPart:
+    """Read a part of synthetic slices, measure them, and compare each with the real ones.
 
     Args:
-        dataset: A samples dataset.
+        source: The dataset, and the real slices.
         part: One of its parts.
-        pool: The real slices.
-        grid_rows: Rows of the part whose pictures are wanted.
-        network: The extractor.
-        segmented: Whether to look for body and lungs in the slices.
+        grid_rows: Rows of the part whose images are wanted.
     """
-    keys: list[Key] = []
+    samples: list[_Sample] = []
     greys = []
     fidelity = Fidelity.empty()
     matches: list[Match] = []
-    grid: list[Picture] = []
-    pairs: list[tuple[Match, Picture]] = []
+    grid: list[SliceImages] = []
+    most_similar: list[tuple[Match, SliceImages]] = []
     misfits: list[Misfit] = []
-    origin: dict[str, Any] = {}
-    without_source = 0
-    for table in dataset.iter_batches(part):
-        image, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
-        rows = table.select([*_NAMES, *_MADE_BY]).to_pylist()
-        origin = origin or {name: rows[0][name] for name in _MADE_BY}
-        grey = hu_to_uint8(image)
-        greys.append(grey)
-        found = _find_again(table, image, label) if segmented else []
-        fidelity += Fidelity.of(image, label, found)
-        misfits += [
-            Misfit(row["sample_id"], label[number].copy(), grey[number].copy(), again)
-            for number, (row, again) in enumerate(zip(rows, found, strict=False))
-        ]
-        misfits = sorted(misfits, key=lambda misfit: misfit.lowest)[:_WORST_KEPT]
-        neighbours = near_duplicates.nearest(near_duplicates.thumbnails(grey), pool.thumbnails, NEIGHBOURS)
-        for number, row in enumerate(rows):
-            source = (row["source_series_uid"], row["source_slice_index"])
-            keys.append(source)
-            own = pool.numbers.get(source)
-            without_source += own is None
-            corner = row["source_top"], row["source_left"]
-            if len(matches) in grid_rows:
-                real = None if own is None else pool.picture(own, corner).copy()
-                grid.append(
-                    Picture(row["sample_id"], source, label[number].copy(), real, grey[number].copy())
-                )
-            match, real = _closest(
-                row["sample_id"], grey[number], label[number], own, corner, neighbours[number], pool
-            )
-            matches.append(match)
-            key = (match.series_uid, match.slice_index)
-            pairs.append(
-                (match, Picture(match.sample_id, key, label[number].copy(), real, grey[number].copy()))
-            )
-        pairs = sorted(pairs, key=lambda pair: -pair[0].resemblance.correlation)[:_WORST_KEPT]
-    features = features_of(network, part, np.arange(len(keys)), np.concatenate(greys))
+    for table in source.dataset.iter_batches(part):
+        batch = _SampleBatch.of(table, segmented=source.segmented)
+        fidelity += Fidelity.of(batch.hu, batch.label, batch.segmented)
+        grid += _grid(batch, source.pool, [row - len(samples) for row in grid_rows])
+        pairs = _most_like(batch, source.pool)
+        matches += [match for match, _ in pairs]
+        # Images are kept of a few only, so that memory holds one batch.
+        most_similar = sorted([*most_similar, *pairs], key=lambda pair: -pair[0].resemblance.correlation)
+        most_similar = most_similar[:_SHOWN]
+        misfits = sorted([*misfits, *_misfits(batch)], key=lambda misfit: misfit.lowest)[:_SHOWN]
+        samples += batch.samples
+        greys.append(batch.grey)
+    features = features_of(source.network, part, np.arange(len(samples)), np.concatenate(greys))
     return SyntheticPart(
-        measured=Measured(features, tuple(keys), fidelity),
+        measured=MeasuredSlices(features, tuple(sample.source for sample in samples), fidelity),
         matches=tuple(matches),
-        without_source=without_source,
+        without_source=sum(sample.source not in source.pool.indices for sample in samples),
         grid=tuple(grid),
-        worst=tuple(pairs),
+        most_similar=tuple(most_similar),
         misfits=tuple(misfits),
-        origin=origin,
+        settings=samples[0].settings,
     )
 
 
@@ -207,40 +165,118 @@ def _done(references: Any) -> Any:
     return references
 
 
-def _among(subset: np.ndarray, subsets: Sequence[int] | None) -> np.ndarray:
-    """Which rows are of some subsets, bool ``[N]``; all of them for None."""
-    return np.full(len(subset), True) if subsets is None else np.isin(subset, list(subsets))
+@dataclasses.dataclass(frozen=True)
+class _Sample:
+    """A synthetic slice without its pixels.
+
+    Attributes:
+        sample_id: Its name.
+        source: The real slice whose map it was generated from.
+        corner: Where in that slice its patch lies; (0, 0) for whole slices.
+        settings: How it was generated.
+    """
+
+    sample_id: str
+    source: Key
+    corner: tuple[int, int]
+    settings: GenerationSettings
 
 
-def _find_again(table: pa.Table, image: np.ndarray, label: np.ndarray) -> list[FoundAgain]:
-    """Body and lungs in each slice of a table, beside its map."""
-    spacings = table.column("spacing_mm").to_pylist()
-    return [find_again(*given) for given in zip(image, label, spacings, strict=True)]
+@dataclasses.dataclass(frozen=True)
+class _SampleBatch:
+    """Some synthetic slices: HU, map and grey image ``[N, H, W]``; segmented where that is wanted."""
+
+    samples: list[_Sample]
+    hu: NDArray[np.int16]
+    label: NDArray[np.uint8]
+    grey: NDArray[np.uint8]
+    segmented: list[Resegmentation]
+
+    @classmethod
+    def of(cls, table: pa.Table, *, segmented: bool) -> "_SampleBatch":
+        """The rows of a table of samples."""
+        hu, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
+        names = ("source_series_uid", "source_slice_index", "source_top", "source_left")
+        settings = [field.name for field in dataclasses.fields(GenerationSettings)]
+        samples = [
+            _Sample(
+                sample_id=row["sample_id"],
+                source=(row["source_series_uid"], row["source_slice_index"]),
+                corner=(row["source_top"], row["source_left"]),
+                settings=GenerationSettings(**{name: row[name] for name in settings}),
+            )
+            for row in table.select(["sample_id", *names, *settings]).to_pylist()
+        ]
+        return cls(samples, hu, label, hu_to_uint8(hu), _segment(table, hu, label) if segmented else [])
+
+
+def _grid(batch: _SampleBatch, pool: RealPool, rows: Collection[int]) -> list[SliceImages]:
+    """Some rows of a batch, each beside its map and its source."""
+    images = []
+    for row, sample in enumerate(batch.samples):
+        if row in rows:
+            index = pool.indices.get(sample.source)
+            real = None if index is None else pool.image(index, sample.corner).copy()
+            label, grey = batch.label[row].copy(), batch.grey[row].copy()
+            images.append(SliceImages(sample.sample_id, sample.source, label, real, grey))
+    return images
+
+
+def _misfits(batch: _SampleBatch) -> list[Misfit]:
+    """The slices of a batch beside their segmentations; none where they are not segmented."""
+    return [
+        Misfit(sample.sample_id, batch.label[row].copy(), batch.grey[row].copy(), segmented)
+        for row, (sample, segmented) in enumerate(zip(batch.samples, batch.segmented, strict=False))
+    ]
+
+
+def _most_like(batch: _SampleBatch, pool: RealPool) -> list[tuple[Match, SliceImages]]:
+    """For each slice of a batch the real one most like it: its source, or one of the nearest."""
+    thumbnails = near_duplicates.thumbnails(batch.grey)
+    neighbours = near_duplicates.nearest(thumbnails, pool.thumbnails, NEIGHBOURS)
+    pairs = []
+    for row, sample in enumerate(batch.samples):
+        label, grey = batch.label[row].copy(), batch.grey[row].copy()
+        match, real = _closest(sample, grey, label, neighbours[row], pool)
+        key = (match.series_uid, match.slice_index)
+        pairs.append((match, SliceImages(match.sample_id, key, label, real, grey)))
+    return pairs
 
 
 def _closest(
-    sample_id: str,
-    grey: np.ndarray,
-    label: np.ndarray,
-    own: int | None,
-    corner: tuple[int, int],
-    neighbours: np.ndarray,
+    sample: _Sample,
+    grey: NDArray[np.uint8],
+    label: NDArray[np.uint8],
+    neighbours: NDArray[np.int64],
     pool: RealPool,
-) -> tuple[Match, np.ndarray]:
-    """The real slice most like a synthetic one, of its own source and its neighbours; and its picture.
+) -> tuple[Match, NDArray[np.uint8]]:
+    """The real slice most like a synthetic one, of its source and its neighbours; and its image.
 
-    Of its own source the patch is taken that the synthetic one was drawn for, at ``corner``.
+    Of its source the patch is taken that the synthetic one was generated for.
     """
-    candidates = dict.fromkeys(([] if own is None else [own]) + neighbours.tolist())
-    corners = {number: corner if number == own else None for number in candidates}
-    pictures = {number: pool.picture(number, corners[number]) for number in candidates}
-    places = {
-        number: None if pool.cut is None else pool.place(number, corners[number]) for number in candidates
-    }
-    found = {
-        number: near_duplicates.resemblance(grey, label, picture, places[number])
-        for number, picture in pictures.items()
-    }
-    best = max(found, key=lambda number: (found[number].is_near_copy, found[number].correlation))
+    source = pool.indices.get(sample.source)
+    candidates = dict.fromkeys(([] if source is None else [source]) + neighbours.tolist())
+    resemblances, images = {}, {}
+    for index in candidates:
+        corner = sample.corner if index == source else None
+        images[index] = pool.image(index, corner)
+        location = None if pool.cut is None else pool.location(index, corner)
+        resemblances[index] = near_duplicates.resemblance(grey, label, images[index], location)
+    best = max(
+        resemblances,
+        key=lambda index: (resemblances[index].is_near_duplicate, resemblances[index].correlation),
+    )
     series_uid, slice_index = pool.keys[best]
-    return Match(sample_id, series_uid, slice_index, best == own, found[best]), pictures[best].copy()
+    match = Match(sample.sample_id, series_uid, slice_index, best == source, resemblances[best])
+    return match, images[best].copy()
+
+
+def _segment(table: pa.Table, hu: NDArray[np.int16], label: NDArray[np.uint8]) -> list[Resegmentation]:
+    """Body and lungs in each slice of a table, compared with its map."""
+    spacings = table.column("spacing_mm").to_pylist()
+    return [segment_and_compare(*given) for given in zip(hu, label, spacings, strict=True)]
+
+
+def _among(subset: NDArray[np.int8], subsets: Sequence[int] | None) -> NDArray[np.bool_]:
+    """Which rows are of some subsets, bool ``[N]``; all of them for None."""
+    return np.full(len(subset), True) if subsets is None else np.isin(subset, list(subsets))

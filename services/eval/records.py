@@ -1,4 +1,4 @@
-"""What the tasks of an evaluation find in the parts of datasets, and what they are given to look in."""
+"""What the tasks of an evaluation return on the parts of datasets, and the real slices that they search."""
 
 import dataclasses
 import functools
@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
+from lungforge.datasets import Dataset
 from lungforge.datasets.patches import Cut
 from lungforge.metrics import near_duplicates
 from lungforge.metrics.fidelity import ClassHistogram, nodule_contrasts
 from lungforge.metrics.leakage import scan_of
-from lungforge.metrics.map_agreement import STRUCTURES, FoundAgain
+from lungforge.metrics.map_agreement import STRUCTURES, Resegmentation
+from services.eval.feature_cache import Network
+from services.eval.set_results import GenerationSettings
 
 #: Series and index of a slice.
 Key = tuple[str, int]
@@ -25,8 +29,8 @@ class Fidelity:
     Attributes:
         histogram: HU by class.
         contrasts: Of the nodules, HU.
-        dice: By structure, the overlap of what is found again with the map, for each slice that holds it;
-            empty when nothing was looked for.
+        dice: By structure, the overlap of segmentation and map for each slice that holds it; empty when the
+            slices were not segmented.
     """
 
     histogram: ClassHistogram
@@ -39,8 +43,10 @@ class Fidelity:
         return cls(ClassHistogram.empty(), (), dict.fromkeys(STRUCTURES, ()))
 
     @classmethod
-    def of(cls, hu: np.ndarray, labels: np.ndarray, found: Sequence[FoundAgain]) -> "Fidelity":
-        """Of slices ``hu [N, H, W]``, their maps, and what was found in them again (nothing, or in each)."""
+    def of(
+        cls, hu: NDArray[np.int16], labels: NDArray[np.uint8], segmented: Sequence[Resegmentation]
+    ) -> "Fidelity":
+        """Of slices ``hu [N, H, W]``, their maps, and their segmentations (none, or one each)."""
         contrasts = [
             value for image, label in zip(hu, labels, strict=True) for value in nodule_contrasts(image, label)
         ]
@@ -48,7 +54,7 @@ class Fidelity:
             histogram=ClassHistogram.of(hu, labels),
             contrasts=tuple(contrasts),
             dice={
-                name: tuple(again.dice[name] for again in found if name in again.dice) for name in STRUCTURES
+                name: tuple(each.dice[name] for each in segmented if name in each.dice) for name in STRUCTURES
             },
         )
 
@@ -61,16 +67,16 @@ class Fidelity:
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
-    """What the numbers need of a set of slices.
+class MeasuredSlices:
+    """What the metrics need of a set of slices.
 
     Attributes:
         features: ``[N, D]`` float32.
-        keys: The slice that each is or, of synthetic ones, whose map it was drawn from.
+        keys: The slice that each is or, of synthetic ones, whose map it was generated from.
         fidelity: To the maps.
     """
 
-    features: np.ndarray
+    features: NDArray[np.float32]
     keys: tuple[Key, ...]
     fidelity: Fidelity
 
@@ -78,6 +84,27 @@ class Measured:
     def scans(self) -> list[str]:
         """The scan of each."""
         return [scan_of(series) for series, _ in self.keys]
+
+
+@dataclasses.dataclass(frozen=True)
+class RealSource:
+    """A dataset of real slices, and what is to be read of each part; every task of the dataset shares it.
+
+    Attributes:
+        dataset: The slices.
+        compared: The subsets that are compared with; None for all.
+        embedded: The subsets whose features are wanted, the compared ones among them; None for all.
+        network: The extractor.
+        segmented: Whether to segment the slices that are compared with.
+        cut: How patches are cut from the slices; None for whole slices.
+    """
+
+    dataset: Dataset
+    compared: tuple[int, ...] | None
+    embedded: tuple[int, ...] | None
+    network: Network
+    segmented: bool
+    cut: Cut | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +122,12 @@ class RealPart:
     """
 
     keys: tuple[Key, ...]
-    subsets: np.ndarray
-    corners: np.ndarray
-    thumbnails: np.ndarray
-    rows: np.ndarray
-    features: np.ndarray
-    measured: Measured | None
+    subsets: NDArray[np.int8]
+    corners: NDArray[np.int64]
+    thumbnails: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    features: NDArray[np.float32]
+    measured: MeasuredSlices | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,57 +137,57 @@ class Match:
     Attributes:
         sample_id: The synthetic slice.
         series_uid: The scan of the real one.
-        slice_index: Its place in it.
-        own_source: Whether the synthetic slice was drawn from its map.
+        slice_index: Its index in the scan.
+        is_source: Whether the synthetic slice was generated from its map.
         resemblance: How like they are.
     """
 
     sample_id: str
     series_uid: str
     slice_index: int
-    own_source: bool
+    is_source: bool
     resemblance: near_duplicates.Resemblance
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """Rows of the report's grids: grey ``[H, W]`` uint8 each, and the map.
+class SliceImages:
+    """A synthetic slice and a real one for the report, grey ``[H, W]`` uint8 each, and the map.
 
     Attributes:
         sample_id: The synthetic slice.
         source: The real slice.
         label: The map, uint8.
-        real: The real slice; None where it is not at hand.
+        real: The real slice; None where it is not available.
         synthetic: The synthetic slice.
     """
 
     sample_id: str
     source: Key
-    label: np.ndarray
-    real: np.ndarray | None
-    synthetic: np.ndarray
+    label: NDArray[np.uint8]
+    real: NDArray[np.uint8] | None
+    synthetic: NDArray[np.uint8]
 
 
 @dataclasses.dataclass(frozen=True)
 class Misfit:
-    """A synthetic slice beside its map and what was found in it again.
+    """A synthetic slice beside its map and its segmentation.
 
     Attributes:
         sample_id: The synthetic slice.
         label: The map, uint8 ``[H, W]``.
         synthetic: The slice, grey, uint8.
-        found: What was found.
+        segmented: Its segmentation.
     """
 
     sample_id: str
-    label: np.ndarray
-    synthetic: np.ndarray
-    found: FoundAgain
+    label: NDArray[np.uint8]
+    synthetic: NDArray[np.uint8]
+    segmented: Resegmentation
 
     @property
     def lowest(self) -> float:
         """The overlap of the structure that agrees least."""
-        return min(self.found.dice.values(), default=1.0)
+        return min(self.segmented.dice.values(), default=1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,22 +195,22 @@ class SyntheticPart:
     """A part of synthetic slices.
 
     Attributes:
-        measured: What the numbers need.
+        measured: What the metrics need.
         matches: For each slice, the real one most like it.
-        without_source: Slices whose own source is not among the real slices at hand.
-        grid: Pictures of the rows asked for.
-        worst: The slices most like a real one, beside that one.
+        without_source: Slices whose source is not among the available real slices.
+        grid: The images of the rows asked for.
+        most_similar: The slices most like a real one, beside that one.
         misfits: The slices that agree least with their maps.
-        origin: Sampler, steps, guidance and edit of the first slice.
+        settings: How the first slice was generated.
     """
 
-    measured: Measured
+    measured: MeasuredSlices
     matches: tuple[Match, ...]
     without_source: int
-    grid: tuple[Picture, ...]
-    worst: tuple[tuple[Match, Picture], ...]
+    grid: tuple[SliceImages, ...]
+    most_similar: tuple[tuple[Match, SliceImages], ...]
     misfits: tuple[Misfit, ...]
-    origin: dict[str, Any]
+    settings: GenerationSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,47 +220,64 @@ class RealPool:
     Attributes:
         keys: Of each.
         thumbnails: ``[M, S]`` uint8.
-        places: For each, the number of its part and its row there, ``[M, 2]``.
+        rows: For each, the index of its part and its row there, int64 ``[M, 2]``.
         corners: Where the patch that stands for each was cut, ``[M, 2]``; zeros for whole slices.
         cut: How patches are cut; None for whole slices.
-        pictures: For each part, the reference to the grey pictures ``[N, H, W]`` uint8 of its whole slices.
+        images: For each part, the reference to the grey images ``[N, H, W]`` uint8 of its whole slices.
     """
 
     keys: tuple[Key, ...]
-    thumbnails: np.ndarray
-    places: np.ndarray
-    corners: np.ndarray
+    thumbnails: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    corners: NDArray[np.int64]
     cut: Cut | None
-    pictures: tuple[Any, ...]
+    images: tuple[Any, ...]
 
     @functools.cached_property
-    def numbers(self) -> dict[Key, int]:
-        """The place of each key in the pool."""
-        return {key: number for number, key in enumerate(self.keys)}
+    def indices(self) -> dict[Key, int]:
+        """The index of each slice in the pool."""
+        return {key: index for index, key in enumerate(self.keys)}
 
-    def picture(self, number: int, corner: tuple[int, int] | None = None) -> np.ndarray:
-        """One grey picture, a view into Ray's object store: the slice, or a patch of it.
+    def image(self, index: int, corner: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """One grey image, a view into Ray's object store: the slice, or a patch of it.
 
         Args:
-            number: Of the slice.
+            index: Of the slice.
             corner: Of the patch; None for the one that stands for the slice.
         """
-        place = self.place(number, corner)
+        location = self.location(index, corner)
         if self.cut is None:
-            return place.whole
-        top, left = place.corner
-        return place.whole[top : top + self.cut.size, left : left + self.cut.size]
+            return location.whole
+        top, left = location.corner
+        return location.whole[top : top + self.cut.size, left : left + self.cut.size]
 
-    def place(self, number: int, corner: tuple[int, int] | None = None) -> near_duplicates.Place:
-        """Where that picture lies in its slice."""
-        part, row = self.places[number].tolist()
-        top, left = self.corners[number].tolist() if corner is None else corner
-        return near_duplicates.Place(ray.get(self.pictures[part])[row], (top, left))
+    def location(self, index: int, corner: tuple[int, int] | None = None) -> near_duplicates.PatchLocation:
+        """Where that image lies in its slice."""
+        part, row = self.rows[index].tolist()
+        top, left = self.corners[index].tolist() if corner is None else corner
+        return near_duplicates.PatchLocation(ray.get(self.images[part])[row], (top, left))
 
 
-def join(measured: Sequence[Measured]) -> Measured:
+@dataclasses.dataclass(frozen=True)
+class SyntheticSource:
+    """A dataset of synthetic slices, and what each is searched in; every task of the dataset shares it.
+
+    Attributes:
+        dataset: The samples.
+        pool: The real slices.
+        network: The extractor.
+        segmented: Whether to segment the slices.
+    """
+
+    dataset: Dataset
+    pool: RealPool
+    network: Network
+    segmented: bool
+
+
+def join(measured: Sequence[MeasuredSlices]) -> MeasuredSlices:
     """Several sets of slices as one, in the order given."""
-    return Measured(
+    return MeasuredSlices(
         features=np.concatenate([piece.features for piece in measured]),
         keys=tuple(key for piece in measured for key in piece.keys),
         fidelity=sum((piece.fidelity for piece in measured), Fidelity.empty()),

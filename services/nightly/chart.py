@@ -1,17 +1,18 @@
-"""A metric over the nights as a picture: where in it everything is."""
+"""A metric over the nights as a chart: where in it everything is."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from services.nightly.drift import SPREADS, Band, Metric, band_of, value_of
+from services.eval.report.wording import MINUS, significant
+from services.nightly.drift import SPREADS, DriftBand, Metric, band_of, value_of
 from services.nightly.history import Night
 
-#: Size of a picture in its own units, about a px each, and what of it is kept for labels.
+#: Size of a chart in its own units, about a px each, and the margins for labels.
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 38
-#: Steps between the lines across a picture, at most.
+#: Steps between the lines across a chart, at most.
 _STEPS = 5
 
 
@@ -30,13 +31,13 @@ class Day:
 
 @dataclass(frozen=True)
 class Mark:
-    """A day in a picture.
+    """A day in a chart.
 
     Attributes:
-        status: done, worse where this number is above its band, failed, missed, or unmeasured where the night
-            has no such number.
+        status: done, worse where the metric is above its band, failed, missed, or unmeasured where the night
+            has no such metric.
         x: Of its middle.
-        y: Of its number, if it has one.
+        y: Of its value, if it has one.
         band: Top, mean and bottom of the band that it was judged by, if any.
         label: What it says when pointed at.
     """
@@ -49,15 +50,15 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A metric over the days, in units of the picture, y downwards.
+class MetricChart:
+    """A metric over the days, in units of the chart, y downwards.
 
     Attributes:
         title: The metric.
-        summary: The picture in words.
+        summary: The chart in words.
         marks: A day each.
         day_width: Of a day.
-        lines: The runs of neighbouring nights with numbers, as points of polylines.
+        lines: The runs of neighbouring nights with values, as points of polylines.
         ticks: y and text of the lines across.
         dates: x, text and anchor of the dates below.
     """
@@ -81,12 +82,12 @@ def days_of(nights: Sequence[Night], most: int) -> list[Day]:
     there = {night.date: night for night in nights}
     newest = nights[-1].date
     first = max(nights[0].date, newest - timedelta(most - 1))
-    dates = [first + timedelta(number) for number in range((newest - first).days + 1)]
+    dates = [first + timedelta(days) for days in range((newest - first).days + 1)]
     return [Day(each, there.get(each)) for each in dates]
 
 
-def picture_of(metric: Metric, days: Sequence[Day], nights: Sequence[Night]) -> Picture:
-    """The picture of a metric.
+def chart_of(metric: Metric, days: Sequence[Day], nights: Sequence[Night]) -> MetricChart:
+    """The chart of a metric.
 
     Args:
         metric: The metric.
@@ -109,34 +110,33 @@ def picture_of(metric: Metric, days: Sequence[Day], nights: Sequence[Night]) -> 
         if band is not None:
             edges = y_of(band.limit), y_of(band.mean), y_of(band.mean - SPREADS * band.spread)
         y = None if value is None else y_of(value)
-        label = f"{day.date}: {day.status}" if value is None else f"{day.date}: {number(value)}, {day.status}"
+        label = (
+            f"{day.date}: {day.status}"
+            if value is None
+            else f"{day.date}: {significant(value)}, {day.status}"
+        )
         x = round(LEFT + (place + 0.5) * day_width, 1)
         marks.append(Mark(_status(day, value, band), x, y, edges, label))
     places = max(0, -math.floor(math.log10(steps[1] - steps[0])))
-    return Picture(
+    return MetricChart(
         title=metric.title,
         summary=_summary(metric, days, values, bands),
         marks=tuple(marks),
         day_width=round(day_width, 2),
         lines=tuple(_lines(marks)),
-        ticks=tuple((y_of(step), f"{step:.{places}f}".replace("-", "\N{MINUS SIGN}")) for step in steps),
+        ticks=tuple((y_of(step), f"{step:.{places}f}".replace("-", MINUS)) for step in steps),
         dates=tuple(_dates(marks, days)),
     )
 
 
-def number(value: float | None) -> str:
-    """A number for a person: four significant digits, a true minus sign, a dash where there is none."""
-    return "–" if value is None else f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
-
-
-def _status(day: Day, value: float | None, band: Band | None) -> str:
+def _status(day: Day, value: float | None, band: DriftBand | None) -> str:
     """How a day is marked."""
     if value is None:
         return day.status if day.status in ("failed", "missed") else "unmeasured"
     return "worse" if band is not None and value > band.limit else "done"
 
 
-def _band(day: Day, value: float | None, metric: Metric, nights: Sequence[Night]) -> Band | None:
+def _band(day: Day, value: float | None, metric: Metric, nights: Sequence[Night]) -> DriftBand | None:
     """The band that a night was judged by."""
     if day.night is None or value is None:
         return None
@@ -144,8 +144,8 @@ def _band(day: Day, value: float | None, metric: Metric, nights: Sequence[Night]
     return band_of(before, day.night.settings, metric)
 
 
-def _steps(values: Sequence[float | None], bands: Sequence[Band | None], *, whole: bool) -> list[float]:
-    """Round numbers, evenly apart, around all values and bands; two at least."""
+def _steps(values: Sequence[float | None], bands: Sequence[DriftBand | None], *, whole: bool) -> list[float]:
+    """Round values, evenly apart, around all values and bands; two at least."""
     measured = [value for value in values if value is not None] or [0.0]
     edges = [band.mean + sign * SPREADS * band.spread for band in bands if band for sign in (-1, 1)]
     low, high = min([*measured, *edges]), max([*measured, *edges])
@@ -162,7 +162,7 @@ def _steps(values: Sequence[float | None], bands: Sequence[Band | None], *, whol
 
 
 def _lines(marks: Sequence[Mark]) -> list[str]:
-    """Points of neighbouring nights with numbers: a line does not cross a night that was missed or failed."""
+    """Points of neighbouring nights with values: a line does not cross a night that was missed or failed."""
     runs: list[list[str]] = [[]]
     for mark in marks:
         if mark.y is None:
@@ -183,17 +183,17 @@ def _summary(
     metric: Metric,
     days: Sequence[Day],
     values: Sequence[float | None],
-    bands: Sequence[Band | None],
+    bands: Sequence[DriftBand | None],
 ) -> str:
-    """The picture for who does not see it; the table has every number."""
+    """The chart in words, for readers who do not see it; the table has every value."""
     measured = [value for value in values if value is not None]
     if not measured:
         return f"{metric.title}: not measured from {days[0].date} to {days[-1].date}."
     words = (
         f"{metric.title} of {len(measured)} nights from {days[0].date} to {days[-1].date}: "
-        f"from {number(min(measured))} to {number(max(measured))}, last {number(measured[-1])}"
+        f"from {significant(min(measured))} to {significant(max(measured))}, last {significant(measured[-1])}"
     )
     band = next((band for band in reversed(bands) if band), None)
     if band is None:
         return f"{words}; too few nights for a band."
-    return f"{words}; last band {number(band.mean)} ± {SPREADS:g} × {number(band.spread)}."
+    return f"{words}; last band {significant(band.mean)} ± {SPREADS:g} × {significant(band.spread)}."

@@ -4,10 +4,10 @@ import dataclasses
 import datetime
 import re
 from dataclasses import dataclass
-from typing import Literal
 
-from lungforge.config import EXECUTION
+from lungforge.config import EXECUTION, NOT_EMPTY, check
 from lungforge.errors import InputError
+from lungforge.metrics.extractors import ExtractorName
 from lungforge.models.base import SamplerName
 
 
@@ -25,14 +25,14 @@ class NightlyConfig:
     date: str | None = dataclasses.field(default=None, metadata=EXECUTION)
     """The night, as YYYY-MM-DD; today in UTC when not given. A night that is done is not done again."""
 
-    subsets_of_maps: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
-    """Subsets of LUNA16 whose maps are drawn from, the same every night."""
+    subsets_of_maps: tuple[int, ...] = dataclasses.field(default=(0, 1, 2, 3, 4, 5, 6), metadata=NOT_EMPTY)
+    """Subsets of LUNA16 whose maps are sampled from, the same every night."""
 
-    test_subsets: tuple[int, ...] = (7, 8, 9)
+    test_subsets: tuple[int, ...] = dataclasses.field(default=(7, 8, 9), metadata=NOT_EMPTY)
     """Subsets of real slices to compare with, which no model of the store was trained on."""
 
     count: int = 256
-    """Images drawn in a night, spread over the maps as evenly as can be; with many, a small loss is seen."""
+    """Images generated in a night, spread evenly over the maps; more images show smaller losses."""
 
     sampler: SamplerName = "ancestral"
     """ancestral (with learned variance), ddim, or dpmpp (DPM-Solver++ 2M)."""
@@ -41,45 +41,40 @@ class NightlyConfig:
     """Steps of the sampler."""
 
     guidance: float = 1.5
-    """How much the map is stressed; 1 is the plain conditional model."""
+    """Guidance scale: how strongly images follow the map; 1 is the plain conditional model."""
 
-    extractor: Literal["efficientnet-lite0", "inception-v3"] = "efficientnet-lite0"
+    extractor: ExtractorName = "efficientnet-lite0"
     """The network whose features are compared; inception-v3 is the one that FID is defined by."""
 
     weights: str | None = dataclasses.field(default=None, metadata=EXECUTION)
     """File or URI of the weights for inception-v3; when not given, torch's cache, filled by a download."""
 
     seed: int = 0
-    """Decides which maps, the noise, and the random halves; the same every night. Nights are compared with
-    those of the same seed only, so another one begins afresh."""
+    """Decides which maps, the noise, and the random halves; the same every night. Nights are compared only
+    with nights of the same seed, so another seed starts a new band."""
 
     workers: int = dataclasses.field(default=1, metadata=EXECUTION)
-    """Processes that draw, and parts that are measured, at a time."""
+    """Processes that sample, and parts that are measured, at a time."""
 
     batch: int = dataclasses.field(default=8, metadata=EXECUTION)
-    """Images that a worker draws at a time."""
+    """Images that a worker generates at a time."""
 
     pushgateway: str | None = dataclasses.field(default=None, metadata=EXECUTION)
-    """URL of a Prometheus Pushgateway that is told of the night, for alerts; none when not given."""
+    """URL of a Prometheus Pushgateway that gets the status of the night, for alerts; none by default."""
 
     gpus_per_worker: int = dataclasses.field(default=0, metadata=EXECUTION)
     """GPUs of each worker: 0 or 1."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no night; what cannot be drawn or evaluated, their configurations refuse."""
+        """Refuse what is no night; the configurations of sampling and evaluation check the rest."""
+        check(self)
         if self.date is not None:
             _parse(self.date)
-        for option, subsets in (
-            ("--subsets-of-maps", self.subsets_of_maps),
-            ("--test-subsets", self.test_subsets),
-        ):
-            if not subsets:
-                raise InputError(f"{option} is empty; name at least one")
         both = sorted(set(self.subsets_of_maps) & set(self.test_subsets))
         if both:
             raise InputError(
                 f"--subsets-of-maps and --test-subsets share {' '.join(map(str, both))}; "
-                "compare with subsets that are not drawn from"
+                "compare with subsets that are not sampled from"
             )
 
     def night(self) -> datetime.date:

@@ -1,9 +1,8 @@
 """Whether a night is worse than those before it.
 
-The same model on the same data gives the same numbers, so the nights of one model say nothing of how far
-models of equal worth differ. A band by their standard deviation alone would have no width, and every new
-model would leave it. So the band is never narrower than what the choice of images does to a number within a
-night.
+The same model on the same data gives the same metrics, so the nights of one model do not show how far equally
+good models differ. A band by their standard deviation alone would have no width, and every new model would
+leave it. So the band is never narrower than the spread that the choice of images causes within a night.
 """
 
 import statistics
@@ -18,18 +17,18 @@ NIGHTS, LEAST_NIGHTS = 14, 4
 SPREADS = 3.0
 #: The band's spread is at least this share of the mean, so that no rounding is drift.
 LEAST_SHARE = 0.01
-#: The least spread of a count: one near-copy where there was none is outside the band.
+#: The least spread of a count: one near-duplicate where there was none is outside the band.
 LEAST_COUNT = 0.3
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of a night, of which less is better.
+    """A metric of a night, of which less is better.
 
     Attributes:
         column: Its name in the history.
-        title: What people call it.
-        spread: The column of what the choice of images does to it; None for a count.
+        title: Its name for people.
+        spread: The column of its spread by the choice of images; None for a count.
     """
 
     column: str
@@ -39,13 +38,13 @@ class Metric:
 
 METRICS = (
     Metric("frechet", "Fréchet distance", "frechet_spread"),
-    Metric("kernel", "Kernel distance (KID)", "kernel_spread"),
-    Metric("near_copies", "Near-copies", None),
+    Metric("kid", "KID", "kid_spread"),
+    Metric("near_duplicates", "Near-duplicates", None),
 )
 
 
 @dataclass(frozen=True)
-class Band:
+class DriftBand:
     """What is usual: mean and spread of the last good nights.
 
     Attributes:
@@ -65,21 +64,21 @@ class Band:
 
 
 def value_of(night: Night, metric: Metric) -> float | None:
-    """The number of a night."""
+    """The value of a metric in a night; None where it was not measured."""
     value: float | None = getattr(night, metric.column)
     return value
 
 
-def band_of(before: Sequence[Night], settings: str, metric: Metric) -> Band | None:
+def band_of(before: Sequence[Night], settings: str, metric: Metric) -> DriftBand | None:
     """The band that a night is judged by.
 
     Args:
         before: The nights before it, by date.
         settings: Its settings; nights of others are passed over, as are those that failed or were worse.
-        metric: The number.
+        metric: The metric.
 
     Returns:
-        The band, or None where fewer than ``LEAST_NIGHTS`` good nights are there.
+        The band, or None where there are fewer than ``LEAST_NIGHTS`` good nights.
     """
     good = [
         (night, value)
@@ -94,11 +93,11 @@ def band_of(before: Sequence[Night], settings: str, metric: Metric) -> Band | No
     within = LEAST_COUNT
     if metric.spread is not None:
         within = statistics.fmean(getattr(night, metric.spread) for night, _ in good)
-    return Band(mean, max(statistics.stdev(values), within, LEAST_SHARE * abs(mean)), len(good))
+    return DriftBand(mean, max(statistics.stdev(values), within, LEAST_SHARE * abs(mean)), len(good))
 
 
 def reasons_of(night: Night, before: Sequence[Night]) -> list[str]:
-    """Why a night is worse, a clause a metric; nothing when it is not, or when too few nights tell."""
+    """Why a night is worse, a clause for each metric; nothing when it is not, or too few nights are there."""
     reasons = []
     for metric in METRICS:
         value, band = value_of(night, metric), band_of(before, night.settings, metric)

@@ -23,8 +23,8 @@ class Night:
 
     Attributes:
         date: Of the night; no two rows have the same.
-        status: done; worse, where the drift rule says so; failed, without numbers.
-        settings: Digest of what was drawn and how it was measured; only nights that share it are compared.
+        status: done; worse, where the drift rule says so; failed, without metrics.
+        settings: Digest of what was generated and how it was measured; nights of one digest are compared.
         model: URI of the model.
         model_sha256: Of its manifest.
         data: URI of the real slices.
@@ -33,13 +33,13 @@ class Night:
         seconds: How long the run took that wrote the row.
         reason: Why it is worse or failed, in a line; else empty.
         images: Synthetic images that were measured.
-        frechet: Mean Fréchet distance of synthetic to real images over random halves at equal numbers; None
-            where the real images are too few for halves.
+        frechet: Mean Fréchet distance of synthetic to real images over random halves at equal image counts;
+            None where the real images are too few for halves.
         frechet_spread: Its standard deviation over the halves.
         frechet_real: The same between real and real.
-        kernel: Kernel distance (KID), mean over random subsets.
-        kernel_spread: Its standard deviation over the subsets.
-        near_copies: Synthetic images that are near-copies of real ones.
+        kid: KID, mean over random subsets.
+        kid_spread: Its standard deviation over the subsets.
+        near_duplicates: Synthetic images that are near-duplicates of real ones.
     """
 
     date: date
@@ -56,9 +56,9 @@ class Night:
     frechet: float | None = None
     frechet_spread: float | None = None
     frechet_real: float | None = None
-    kernel: float | None = None
-    kernel_spread: float | None = None
-    near_copies: int | None = None
+    kid: float | None = None
+    kid_spread: float | None = None
+    near_duplicates: int | None = None
 
 
 SCHEMA = pa.schema(
@@ -73,9 +73,9 @@ SCHEMA = pa.schema(
         pa.field("images", pa.int64()),
         *(
             pa.field(name, pa.float64())
-            for name in ("frechet", "frechet_spread", "frechet_real", "kernel", "kernel_spread")
+            for name in ("frechet", "frechet_spread", "frechet_real", "kid", "kid_spread")
         ),
-        pa.field("near_copies", pa.int64()),
+        pa.field("near_duplicates", pa.int64()),
     ]
 )
 

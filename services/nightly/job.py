@@ -1,11 +1,9 @@
 """A night: sampling and evaluation in turn, under a lease, and one row of history at the end."""
 
 import dataclasses
-import json
 import time
 import traceback
 from datetime import date
-from typing import Any
 
 from lungforge import __version__
 from lungforge.config import digest, identity
@@ -19,6 +17,7 @@ from services.common.progress import say
 from services.common.ray_session import ray_session
 from services.eval import job as evaluation
 from services.eval.config import EvalConfig
+from services.eval.results import EvaluationReport
 from services.nightly.config import NightlyConfig
 from services.nightly.drift import reasons_of
 from services.nightly.history import Night, find, read_history, with_night, write_history
@@ -33,7 +32,7 @@ _EXIT_CODES = {"done": 0, "failed": 1, "worse": 3}
 
 @dataclasses.dataclass(frozen=True)
 class NightlyResult:
-    """What became of a night.
+    """The result of a night.
 
     Attributes:
         night: Its date.
@@ -43,9 +42,9 @@ class NightlyResult:
         report: The night's report; None when it failed.
         history: All nights as a table.
         index: All nights as a page.
-        frechet: Fréchet distance of synthetic to real slices, mean over random halves at equal numbers.
-        kernel: Kernel distance (KID), mean over random subsets.
-        near_copies: Synthetic slices that are near-copies of real ones.
+        frechet: Fréchet distance of synthetic to real slices, mean over random halves at equal image counts.
+        kid: KID, mean over random subsets.
+        near_duplicates: Synthetic slices that are near-duplicates of real ones.
         written: Whether this run did it; not when it was done before.
     """
 
@@ -57,8 +56,8 @@ class NightlyResult:
     history: str
     index: str
     frechet: float | None
-    kernel: float | None
-    near_copies: int | None
+    kid: float | None
+    near_duplicates: int | None
     written: bool
 
     @property
@@ -74,10 +73,10 @@ class Tonight:
     Attributes:
         store: URI of the store.
         date: Of the night.
-        settings: Digest of what is drawn and how it is measured.
+        settings: Digest of what is generated and how it is measured.
         model: The model.
         data: The real slices.
-        sample: How it is drawn.
+        sample: How the night is sampled.
         evaluate: How it is measured.
     """
 
@@ -99,7 +98,7 @@ def run(config: NightlyConfig) -> NightlyResult:
     """Do the night of the configuration; one that is done is returned as it is.
 
     Raises:
-        InputError: There is no model or no slices, or what is asked for cannot be drawn or evaluated.
+        InputError: There is no model or no slices, or the settings are refused by sampling or evaluation.
         LeaseHeldError: Another run is under way in this store.
         LeaseLostError: Another run has taken over from this one, which was away for too long.
     """
@@ -120,10 +119,10 @@ def run(config: NightlyConfig) -> NightlyResult:
 
 
 def prepare(config: NightlyConfig, store: str, night: date) -> Tonight:
-    """Find the newest model and the slices, and say what is to be done with them.
+    """Find the newest model and the slices, and plan the night.
 
     Raises:
-        InputError: One of them is not there, or what is asked for cannot be drawn or evaluated.
+        InputError: One of them is not there, or sampling or evaluation refuses the settings.
     """
     model = newest_model(store)
     data = Dataset.open(config.data or join_uri(store, "slices"), Kind.SLICES)
@@ -151,7 +150,7 @@ def prepare(config: NightlyConfig, store: str, night: date) -> Tonight:
         weights=config.weights,
         # The real slices are the same every night.
         features=join_uri(store, "features"),
-        allow_twins=True,  # they are counted, and judged with the rest
+        allow_near_duplicates=True,  # they are counted, and judged with the other metrics
         seed=config.seed,
         workers=config.workers,
         gpus_per_worker=config.gpus_per_worker,
@@ -160,7 +159,7 @@ def prepare(config: NightlyConfig, store: str, night: date) -> Tonight:
 
 
 def _attempt(tonight: Tonight, lease: Lease, workers: int) -> Night:
-    """Draw, measure and judge; the row that comes of it, whatever happens."""
+    """Sample and measure; the row of the night, whatever happens."""
     started = time.monotonic()
     say(f"night of {tonight.date}: {tonight.model.uri}")
     night = Night(
@@ -176,40 +175,42 @@ def _attempt(tonight: Tonight, lease: Lease, workers: int) -> Night:
     )
     try:
         with ray_session(workers):
-            night = dataclasses.replace(night, status="done", **_measure(tonight, lease))
+            night = _measure(night, tonight, lease)
     except LeaseLostError:
         raise
     except Exception as error:
         if not isinstance(error, (InputError, OSError)):
-            traceback.print_exception(error)  # a fault of ours; the history holds its last line
+            traceback.print_exception(error)  # a bug; the history holds its last line
         night = dataclasses.replace(night, reason=reason_of(error))
     return dataclasses.replace(night, seconds=round(time.monotonic() - started, 1))
 
 
-def _measure(tonight: Tonight, lease: Lease) -> dict[str, Any]:
-    """Draw and evaluate, or go on with either; the numbers of the night."""
+def _measure(night: Night, tonight: Tonight, lease: Lease) -> Night:
+    """Sample and evaluate, or resume either; the metrics of the night."""
     _make_way(Kind.SAMPLES, tonight.sample, tonight.model, tonight.data)
     sampling.run(tonight.sample)
     lease.renew()
     samples = Dataset.open(tonight.sample.out, Kind.SAMPLES)
     _make_way(Kind.REPORT, tonight.evaluate, tonight.data, samples)
-    metrics = json.loads(read_bytes(evaluation.run(tonight.evaluate).metrics))
-    (numbers,) = metrics["sets"]
+    report = EvaluationReport.from_json(read_bytes(evaluation.run(tonight.evaluate).metrics))
+    (results,) = report.sets
     # None where the test slices are of one scan, or too few for halves.
-    halves = numbers["frechet"]["at_equal_n"] or {}
-    return {
-        "images": numbers["images"],
-        "frechet": halves.get("synthetic_mean"),
-        "frechet_spread": halves.get("synthetic_spread"),
-        "frechet_real": halves.get("real_mean"),
-        "kernel": numbers["kernel"]["mean"],
-        "kernel_spread": numbers["kernel"]["spread"],
-        "near_copies": numbers["twins"]["near_copies"],
-    }
+    baseline = results.frechet.baseline
+    return dataclasses.replace(
+        night,
+        status="done",
+        images=results.images,
+        frechet=None if baseline is None else baseline.synthetic_mean,
+        frechet_spread=None if baseline is None else baseline.synthetic_spread,
+        frechet_real=None if baseline is None else baseline.real_mean,
+        kid=results.kid.mean,
+        kid_spread=results.kid.spread,
+        near_duplicates=results.near_duplicates.count,
+    )
 
 
 def _make_way(kind: Kind, config: SampleConfig | EvalConfig, *made_from: Dataset) -> None:
-    """Remove what an earlier try of this night left, where it was of another model or other settings.
+    """Remove what an earlier attempt at this night left, where it was of another model or other settings.
 
     A night that failed or was killed is in no history, so that nothing refers to it.
     """
@@ -218,7 +219,7 @@ def _make_way(kind: Kind, config: SampleConfig | EvalConfig, *made_from: Dataset
     try:
         writer.find_manifest()
     except InputError as error:
-        say(f"another try of this night makes way: {error}")
+        say(f"removing an earlier attempt at this night: {error}")
         fs, path = open_uri(writer.uri)
         fs.rm(path, recursive=True)
 
@@ -251,7 +252,7 @@ def _result(store: str, night: Night, written: bool) -> NightlyResult:
         history=join_uri(store, "history.parquet"),
         index=join_uri(store, "index.html"),
         frechet=night.frechet,
-        kernel=night.kernel,
-        near_copies=night.near_copies,
+        kid=night.kid,
+        near_duplicates=night.near_duplicates,
         written=written,
     )

@@ -1,10 +1,11 @@
-"""All nights as one page that needs nothing else: lines with their bands, and the same as a table."""
+"""All nights as one page that needs nothing else: charts with their bands, and a table."""
 
 from collections.abc import Sequence
 from importlib import resources
 
 import jinja2
 
+from services.eval.report.wording import significant
 from services.nightly import chart, drift
 from services.nightly.history import Night
 
@@ -19,11 +20,11 @@ def render(nights: Sequence[Night]) -> bytes:
         nights: All of the history, by date; at least one.
     """
     days = chart.days_of(nights, SHOWN_DAYS)
-    pictures = [chart.picture_of(metric, days, nights) for metric in drift.METRICS]
+    charts = [chart.chart_of(metric, days, nights) for metric in drift.METRICS]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = chart.number
+    environment.filters["significant"] = significant
     template = environment.from_string(
         resources.files("services.nightly").joinpath("index.html").read_text("utf-8")
     )
@@ -34,8 +35,8 @@ def render(nights: Sequence[Night]) -> bytes:
             for status in ("done", "worse", "failed", "missed")
         },
         newest=nights[-1],
-        judged=any(each.marks[-1].band for each in pictures),
-        pictures=pictures,
+        judged=any(each.marks[-1].band for each in charts),
+        charts=charts,
         view=chart,
         rule=drift,
     ).encode()

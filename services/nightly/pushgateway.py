@@ -1,4 +1,4 @@
-"""What a Prometheus Pushgateway is told of a night: its alerts then need no access to the store."""
+"""Pushing the status of a night to a Prometheus Pushgateway, so that alerts need no access to the store."""
 
 import time
 
@@ -12,10 +12,10 @@ _JOB = "lungforge_nightly"
 
 
 def push_night(gateway: str, night: Night) -> None:
-    """Push whether the night was worse, and when the last one came to its end.
+    """Push whether the night was worse, and when the last night ended.
 
-    A failed night leaves the time of the last one that did not fail. A gateway that is away, or refuses, is
-    told of on stderr and changes nothing else: the history is the record.
+    A failed night leaves the time of the last one that did not fail. A gateway that is down, or refuses,
+    gives a line on stderr and changes nothing else: the history is the record.
 
     Args:
         gateway: URL of the Pushgateway.
@@ -27,11 +27,11 @@ def push_night(gateway: str, night: Night) -> None:
     if night.status != "failed":
         done = Gauge(
             "lungforge_nightly_last_done_timestamp_seconds",
-            "When a night last came to its end, worse or not.",
+            "When the last night ended that did not fail.",
             registry=registry,
         )
         done.set(time.time())
     try:
         pushadd_to_gateway(gateway, job=_JOB, registry=registry)
     except OSError as error:
-        say(f"the Pushgateway was not told of the night: {reason_of(error)}")
+        say(f"the night was not pushed to the Pushgateway: {reason_of(error)}")

@@ -16,7 +16,7 @@ from ray.util.metrics import Counter, Metric
 from lungforge.models.gaugan.learner import AdversarialLearner
 from lungforge.models.sdm.learner import DiffusionLearner
 from services.common import telemetry
-from services.eval.downstream.runs import run_cell
+from services.eval.downstream.runs import train_network
 from services.eval.part_tasks import read_real_part, read_synthetic_part
 from services.preprocess.job import work_on_row
 from services.sample.job import _Worker
@@ -24,7 +24,7 @@ from services.train.monitoring import Rates
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "cluster" / "monitoring"
-EVALUATION = (read_real_part, read_synthetic_part, run_cell)
+EVALUATION = (read_real_part, read_synthetic_part, train_network)
 ALERTS = ("alerts.yml", "nightly-alerts.yml")
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool (apt-get install prometheus)")

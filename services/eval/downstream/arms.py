@@ -1,9 +1,10 @@
-"""The arms: what is trained on, beside real slices or instead of them. All take the same number of steps."""
+"""The arms: what is added to the real slices, or takes their place. All arms train for as many steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.ct.nodules import Box
 from lungforge.errors import InputError
@@ -20,7 +21,7 @@ class Arm:
         name: Its name for people.
         real: Whether the real slices are in it.
         ratio: Pictures that are added, in units of the number of real ones.
-        synthetic: Which set of synthetic slices they are from; None for copies of the real ones.
+        synthetic: Index of the set of synthetic slices they are from; None for copies of the real ones.
         augment: Whether pictures are changed at random before each step.
     """
 
@@ -43,10 +44,10 @@ class Training:
         crop_is_nodule: bool ``[M]``.
     """
 
-    pictures: np.ndarray
+    pictures: NDArray[np.int16]
     boxes: tuple[tuple[Box, ...], ...]
-    crops: np.ndarray
-    crop_is_nodule: np.ndarray
+    crops: NDArray[np.int16]
+    crop_is_nodule: NDArray[np.bool_]
 
 
 def all_arms(names: Sequence[str], ratios: Sequence[float]) -> tuple[Arm, ...]:
@@ -62,12 +63,12 @@ def all_arms(names: Sequence[str], ratios: Sequence[float]) -> tuple[Arm, ...]:
         Arm("classic", "real, classic augmentation", augment=True),
         Arm(f"duplicates-{most:g}x", f"real + {most:g} x copies of real", ratio=most),
     ]
-    for number, name in enumerate(names):
+    for index, name in enumerate(names):
         arms += [
-            Arm(f"set{number}-{ratio:g}x", f"real + {ratio:g} x {name}", ratio=ratio, synthetic=number)
+            Arm(f"set{index}-{ratio:g}x", f"real + {ratio:g} x {name}", ratio=ratio, synthetic=index)
             for ratio in ratios
         ]
-        arms.append(Arm(f"set{number}-only", f"{name} only", real=False, ratio=most, synthetic=number))
+        arms.append(Arm(f"set{index}-only", f"{name} only", real=False, ratio=most, synthetic=index))
     return tuple(arms)
 
 
@@ -78,7 +79,7 @@ def require_enough(
     ratios: Sequence[float],
     folds: Sequence[frozenset[str]],
 ) -> None:
-    """Refuse a set that is too small for an arm in any fold; the arm would be another than its name says.
+    """Refuse a set that is too small for an arm in any fold: the arm would not be what its name says.
 
     Raises:
         InputError: It is.
@@ -91,7 +92,7 @@ def require_enough(
             learner = "a fold" if len(folds) > 1 else "each network"
             raise InputError(
                 f"{name} has {there} slices of the scans that {learner} trains on, and the ratio "
-                f"{max(ratios):g} to {trained_on} real ones asks for {wanted}; draw more "
+                f"{max(ratios):g} to {trained_on} real ones asks for {wanted}; generate more "
                 "with `lungforge sample`, or give smaller --ratios"
             )
 
@@ -102,11 +103,11 @@ def training_scans(scans: Sequence[str], folds: int, fold: int, seed: int) -> fr
     if folds == 1:
         return frozenset(names)
     order = numpy_generator(seed, "folds", folds).permutation(len(names))
-    return frozenset(names[number] for place, number in enumerate(order.tolist()) if place % folds != fold)
+    return frozenset(names[index] for place, index in enumerate(order.tolist()) if place % folds != fold)
 
 
 def compose(arm: Arm, real: Examples, added: Examples | None, scans: frozenset[str], seed: int) -> Training:
-    """Put together what a network is trained on.
+    """The training data of a run.
 
     Args:
         arm: The arm.
@@ -115,23 +116,23 @@ def compose(arm: Arm, real: Examples, added: Examples | None, scans: frozenset[s
         scans: The scans of the fold.
         seed: Of the job: which of the added pictures are taken when there are more than enough.
     """
-    own = _of_scans(real, scans)
-    sides = [(real, own)] if arm.real else []
+    in_fold = _of_scans(real, scans)
+    sides = [(real, in_fold)] if arm.real else []
     if arm.ratio:
         assert added is not None, f"the arm {arm.key} adds pictures"
         available = _of_scans(added, scans)
         order = numpy_generator(seed, "added", arm.synthetic or 0).permutation(len(available))
-        sides.append((added, np.sort(available[order[: round(arm.ratio * len(own))]])))
+        sides.append((added, np.sort(available[order[: round(arm.ratio * len(in_fold))]])))
     pictures, boxes, crops, kinds = [], [], [], []
     for examples, chosen in sides:
         shown = np.intersect1d(chosen, examples.with_nodules())
         pictures.append(examples.pictures[shown])
-        boxes += [examples.boxes[number] for number in shown.tolist()]
+        boxes += [examples.boxes[index] for index in shown.tolist()]
         inside = np.isin(examples.crop_pictures, chosen)
         crops.append(examples.crops[inside])
         kinds.append(examples.crop_is_nodule[inside])
     return Training(np.concatenate(pictures), tuple(boxes), np.concatenate(crops), np.concatenate(kinds))
 
 
-def _of_scans(examples: Examples, scans: frozenset[str]) -> np.ndarray:
+def _of_scans(examples: Examples, scans: frozenset[str]) -> NDArray[np.int64]:
     return np.flatnonzero([scan in scans for scan in examples.scans])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungforge.ct.nodules import Box
 from lungforge.ct.window import AIR_HU
@@ -14,8 +15,8 @@ _CONTRAST, _BRIGHTNESS_HU = 0.1, 40.0
 
 
 def augment(
-    picture: np.ndarray, boxes: Sequence[Box], generator: np.random.Generator
-) -> tuple[np.ndarray, list[Box]]:
+    picture: NDArray[np.int16], boxes: Sequence[Box], generator: np.random.Generator
+) -> tuple[NDArray[np.int16], list[Box]]:
     """Mirror, turn by quarters, move, and change contrast and brightness, at random.
 
     Args:

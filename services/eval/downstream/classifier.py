@@ -7,11 +7,12 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from services.eval.downstream import mmcv_operators
 from services.eval.downstream.augment import augment as augment_picture
-from services.eval.downstream.training import Schedule, batches, normalised, one_cycle
+from services.eval.downstream.training import TrainingSchedule, batches, normalised, one_cycle
 
 
 @dataclass(frozen=True)
@@ -22,22 +23,22 @@ class ClassifierPreset:
         depth: Of the SE-ResNet: 50, 101 or 152.
         base_channels: Width of its first stage; 64 in the paper.
         input_px: Side that crops are enlarged to.
-        schedule: Steps, crops a step, and the rate of learning.
+        schedule: Steps, crops per step, and the learning rate.
     """
 
     depth: int
     base_channels: int
     input_px: int
-    schedule: Schedule
+    schedule: TrainingSchedule
 
 
 CLASSIFIERS: Final = {
     # Seconds, for tests.
-    "tiny": ClassifierPreset(50, 8, 32, Schedule(4, 8, 1e-3)),
+    "tiny": ClassifierPreset(50, 8, 32, TrainingSchedule(4, 8, 1e-3)),
     # About half a minute on a core.
-    "cpu": ClassifierPreset(50, 16, 64, Schedule(400, 32, 1e-3)),
+    "cpu": ClassifierPreset(50, 16, 64, TrainingSchedule(400, 32, 1e-3)),
     # The network of the published study, trained from random weights.
-    "published": ClassifierPreset(101, 64, 224, Schedule(10_000, 32, 3e-4)),
+    "published": ClassifierPreset(101, 64, 224, TrainingSchedule(10_000, 32, 3e-4)),
 }
 
 
@@ -84,9 +85,14 @@ class Classifier:
         self._model.to(device)
 
     def fit(
-        self, crops: np.ndarray, is_nodule: np.ndarray, generator: np.random.Generator, *, augment: bool
+        self,
+        crops: NDArray[np.int16],
+        is_nodule: NDArray[np.bool_],
+        generator: np.random.Generator,
+        *,
+        augment: bool,
     ) -> list[float]:
-        """Train for the preset's number of steps.
+        """Train for the steps of the preset.
 
         Nodules and others weigh the same in the loss, however many there are of each.
 
@@ -118,16 +124,16 @@ class Classifier:
             losses.append(loss.item())
         return losses
 
-    def predict(self, crops: np.ndarray) -> np.ndarray:
+    def predict(self, crops: NDArray[np.int16]) -> NDArray[np.float64]:
         """The probability of a nodule for each of ``crops [N, 32, 32]``, float64 ``[N]``."""
         self._model.eval()
         size = self._preset.schedule.pictures
-        found = []
+        probabilities = []
         for start in range(0, len(crops), size):
             with torch.inference_mode():
-                found.append(self._logits(crops[start : start + size]).softmax(dim=1)[:, 1])
-        return torch.cat(found).cpu().numpy().astype(np.float64)
+                probabilities.append(self._logits(crops[start : start + size]).softmax(dim=1)[:, 1])
+        return torch.cat(probabilities).cpu().numpy().astype(np.float64)
 
-    def _logits(self, crops: np.ndarray) -> torch.Tensor:
+    def _logits(self, crops: NDArray[np.int16]) -> torch.Tensor:
         side = self._preset.input_px
         return self._model(normalised(crops, self._device, (side, side)), mode="tensor")

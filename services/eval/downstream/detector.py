@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lungforge.ct.nodules import Box
 from services.eval.downstream import mmcv_operators
-from services.eval.downstream.training import Schedule, batches, normalised, one_cycle
+from services.eval.downstream.training import TrainingSchedule, batches, normalised, one_cycle
 
 #: Boxes of an image that are kept, the best first.
 BOXES_KEPT: Final = 20
@@ -29,7 +30,7 @@ class DetectorPreset:
         width: Channels of the feature pyramid; the layers of the heads have four times as many.
         enlarge: By how much pictures are enlarged before they go in; 1 leaves them.
         anchor_scale: Side of the smallest anchor in strides of the finest level, which are 4 px.
-        schedule: Steps, pictures a step, and the rate of learning.
+        schedule: Steps, pictures per step, and the learning rate.
     """
 
     backbone: dict[str, Any]
@@ -37,7 +38,7 @@ class DetectorPreset:
     width: int
     enlarge: int
     anchor_scale: int
-    schedule: Schedule
+    schedule: TrainingSchedule
 
 
 _RESNET_18: Final = {
@@ -59,11 +60,13 @@ _RESNEXT_101: Final = {
 
 DETECTORS: Final = {
     # Seconds, for tests.
-    "tiny": DetectorPreset(_RESNET_18, (64, 128, 256, 512), 32, 1, 2, Schedule(4, 4, 1e-3)),
+    "tiny": DetectorPreset(_RESNET_18, (64, 128, 256, 512), 32, 1, 2, TrainingSchedule(4, 4, 1e-3)),
     # About a minute on a core for pictures of 64 px.
-    "cpu": DetectorPreset(_RESNET_18, (64, 128, 256, 512), 64, 2, 4, Schedule(400, 8, 5e-4)),
+    "cpu": DetectorPreset(_RESNET_18, (64, 128, 256, 512), 64, 2, 4, TrainingSchedule(400, 8, 5e-4)),
     # The network of the published study, trained from random weights.
-    "published": DetectorPreset(_RESNEXT_101, (256, 512, 1024, 2048), 256, 1, 2, Schedule(10_000, 16, 2e-4)),
+    "published": DetectorPreset(
+        _RESNEXT_101, (256, 512, 1024, 2048), 256, 1, 2, TrainingSchedule(10_000, 16, 2e-4)
+    ),
 }
 
 
@@ -93,12 +96,12 @@ class Detector:
 
     def fit(
         self,
-        pictures: np.ndarray,
+        pictures: NDArray[np.int16],
         boxes: Sequence[Sequence[Box]],
         generator: np.random.Generator,
         augment: Callable | None = None,
     ) -> list[float]:
-        """Train for the preset's number of steps.
+        """Train for the steps of the preset.
 
         Args:
             pictures: ``[N, H, W]`` int16 HU.
@@ -115,10 +118,12 @@ class Detector:
         losses = []
         for step, chosen in enumerate(batches(len(pictures), schedule, generator)):
             one_cycle(optimizer, schedule, step)
-            examples = [(pictures[number], boxes[number]) for number in chosen.tolist()]
+            examples = [(pictures[index], boxes[index]) for index in chosen.tolist()]
             if augment is not None:
-                examples = [augment(picture, own, generator) for picture, own in examples]
-            loss = self._loss(np.stack([picture for picture, _ in examples]), [own for _, own in examples])
+                examples = [augment(*example, generator) for example in examples]
+            loss = self._loss(
+                np.stack([picture for picture, _ in examples]), [truth for _, truth in examples]
+            )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), 10.0)
@@ -126,10 +131,10 @@ class Detector:
             losses.append(loss.item())
         return losses
 
-    def predict(self, pictures: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    def predict(self, pictures: NDArray[np.int16]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Boxes ``[K, 4]`` (left, top, width, height) and scores ``[K]`` of each picture, the best first."""
         self._model.eval()
-        found = []
+        detections = []
         size = self._preset.schedule.pictures
         for start in range(0, len(pictures), size):
             inputs, samples = self._inputs(pictures[start : start + size], None)
@@ -139,10 +144,10 @@ class Detector:
                 kept = result.pred_instances[:BOXES_KEPT]
                 corners = kept.bboxes.float().cpu().numpy().astype(np.float64) / self._preset.enlarge
                 boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-                found.append((boxes, kept.scores.float().cpu().numpy().astype(np.float64)))
-        return found
+                detections.append((boxes, kept.scores.float().cpu().numpy().astype(np.float64)))
+        return detections
 
-    def _loss(self, pictures: np.ndarray, boxes: Sequence[Sequence[Box]]) -> torch.Tensor:
+    def _loss(self, pictures: NDArray[np.int16], boxes: Sequence[Sequence[Box]]) -> torch.Tensor:
         inputs, samples = self._inputs(pictures, boxes)
         parts = self._model(inputs, samples, mode="loss")
         # mmdet gives each loss as a tensor or a list of them (a level each), and beside them an accuracy.
@@ -155,7 +160,7 @@ class Detector:
         return torch.stack([value.mean() for value in losses]).sum()
 
     def _inputs(
-        self, pictures: np.ndarray, boxes: Sequence[Sequence[Box]] | None
+        self, pictures: NDArray[np.int16], boxes: Sequence[Sequence[Box]] | None
     ) -> tuple[torch.Tensor, list[Any]]:
         from mmdet.structures import DetDataSample
         from mmengine.structures import InstanceData
@@ -164,7 +169,7 @@ class Detector:
         inputs = normalised(pictures, self._device, tuple(enlarge * side for side in pictures.shape[1:]))
         shape = tuple(inputs.shape[2:])
         samples = []
-        for number in range(len(pictures)):
+        for index in range(len(pictures)):
             sample = DetDataSample(
                 metainfo={
                     "img_shape": shape,
@@ -174,11 +179,11 @@ class Detector:
                     "scale_factor": (1.0, 1.0),
                 }
             )
-            own = torch.tensor([] if boxes is None else boxes[number], dtype=torch.float32).reshape(-1, 4)
-            corners = torch.cat([own[:, :2], own[:, :2] + own[:, 2:]], dim=1) * enlarge
+            truth = torch.tensor([] if boxes is None else boxes[index], dtype=torch.float32).reshape(-1, 4)
+            corners = torch.cat([truth[:, :2], truth[:, :2] + truth[:, 2:]], dim=1) * enlarge
             sample.gt_instances = InstanceData(
                 bboxes=corners.to(self._device),
-                labels=torch.zeros(len(own), dtype=torch.long, device=self._device),
+                labels=torch.zeros(len(truth), dtype=torch.long, device=self._device),
             )
             samples.append(sample)
         return inputs, samples

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lungforge.ct.classes import NODULE
 from lungforge.ct.hard_negatives import hardest_negative, window_around
@@ -39,17 +40,17 @@ class Examples:
         scans: The scan of each picture.
     """
 
-    pictures: np.ndarray
+    pictures: NDArray[np.int16]
     boxes: tuple[tuple[Box, ...], ...]
     diameters_mm: tuple[tuple[float, ...], ...]
-    crops: np.ndarray
-    crop_is_nodule: np.ndarray
-    crop_pictures: np.ndarray
+    crops: NDArray[np.int16]
+    crop_is_nodule: NDArray[np.bool_]
+    crop_pictures: NDArray[np.int64]
     scans: tuple[str, ...]
 
-    def with_nodules(self) -> np.ndarray:
-        """Numbers of the pictures that show a nodule."""
-        return np.flatnonzero([len(own) > 0 for own in self.boxes])
+    def with_nodules(self) -> NDArray[np.int64]:
+        """Indices of the pictures that show a nodule."""
+        return np.flatnonzero([len(boxes) > 0 for boxes in self.boxes])
 
 
 def examples_of(rows: Iterable[SliceRow]) -> Examples:
@@ -60,14 +61,14 @@ def examples_of(rows: Iterable[SliceRow]) -> Examples:
     Raises:
         InputError: There are no slices.
     """
-    pictures: list[np.ndarray] = []
+    pictures: list[NDArray[np.int16]] = []
     boxes: list[tuple[Box, ...]] = []
     diameters: list[tuple[float, ...]] = []
-    crops: list[np.ndarray] = []
+    crops: list[NDArray[np.int16]] = []
     kinds: list[bool] = []
     scans: list[str] = []
     owners: list[int] = []
-    for number, row in enumerate(rows):
+    for index, row in enumerate(rows):
         pictures.append(row.image)
         boxes.append(tuple(nodule_boxes(row.label, row.nodules)))
         diameters.append(tuple(nodule["diameter_mm"] for nodule in row.nodules))
@@ -80,7 +81,7 @@ def examples_of(rows: Iterable[SliceRow]) -> Examples:
             top, left = window_around(y, x, CROP_PX, row.image.shape)
             crops.append(row.image[top : top + CROP_PX, left : left + CROP_PX])
             kinds.append(is_nodule)
-            owners.append(number)
+            owners.append(index)
     if not pictures:
         raise InputError("there is no slice to cut examples from; choose other subsets")
     return Examples(
@@ -121,7 +122,7 @@ def as_patches(
         rows: The slices.
         patch: Side in px; None for whole slices.
         seed: Of the job.
-        copy: Another number cuts elsewhere.
+        copy: Index of the patch; each is cut elsewhere.
         without_nodules: Cut where no nodule is, away from those of the slice; slices without such a place in
             a few tries are left out. Whole slices that show a nodule are left out.
     """
@@ -135,15 +136,15 @@ def as_patches(
         if not without_nodules:
             yield cut_patch(row, patch, generator)
             continue
-        found = _healthy_patch(row, patch, generator)
-        if found is not None:
-            yield found
+        cut = _healthy_patch(row, patch, generator)
+        if cut is not None:
+            yield cut
 
 
 def _healthy_patch(row: SliceRow, patch: int, generator: np.random.Generator) -> SliceRow | None:
     healthy = dataclasses.replace(row, nodules=())
     for _ in range(_TRIES):
-        found = cut_patch(healthy, patch, generator)
-        if not (found.label == NODULE).any():
-            return found
+        cut = cut_patch(healthy, patch, generator)
+        if not (cut.label == NODULE).any():
+            return cut
     return None

@@ -1,14 +1,15 @@
-"""The downstream tasks under Ray: each network is a task of its own, and kept, so that none is done twice."""
+"""The downstream tasks under Ray: a task for each network, whose result is kept, so that none runs twice."""
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from lungforge.datasets import Dataset, DatasetWriter, Part
+from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
 from lungforge.metrics.leakage import find_leak
 from services.common.progress import progress, say
@@ -17,8 +18,9 @@ from services.eval.downstream.arms import Arm, all_arms, require_enough, trainin
 from services.eval.downstream.classifier import CLASSIFIERS
 from services.eval.downstream.detector import DETECTORS
 from services.eval.downstream.examples import Examples, as_patches, examples_of, read_rows
-from services.eval.downstream.results import tabulate, verdict
-from services.eval.downstream.runs import Cell, find, run_cell
+from services.eval.downstream.results import DownstreamResults, Task
+from services.eval.downstream.runs import DownstreamRun, RunResult, read_result, train_network
+from services.eval.downstream.tabulate import tabulate
 from services.eval.part_tasks import as_done
 
 
@@ -31,76 +33,87 @@ class _Data:
     synthetic: tuple[Any, ...]
     test: Any
 
+    def added(self, arm: Arm) -> Any:
+        """What an arm adds to the real slices, or takes in their place."""
+        if not arm.ratio:
+            return None
+        return self.copies if arm.synthetic is None else self.synthetic[arm.synthetic]
+
 
 def run(
     config: EvalConfig,
     patch: int | None,
     real: Dataset,
-    sets: Sequence[tuple[str, Dataset]],
+    sets: Mapping[str, Dataset],
     writer: DatasetWriter,
-) -> tuple[dict[str, Any], list[Part]]:
-    """Train and test every network, inside a Ray session; those that are there are not done again.
+) -> tuple[DownstreamResults, list[Part]]:
+    """Train and test every network, inside a Ray session; those whose results are kept are not done again.
 
     Args:
         config: The job's, with the subsets to train on.
-        patch: Side of the patches that the generators draw, in px; None for whole slices.
+        patch: Side of the generated patches, in px; None for whole slices.
         real: The real slices.
-        sets: The sets of synthetic slices, with their names.
-        writer: Of the report, beside which the networks' findings are kept.
+        sets: The sets of synthetic slices, by name.
+        writer: Of the report, beside which the networks' results are kept.
 
     Returns:
-        The tables and the verdict, as JSON, and the files of the findings.
+        The results, and the files of the single networks.
 
     Raises:
         InputError: A scan is both trained on and tested on; there are too few synthetic slices.
     """
     assert config.train_subsets is not None, "the configuration asks for them"
-    names = [name for name, _ in sets]
-    arms = all_arms(names, config.ratios)
-    say("downstream tasks: cutting what is trained on and tested on")
-    data, test = _gather(config, patch, real, sets)
-    cells = [
-        Cell(task, config.downstream, arm, config.folds, fold, seed, config.seed)
+    arms = all_arms(list(sets), config.ratios)
+    say("downstream tasks: preparing training and test examples")
+    data, test = _prepare(config, patch, real, sets)
+    runs = [
+        DownstreamRun(task, config.downstream, arm, config.folds, fold, seed, config.seed)
         for task, seed, fold, arm in itertools.product(
             config.tasks, range(config.seeds), range(config.folds), arms
         )
     ]
-    found, parts = _do(cells, data, writer, config.workers, config.gpus_per_network)
-    tables = [tabulate(task, arms, found, test, config.seed) for task in config.tasks]
-    document = {
-        "preset": config.downstream,
-        "networks": _networks(config),
-        "train_subsets": list(config.train_subsets),
-        "folds": config.folds,
-        "seeds": config.seeds,
-        "patch_px": patch,
-        "verdict": [sentence for table in tables for sentence in verdict(table, arms, names)],
-        "tasks": tables,
-    }
-    return document, parts
-
-
-def _gather(
-    config: EvalConfig, patch: int | None, real: Dataset, sets: Sequence[tuple[str, Dataset]]
-) -> tuple[_Data, Examples]:
-    most = max(config.ratios)
-    copies = tuple(range(1, math.ceil(most) + 1))
-    references = _Data(
-        real=_cut.remote(real, config.train_subsets, patch, config.seed, (0,), False),
-        copies=_cut.remote(real, config.train_subsets, patch, config.seed, copies, False),
-        synthetic=tuple(_cut.remote(dataset, None, None, config.seed, (0,), False) for _, dataset in sets),
-        test=_cut.remote(real, config.subsets, patch, config.seed, (0,), True),
+    results, parts = _train(runs, data, writer, config.workers, config.gpus_per_network)
+    tasks = (
+        tabulate(task, _network(task, config.downstream), arms, results, test, config.seed)
+        for task in config.tasks
     )
-    own, test = ray.get([references.real, references.test])
-    leak = find_leak(test.scans, [], own.scans)
+    return (
+        DownstreamResults(
+            preset=config.downstream,
+            train_subsets=config.train_subsets,
+            folds=config.folds,
+            seeds=config.seeds,
+            patch_px=patch,
+            tasks=tuple(tasks),
+        ),
+        parts,
+    )
+
+
+def _prepare(
+    config: EvalConfig, patch: int | None, real: Dataset, sets: Mapping[str, Dataset]
+) -> tuple[_Data, Examples]:
+    """Cut the examples, and refuse a test set that is trained on, and sets that are too small."""
+    copies = tuple(range(1, math.ceil(max(config.ratios)) + 1))
+    slices = ray.put(real)
+    references = _Data(
+        real=_cut.remote(slices, config.train_subsets, patch, config.seed, (0,), False),
+        copies=_cut.remote(slices, config.train_subsets, patch, config.seed, copies, False),
+        synthetic=tuple(
+            _cut.remote(dataset, None, None, config.seed, (0,), False) for dataset in sets.values()
+        ),
+        test=_cut.remote(slices, config.subsets, patch, config.seed, (0,), True),
+    )
+    training, test = ray.get([references.real, references.test])
+    leak = find_leak(test.scans, [], training.scans)
     if leak:
         raise InputError(
             f"{len(leak.training)} scans are in --train-subsets and in the test set, first "
             f"{leak.training[0]}; give subsets that have no scan in common"
         )
-    folds = [training_scans(own.scans, config.folds, fold, config.seed) for fold in range(config.folds)]
-    for (name, _), reference in zip(sets, references.synthetic, strict=True):
-        require_enough(name, ray.get(reference), own, config.ratios, folds)
+    folds = [training_scans(training.scans, config.folds, fold, config.seed) for fold in range(config.folds)]
+    for name, reference in zip(sets, references.synthetic, strict=True):
+        require_enough(name, ray.get(reference), training, config.ratios, folds)
     return references, test
 
 
@@ -115,7 +128,7 @@ def _cut(
 ) -> Examples:
     """Cut the examples of a dataset; a test set has pictures without nodules beside those with."""
 
-    def rows() -> Any:
+    def rows() -> Iterator[SliceRow]:
         for copy in copies:
             yield from as_patches(read_rows(dataset, subsets), patch, seed, copy=copy)
         if testing and patch is not None:
@@ -124,48 +137,38 @@ def _cut(
     return examples_of(rows())
 
 
-def _do(
-    cells: Sequence[Cell], data: _Data, writer: DatasetWriter, workers: int, gpus: float
-) -> tuple[dict[Cell, Any], list[Part]]:
-    """Have every cell done, at most ``workers`` at a time, and read what all have found."""
-    present = {cell: result for cell in cells if (result := find(writer, cell)) is not None}
-    missing = [cell for cell in cells if cell not in present]
-    task = run_cell.options(num_cpus=1, num_gpus=gpus)
+def _train(
+    runs: Sequence[DownstreamRun], data: _Data, writer: DatasetWriter, workers: int, gpus: float
+) -> tuple[dict[DownstreamRun, RunResult], list[Part]]:
+    """Do every run without a kept result, at most ``workers`` at a time, and read the results of all."""
+    kept = {run: result for run in runs if (result := read_result(writer, run)) is not None}
+    missing = [run for run in runs if run not in kept]
+    task = train_network.options(num_cpus=1, num_gpus=gpus)
 
-    def start(cell: Cell) -> Any:
-        return task.remote(writer, cell, data.real, _added(cell.arm, data), data.test, gpus > 0)
+    def start(run: DownstreamRun) -> Any:
+        return task.remote(writer, run, data.real, data.added(run.arm), data.test, gpus > 0)
 
-    with progress("networks", len(cells), done=len(present), unit="networks") as advance:
-        for cell, _ in as_done(start, missing, workers):
-            result = find(writer, cell)
-            assert result is not None, f"{cell.name} was written a moment ago"
-            present[cell] = result
-            advance(note=cell.name)
-    outcomes = {cell: present[cell][0] for cell in cells}
-    return outcomes, [present[cell][1] for cell in cells]
-
-
-def _added(arm: Arm, data: _Data) -> Any:
-    if not arm.ratio:
-        return None
-    return data.copies if arm.synthetic is None else data.synthetic[arm.synthetic]
+    with progress("networks", len(runs), done=len(kept), unit="networks") as advance:
+        for run, _ in as_done(start, missing, workers):
+            result = read_result(writer, run)
+            assert result is not None, f"{run.name} was written a moment ago"
+            kept[run] = result
+            advance(note=run.name)
+    return {run: kept[run][0] for run in runs}, [kept[run][1] for run in runs]
 
 
-def _networks(config: EvalConfig) -> dict[str, Any]:
-    """What was trained, in words, for the report."""
-    described = {}
-    if "classification" in config.tasks:
-        classifier = CLASSIFIERS[config.downstream]
-        described["classification"] = (
+def _network(task: Task, preset: str) -> str:
+    """What is trained, in words, for the report."""
+    if task == "classification":
+        classifier = CLASSIFIERS[preset]
+        return (
             f"SE-ResNet-{classifier.depth} (mmpretrain), first stage {classifier.base_channels} wide, crops "
             f"of 32 px enlarged to {classifier.input_px}, {classifier.schedule.steps} steps of "
             f"{classifier.schedule.pictures}, from random weights"
         )
-    if "localisation" in config.tasks:
-        detector = DETECTORS[config.downstream]
-        described["localisation"] = (
-            f"Faster R-CNN, {detector.backbone['type']}-{detector.backbone['depth']} with a feature pyramid "
-            f"(mmdet), pictures enlarged {detector.enlarge} times, {detector.schedule.steps} steps of "
-            f"{detector.schedule.pictures}, from random weights"
-        )
-    return described
+    detector = DETECTORS[preset]
+    return (
+        f"Faster R-CNN, {detector.backbone['type']}-{detector.backbone['depth']} with a feature pyramid "
+        f"(mmdet), pictures enlarged {detector.enlarge} times, {detector.schedule.steps} steps of "
+        f"{detector.schedule.pictures}, from random weights"
+    )

@@ -15,7 +15,7 @@ import torch
 import torchvision
 
 _NAME: Final = "mmcv._ext"
-#: The number by which mmcv asks for averages; 0 is the maximum, which torchvision has not.
+#: The code by which mmcv asks for averages; 0 is the maximum, which torchvision has not.
 _AVERAGE: Final = 1
 
 
@@ -66,7 +66,7 @@ def nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float, offset:
         offset: 0, or 1 where the right and lower edges belong to the box.
 
     Returns:
-        The numbers of the boxes that stay, the best first.
+        The indices of the boxes that stay, the best first.
     """
     if offset:
         boxes = boxes + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
@@ -93,7 +93,7 @@ def roi_align_forward(
 
     Args:
         input: Features ``[B, C, H, W]``.
-        rois: ``[N, 5]``: number of the image, left, top, right, bottom in pixels of the image.
+        rois: ``[N, 5]``: index of the image, left, top, right, bottom in pixels of the image.
         output: ``[N, C, aligned_height, aligned_width]``.
         argmax_y: Of no use to averages.
         argmax_x: Of no use to averages.

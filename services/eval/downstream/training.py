@@ -1,4 +1,4 @@
-"""What training a classifier and training a detector share: the schedule, the batches, the input."""
+"""What the training of classifier and detector share: the schedule, the batches, the input."""
 
 import math
 from collections.abc import Iterator
@@ -6,22 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from lungforge.ct.window import hu_to_unit
 
-#: The share of the steps in which the rate of learning rises.
+#: The share of the steps in which the learning rate rises.
 _WARM_UP = 0.1
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingSchedule:
     """How long a network is trained: the same for every arm.
 
     Attributes:
         steps: Optimiser steps.
         pictures: In each.
-        rate: The highest rate of learning.
+        rate: The highest learning rate.
     """
 
     steps: int
@@ -29,8 +30,10 @@ class Schedule:
     rate: float
 
 
-def batches(count: int, schedule: Schedule, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Numbers of the examples of each step: every example once, shuffled, then all again.
+def batches(
+    count: int, schedule: TrainingSchedule, generator: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Indices of the examples of each step: every example once, shuffled, then all again.
 
     Args:
         count: How many examples there are, at least 1.
@@ -45,8 +48,8 @@ def batches(count: int, schedule: Schedule, generator: np.random.Generator) -> I
         left = left[schedule.pictures :]
 
 
-def one_cycle(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
-    """Set the rate of learning of a step: a linear rise, then half a cosine down to nothing."""
+def one_cycle(optimizer: torch.optim.Optimizer, schedule: TrainingSchedule, step: int) -> None:
+    """Set the learning rate of a step: a linear rise, then half a cosine down to zero."""
     warm = max(1, round(_WARM_UP * schedule.steps))
     if step < warm:
         share = (step + 1) / warm
@@ -56,7 +59,7 @@ def one_cycle(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -
         group["lr"] = schedule.rate * share
 
 
-def normalised(pictures: np.ndarray, device: torch.device, size: tuple[int, ...]) -> torch.Tensor:
+def normalised(pictures: NDArray[np.int16], device: torch.device, size: tuple[int, ...]) -> torch.Tensor:
     """What a network reads of pictures ``[N, H, W]`` in HU: ``[N, 3, *size]`` in [-1, 1].
 
     The channels are equal; the window is -1000 to 400 HU; another size is made by bilinear interpolation.

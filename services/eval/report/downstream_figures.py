@@ -1,46 +1,45 @@
-"""The figures of the downstream tasks: where in them everything is, computed from the document's numbers."""
+"""The figures of the downstream tasks: where in them everything is."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from services.eval.downstream.results import (
-    BANDS_MM,
-    MINUS,
-    band_key,
-    band_measure,
-    band_words,
-    direction_of,
-    name_of,
+    ArmResult,
+    DiameterBand,
+    Difference,
+    MeasureResult,
+    PictureTestSet,
+    Task,
+    TaskResult,
+    measure_title,
 )
+from services.eval.report.wording import MINUS, signed
 
 NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 #: Steps between the ticks of an axis, at most.
 _STEPS: Final = 5
-#: What is kept free at either end of an axis, in percent of its length: room for the ticks' numbers.
+#: What is kept free at either end of an axis, in percent of its length: room for the labels of the ticks.
 _INSET: Final = 7.0
-#: The shortest reach of the axis of differences, so that there is one where nothing differs.
+#: The shortest reach of the axis of differences, so that there is an axis where nothing differs.
 _LEAST_REACH: Final = 0.01
-#: Size of a picture of curves in its own units, about a px each, and what of it is kept for labels.
+#: Size of a plot of curves in its units, about a px each, and the margins for labels.
 WIDTH, HEIGHT = 320, 306
 LEFT, RIGHT, TOP, BOTTOM = 44, 16, 8, 38
-#: Lines in a picture beside that of the real slices: so many can be told apart by their dashes.
+#: Lines in a plot beside that of the real slices: so many can be distinguished by their dashes.
 _LINES: Final = 5
-#: The axes of a task's curves: across, then upwards; as the document names them, and for people.
-_AXES: Final = {
-    "classification": (
-        ("false_positive_rate", "false positive rate (1 \N{MINUS SIGN} specificity)"),
-        ("true_positive_rate", "true positive rate (sensitivity)"),
-    ),
-    "localisation": (("recall", "recall"), ("precision", "precision")),
+#: The axes of a task's curves: x, then y.
+_AXES: Final[dict[Task, tuple[str, str]]] = {
+    "classification": (f"false positive rate (1 {MINUS} specificity)", "true positive rate (sensitivity)"),
+    "localisation": ("recall", "precision"),
 }
-#: What an arm is called by its curve's area.
-_AREA: Final = {"classification": "auroc", "localisation": "ap50_nodule"}
+#: The measure that is the area under a curve.
+_AREA: Final[dict[Task, str]] = {"classification": "auroc", "localisation": "ap50_nodule"}
 
 
 @dataclass(frozen=True)
-class Row:
+class ForestRow:
     """A difference to the real slices, in percent of the axis from the left.
 
     Attributes:
@@ -61,28 +60,28 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Forest:
+class ForestPlot:
     """Differences to the real slices, on one axis.
 
     Attributes:
         zero: Where no difference is, in percent of the axis from the left.
-        ticks: Place and number of each tick.
+        ticks: Place and label of each tick.
         groups: The rows under their titles.
     """
 
     zero: float
     ticks: tuple[tuple[float, str], ...]
-    groups: tuple[tuple[str, tuple[Row, ...]], ...]
+    groups: tuple[tuple[str, tuple[ForestRow, ...]], ...]
 
 
 @dataclass(frozen=True)
-class Line:
-    """A curve.
+class CurveLine:
+    """A curve of a plot.
 
     Attributes:
         arm: The arm.
-        dashes: Number of its pattern of dashes; 0 is unbroken, and of the real slices.
-        points: As a polyline has them; empty where nothing was found.
+        dashes: Index of its pattern of dashes; 0 is unbroken, and of the real slices.
+        points: As a polyline has them; empty where the networks predicted nothing.
         area: The area under such a curve, mean over the networks, in words.
     """
 
@@ -93,87 +92,71 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Curves:
+class CurvePlot:
     """The curves of a group of arms beside that of the real slices.
 
     Attributes:
         title: The group.
         area: What the area under a curve is called.
-        across: What is measured to the right.
-        upwards: What is measured upwards.
+        x_label: What is measured to the right.
+        y_label: What is measured upwards.
         lines: The curves, that of the real slices first.
         left_out: Arms for which there was no room.
-        summary: The picture in words.
+        summary: The plot in words.
     """
 
     title: str
     area: str
-    across: str
-    upwards: str
-    lines: tuple[Line, ...]
+    x_label: str
+    y_label: str
+    lines: tuple[CurveLine, ...]
     left_out: tuple[str, ...]
     summary: str
 
 
-@dataclass(frozen=True)
-class Band:
-    """A band of nodule diameters.
-
-    Attributes:
-        measure: The measure of its nodules, as the document names it.
-        title: The band.
-        nodules: In the test set.
-    """
-
-    measure: str
-    title: str
-    nodules: int
-
-
-def groups_of(arms: Sequence[dict[str, Any]], names: Sequence[str]) -> list[tuple[str, list[dict[str, Any]]]]:
+def groups_of(arms: Sequence[ArmResult], names: Sequence[str]) -> list[tuple[str, list[ArmResult]]]:
     """The arms but the first, the real slices: the controls, then each set of synthetic slices.
 
     Args:
-        arms: Of a task, as in the document.
+        arms: Of a task.
         names: Of the sets.
     """
-    groups = [("Controls", [arm for arm in arms[1:] if not arm["key"].startswith("set")])]
-    for number, name in enumerate(names):
-        groups.append((f"“{name}”", [arm for arm in arms if arm["key"].startswith(f"set{number}-")]))
+    groups = [("Controls", [arm for arm in arms[1:] if arm.synthetic is None])]
+    for index, name in enumerate(names):
+        groups.append((f"“{name}”", [arm for arm in arms if arm.synthetic == index]))
     return groups
 
 
-def forest(table: dict[str, Any], names: Sequence[str]) -> Forest:
+def forest(result: TaskResult, names: Sequence[str]) -> ForestPlot:
     """The differences of a task's headline measure.
 
     Args:
-        table: Of the task, as in the document.
+        result: Of the task.
         names: Of the sets.
     """
-    measure = table["headline"]
-    found = [arm["difference_to_real"][measure] for arm in table["arms"][1:]]
-    ends = [one[end] for one in found if one["low"] is not None for end in ("low", "difference", "high")]
+    ends = [end for _, one in _differences(result) if one.interval is not None for end in one.interval]
     ticks = round_ticks(min([-_LEAST_REACH, *ends]), max([_LEAST_REACH, *ends]))
 
     def place(value: float) -> float:
         share = (value - ticks[0]) / (ticks[-1] - ticks[0])
         return round(_INSET + (100 - 2 * _INSET) * share, 2)
 
-    def row(arm: dict[str, Any]) -> Row:
-        one = arm["difference_to_real"][measure]
-        judged = one["low"] is not None
-        low, middle, high = [place(one[end]) if judged else None for end in ("low", "difference", "high")]
-        return Row(arm["name"], low, middle, high, interval_words(one), judgement(one))
+    def row(arm: ArmResult, one: Difference) -> ForestRow:
+        low, middle, high = (None, None, None) if one.interval is None else map(place, one.interval)
+        return ForestRow(arm.name, low, middle, high, interval_words(one), judgement(one))
 
-    return Forest(
+    rows = {arm.key: row(arm, one) for arm, one in _differences(result)}
+    return ForestPlot(
         zero=place(0.0),
         ticks=tuple((place(tick), tick_words(tick, ticks)) for tick in ticks),
-        groups=tuple((title, tuple(map(row, arms))) for title, arms in groups_of(table["arms"], names)),
+        groups=tuple(
+            (title, tuple(rows[arm.key] for arm in arms)) for title, arms in groups_of(result.arms, names)
+        ),
     )
 
 
 def round_ticks(low: float, high: float) -> list[float]:
-    """Round numbers, evenly apart, the first at most ``low`` and the last at least ``high``."""
+    """Round values, evenly apart, the first at most ``low`` and the last at least ``high``."""
     least = (high - low) / _STEPS
     power = 10.0 ** math.floor(math.log10(least))
     # Rounding outwards may add a step at each end, so that a wider step is tried when there are too many.
@@ -181,117 +164,111 @@ def round_ticks(low: float, high: float) -> list[float]:
         first, last = math.floor(round(low / step, 6)), math.ceil(round(high / step, 6))
         if last - first <= _STEPS:
             break
-    return [float(f"{number * step:.10g}") for number in range(first, last + 1)]
+    return [float(f"{multiple * step:.10g}") for multiple in range(first, last + 1)]
 
 
 def tick_words(tick: float, ticks: Sequence[float]) -> str:
-    """The number at a tick, with as many decimals as its neighbours are apart."""
+    """The label of a tick, with as many decimals as its neighbours are apart."""
     places = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
     return f"{tick:.{places}f}".replace("-", MINUS) if tick <= 0 else f"+{tick:.{places}f}"
 
 
-def interval_words(found: dict[str, Any]) -> str:
+def interval_words(one: Difference) -> str:
     """A difference with its interval."""
-    if found["difference"] is None:
+    if one.difference is None:
         return "–"
-    if found["low"] is None:
-        return _signed(found["difference"])
-    return f"{_signed(found['difference'])} ({_signed(found['low'])} to {_signed(found['high'])})"
+    if one.interval is None:
+        return signed(one.difference)
+    low, middle, high = one.interval
+    return f"{signed(middle)} ({signed(low)} to {signed(high)})"
 
 
-def judgement(found: dict[str, Any]) -> str:
-    """What an interval says, in the words of the verdict's rule."""
+def judgement(one: Difference) -> str:
+    """What an interval says, by the verdict's rule."""
     words = {None: "cannot be judged", 1: "better than real", -1: "worse than real", 0: "no difference shown"}
-    return words[direction_of(found)]
+    return words[one.direction]
 
 
-def spread_words(value: dict[str, Any]) -> str:
+def spread_words(result: MeasureResult) -> str:
     """A measure's mean over the networks, with its spread where there are several."""
-    if value["mean"] is None:
+    if result.mean is None:
         return "–"
-    spread = "" if value["spread"] is None else f"{NO_BREAK}±{NO_BREAK}{value['spread']:.3f}"
-    return f"{value['mean']:.3f}{spread}"
+    spread = "" if result.spread is None else f"{NO_BREAK}±{NO_BREAK}{result.spread:.3f}"
+    return f"{result.mean:.3f}{spread}"
 
 
-def curves(table: dict[str, Any], names: Sequence[str]) -> list[Curves]:
+def curves(result: TaskResult, names: Sequence[str]) -> list[CurvePlot]:
     """The curves of a task: ROC curves of classification, precision over recall of localisation.
 
     Args:
-        table: Of the task, as in the document.
+        result: Of the task.
         names: Of the sets.
     """
-    (across, across_words), (upwards, upwards_words) = _AXES[table["task"]]
-    area = _AREA[table["task"]]
-    pictures = []
-    for title, arms in groups_of(table["arms"], names):
+    x_label, y_label = _AXES[result.task]
+    area = _AREA[result.task]
+    plots = []
+    for title, arms in groups_of(result.arms, names):
         # The arms of a set are in the order of the ratios, the set alone last: the smaller ratios give way.
-        shown = [table["arms"][0], *arms[-_LINES:]]
+        shown = [result.arms[0], *arms[-_LINES:]]
         lines = tuple(
-            Line(
-                arm["name"],
-                number,
-                polyline(arm["curve"][across], arm["curve"][upwards]),
-                spread_words(arm["values"][area]),
-            )
-            for number, arm in enumerate(shown)
+            CurveLine(arm.name, index, polyline(arm.curve.x, arm.curve.y), spread_words(arm.measure(area)))
+            for index, arm in enumerate(shown)
         )
-        told = ", ".join(f"{line.arm}: {line.area}" for line in lines)
-        pictures.append(
-            Curves(
+        areas = ", ".join(f"{line.arm}: {line.area}" for line in lines)
+        plots.append(
+            CurvePlot(
                 title=title,
-                area=name_of(area),
-                across=across_words,
-                upwards=upwards_words,
+                area=measure_title(area),
+                x_label=x_label,
+                y_label=y_label,
                 lines=lines,
-                left_out=tuple(arm["name"] for arm in arms[:-_LINES]),
-                summary=f"{upwards_words} over {across_words}, {title}; {name_of(area)} of {told}",
+                left_out=tuple(arm.name for arm in arms[:-_LINES]),
+                summary=f"{y_label} over {x_label}, {title}; {measure_title(area)} of {areas}",
             )
         )
-    return pictures
+    return plots
 
 
-def polyline(across: Sequence[float | None], upwards: Sequence[float | None]) -> str:
-    """The points of a curve in a picture; values from 0 to 1, those that are undefined are left out."""
+def polyline(x: Sequence[float | None], y: Sequence[float | None]) -> str:
+    """The points of a curve in a plot; values from 0 to 1, those that are undefined are left out."""
     return " ".join(
-        f"{x_of(x)},{y_of(y)}"
-        for x, y in zip(across, upwards, strict=True)
-        if x is not None and y is not None
+        f"{x_of(right)},{y_of(up)}"
+        for right, up in zip(x, y, strict=True)
+        if right is not None and up is not None
     )
 
 
 def x_of(value: float) -> float:
-    """Where a value from 0 to 1 is, from the left of a picture of curves."""
+    """Where a value from 0 to 1 is, from the left of a plot of curves."""
     return round(LEFT + (WIDTH - LEFT - RIGHT) * value, 1)
 
 
 def y_of(value: float) -> float:
-    """Where a value from 0 to 1 is, from the top of a picture of curves."""
+    """Where a value from 0 to 1 is, from the top of a plot of curves."""
     return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value, 1)
 
 
-def measures_of(table: dict[str, Any]) -> list[str]:
+def measures_of(result: TaskResult) -> list[str]:
     """The measures of a task, but for those of single bands of diameters."""
-    banded = {band.measure for band in bands(table)} if table["task"] == "localisation" else set()
-    return [measure for measure in table["arms"][0]["values"] if measure not in banded]
+    banded = {band.measure for band in bands(result)}
+    return [each.measure for each in result.arms[0].measures if each.measure not in banded]
 
 
-def fewest_draws(table: dict[str, Any]) -> int:
+def fewest_draws(result: TaskResult) -> int:
     """Draws of the bootstrap that count for the headline measure, in the arm where the fewest do."""
-    return min(arm["difference_to_real"][table["headline"]]["draws"] for arm in table["arms"][1:])
+    return min(one.draws for _, one in _differences(result))
 
 
-def bands(table: dict[str, Any]) -> list[Band]:
+def bands(result: TaskResult) -> tuple[DiameterBand, ...]:
     """The bands of nodule diameters that localisation is measured by."""
-    return [
-        Band(
-            measure=band_measure(*band),
-            title=band_words(*band),
-            nodules=table["test"]["nodules_by_band_mm"][band_key(*band)],
-        )
-        for band in BANDS_MM
-    ]
+    return result.test.bands if isinstance(result.test, PictureTestSet) else ()
 
 
-def _signed(value: float) -> str:
-    """A difference to three decimals; what rounds to none at all is not negative."""
-    return f"{round(value, 3) + 0.0:+.3f}".replace("-", MINUS)
+def _differences(result: TaskResult) -> list[tuple[ArmResult, Difference]]:
+    """The arms but the first, with their differences in the headline measure."""
+    differences = []
+    for arm in result.arms[1:]:
+        one = arm.measure(result.headline).difference
+        assert one is not None, f"{arm.name} is compared with the real slices"
+        differences.append((arm, one))
+    return differences

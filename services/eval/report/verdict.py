@@ -1,71 +1,135 @@
-"""The findings of an evaluation in sentences: its verdict, and what to know before reading its numbers."""
+"""The results of an evaluation in sentences: its verdict, and the warnings that come before its results."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from services.eval.memorised import memorisation_sentence
-from services.eval.numbers import plus_minus
+from services.eval.downstream.results import DownstreamResults, measure_title
+from services.eval.report.wording import plus_minus, signed
+from services.eval.results import SetResults
+from services.eval.set_results import MemorisationResult, NotMeasured
 
 #: Below this many images on a side a Fréchet distance in 2,048 dimensions is mostly bias.
 FEW_IMAGES = 2048
-#: A synthetic mean within this many spreads of the floor counts as equal to it.
+#: A synthetic mean within this many spreads of the real-vs-real baseline counts as equal to it.
 _SPREADS = 2.0
 
 
-def warnings_of(numbers: dict[str, Any]) -> list[str]:
-    """What a reader must know before the numbers of a set."""
-    frechet, name = numbers["frechet"], numbers["name"]
+def warnings_of(results: SetResults) -> list[str]:
+    """What a reader must know before the results on a set."""
+    frechet, name = results.frechet, results.name
     warnings = []
-    fewest = min(frechet["real_images"], frechet["synthetic_images"])
+    fewest = min(frechet.real_images, frechet.synthetic_images)
     if fewest < FEW_IMAGES:
         warnings.append(
-            f"{name}: {fewest} images on the smaller side, below {FEW_IMAGES}: the Fréchet distance is "
-            "biased upwards. Read it against the floor at the same number of images, and compare it with "
-            "nothing outside this report."
+            f"{name}: the smaller side has {fewest} images, below {FEW_IMAGES}: the Fréchet distance is "
+            "biased upwards. Compare it only with the real-vs-real baseline at the same image count, and "
+            "with nothing outside this report."
         )
-    if frechet["at_equal_n"] is None:
-        warnings.append(f"{name}: no floor, for the real slices are of one scan only or too few.")
+    if frechet.baseline is None:
+        warnings.append(
+            f"{name}: there is no real-vs-real baseline: the real slices are of one scan only, or too few."
+        )
     return warnings
 
 
-def verdict_of(sets: Sequence[dict[str, Any]], downstream: Sequence[str] = ()) -> list[str]:
-    """The findings on all sets in sentences, the gravest first.
+def verdict_of(sets: Sequence[SetResults], downstream: DownstreamResults | None = None) -> list[str]:
+    """The results on all sets in sentences, the gravest first.
 
     Args:
-        sets: The numbers of each set.
-        downstream: What the downstream tasks found, in sentences: it comes first but for near-copies.
+        sets: The results on each set.
+        downstream: The results of the downstream tasks: they come first but for near-duplicates.
     """
-    copied = [numbers for numbers in sets if numbers["twins"]["near_copies"]]
+    duplicated = [results for results in sets if results.near_duplicates.count]
     sentences = [
-        f"{numbers['twins']['near_copies']} of {numbers['twins']['checked']} slices of “{numbers['name']}” "
-        "are near-copies of real ones: no number on them means anything."
-        for numbers in copied
+        f"{results.near_duplicates.count} of {results.near_duplicates.checked} slices of “{results.name}” "
+        "are near-duplicates of real ones: no result on this set means anything."
+        for results in duplicated
     ]
-    sentences += downstream
-    for numbers in sets:
-        if numbers in copied:
+    if downstream is not None:
+        sentences += downstream_sentences(downstream, [results.name for results in sets])
+    for results in sets:
+        if results in duplicated:
             continue
-        sentences.append(_distance_sentence(numbers))
+        sentences.append(_distance_sentence(results))
         sentences.append(
-            f"None of the {numbers['twins']['checked']} slices of “{numbers['name']}” is a near-copy of "
-            f"a real one (highest correlation of texture {numbers['twins']['highest_correlation']:.2f})."
+            f"None of the {results.near_duplicates.checked} slices of “{results.name}” is a near-duplicate "
+            f"of a real one (highest correlation of texture "
+            f"{results.near_duplicates.highest_correlation:.2f})."
         )
-        sentences.append(memorisation_sentence(numbers["name"], numbers["memorisation"]))
+        sentences.append(memorisation_sentence(results.name, results.memorisation))
     return sentences
 
 
-def _distance_sentence(numbers: dict[str, Any]) -> str:
-    name, floor = f"“{numbers['name']}”", numbers["frechet"]["at_equal_n"]
-    if floor is None:
-        return f"How far {name} is from the real slices cannot be judged without a floor."
-    against = (
-        f"Fréchet distance {plus_minus(floor['synthetic_mean'], floor['synthetic_spread'])} against "
-        f"{plus_minus(floor['real_mean'], floor['real_spread'])} between real and real, "
-        f"{floor['images']} images a side"
+def downstream_sentences(downstream: DownstreamResults, names: Sequence[str]) -> Iterator[str]:
+    """For each task, set and ratio: do the synthetic slices help, by how much, and in which interval?
+
+    Args:
+        downstream: The results.
+        names: Of the sets of synthetic slices.
+    """
+    for task in downstream.tasks:
+        for arm in task.arms:
+            difference = arm.measure(task.headline).difference
+            if arm.synthetic is None or not arm.real or difference is None:
+                continue
+            judged = "cannot be judged with so few scans"
+            if difference.interval is not None:
+                low, middle, high = difference.interval
+                word = {
+                    1: "helps",
+                    -1: "harms",
+                    0: "makes no difference that these scans can show",
+                }[difference.direction or 0]
+                judged = (
+                    f"{word} ({measure_title(task.headline)} {signed(middle)}, 95 % interval "
+                    f"{signed(low)} to {signed(high)})"
+                )
+            yield (
+                f"{task.task.capitalize()}: adding {arm.ratio:g} x “{names[arm.synthetic]}” to the real "
+                f"slices {judged}."
+            )
+
+
+def memorisation_sentence(name: str, result: MemorisationResult | NotMeasured) -> str:
+    """What the distances to the training slices say, as far as they carry it."""
+    if isinstance(result, NotMeasured):
+        return f"Whether “{name}” repeats its training slices was not measured: {result.why_not}."
+    if result.interval_95_percent is None:
+        return (
+            f"Whether “{name}” repeats its training slices cannot be judged with slices of one scan "
+            f"(ratio of distances {result.ratio:.2f})."
+        )
+    low, high = result.interval_95_percent
+    measured = (
+        f"its median distance to the nearest training slice is {result.ratio:.2f} times that of held-out "
+        f"real slices, 95 % interval {low:.2f} to {high:.2f}; for {result.nearest_is_source} of "
+        f"{result.synthetic.images} slices the nearest is the one whose map they were generated from"
     )
-    if floor["synthetic_mean"] <= floor["real_mean"] + _SPREADS * floor["real_spread"]:
-        return f"By so many images, {name} is as near to real slices as they are to one another ({against})."
-    if floor["real_mean"] <= 0:
-        return f"{name} differs from the real slices ({against})."
-    ratio = floor["synthetic_mean"] / floor["real_mean"]
-    return f"{name} is {ratio:.3g} times as far from real slices as they are from one another ({against})."
+    if high < 1:
+        return (
+            f"“{name}” is nearer to its training slices than real slices of other scans are, "
+            f"a sign of memorisation: {measured}."
+        )
+    if low > 1:
+        return (
+            f"“{name}” is farther from its training slices than real slices of other scans are. Any image "
+            f"that does not look real is, so distance alone does not rule out memorisation: {measured}."
+        )
+    return f"“{name}” shows no sign of memorisation: {measured}."
+
+
+def _distance_sentence(results: SetResults) -> str:
+    name, baseline = f"“{results.name}”", results.frechet.baseline
+    if baseline is None:
+        return f"How far {name} is from the real slices cannot be judged without a real-vs-real baseline."
+    measured = (
+        f"Fréchet distance {plus_minus(baseline.synthetic_mean, baseline.synthetic_spread)}; real-vs-real "
+        f"baseline {plus_minus(baseline.real_mean, baseline.real_spread)}; {baseline.images} images a side"
+    )
+    if baseline.synthetic_mean <= baseline.real_mean + _SPREADS * baseline.real_spread:
+        return (
+            f"At this image count, {name} is as near to real slices as they are to one another ({measured})."
+        )
+    if baseline.real_mean <= 0:
+        return f"{name} differs from the real slices ({measured})."
+    ratio = baseline.synthetic_mean / baseline.real_mean
+    return f"{name} is {ratio:.3g} times as far from real slices as they are from one another ({measured})."

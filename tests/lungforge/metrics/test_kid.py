@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lungforge.metrics import kid
-from lungforge.metrics.kid import kernel_distance, kernel_distance_over_subsets
+from lungforge.metrics.kid import kid, kid_over_subsets
 
 
 def written_out(x, y):
@@ -22,12 +21,12 @@ def written_out(x, y):
 
 @pytest.mark.parametrize("block_rows", [7, 1024])
 def test_equals_the_written_out_double_sum(monkeypatch, block_rows):
-    monkeypatch.setattr(kid, "_BLOCK_ROWS", block_rows)
+    monkeypatch.setattr("lungforge.metrics.kid._BLOCK_ROWS", block_rows)
     generator = np.random.default_rng(0)
     x = generator.normal(size=(40, 12)).astype(np.float32)
     y = (generator.normal(size=(31, 12)) * 1.3 + 0.2).astype(np.float32)
     expected = written_out(x.astype(np.float64), y.astype(np.float64))
-    assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-9)
+    assert kid(x, y) == pytest.approx(expected, rel=1e-9)
 
 
 @settings(deadline=None, max_examples=40)
@@ -45,22 +44,18 @@ def test_equals_the_double_sum_whatever_the_sizes(counts, dimensions, offset, se
     )
     # The three terms are of the size of the kernel's values, and nearly cancel.
     scale = max((float(a @ a) / dimensions + 1) ** 3 for a in (*x, *y))
-    assert kernel_distance(x, y) == pytest.approx(written_out(x, y), rel=1e-9, abs=1e-12 * scale)
-    assert kernel_distance(x, y) == pytest.approx(kernel_distance(y, x), rel=1e-9, abs=1e-12 * scale)
+    assert kid(x, y) == pytest.approx(written_out(x, y), rel=1e-9, abs=1e-12 * scale)
+    assert kid(x, y) == pytest.approx(kid(y, x), rel=1e-9, abs=1e-12 * scale)
 
 
 def test_known_distance_of_numbers():
     # Kernel (xy + 1)^3: within {0, 1} 1, within {1, 2} 27; between them 1, 1, 8, 27.
-    assert kernel_distance(np.array([[0.0], [1]]), np.array([[1.0], [2]])) == pytest.approx(
-        1 + 27 - 2 * 37 / 4
-    )
+    assert kid(np.array([[0.0], [1]]), np.array([[1.0], [2]])) == pytest.approx(1 + 27 - 2 * 37 / 4)
 
 
 def test_is_without_bias_for_equal_distributions():
     generator = np.random.default_rng(1)
-    values = [
-        kernel_distance(generator.normal(size=(20, 6)), generator.normal(size=(20, 6))) for _ in range(300)
-    ]
+    values = [kid(generator.normal(size=(20, 6)), generator.normal(size=(20, 6))) for _ in range(300)]
     assert min(values) < 0 < max(values)
     assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(len(values))
 
@@ -68,10 +63,8 @@ def test_is_without_bias_for_equal_distributions():
 def test_over_subsets_gives_mean_and_spread_and_depends_on_the_seed_only():
     generator = np.random.default_rng(2)
     x, y = generator.normal(size=(60, 5)), generator.normal(size=(40, 5)) + 0.5
-    first, again = (
-        kernel_distance_over_subsets(x, y, np.random.default_rng(7), subsets=50) for _ in range(2)
-    )
+    first, again = (kid_over_subsets(x, y, np.random.default_rng(7), subsets=50) for _ in range(2))
     assert first == again
     assert (first.subsets, first.subset_size) == (50, 20)
-    assert first.mean == pytest.approx(kernel_distance(x, y), abs=3 * first.spread / np.sqrt(50))
+    assert first.mean == pytest.approx(kid(x, y), abs=3 * first.spread / np.sqrt(50))
     assert first.spread > 0

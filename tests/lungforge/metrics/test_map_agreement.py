@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lungforge.ct import classes
-from lungforge.metrics.map_agreement import dice, find_again
+from lungforge.metrics.map_agreement import dice, segment_and_compare
 
 SIDE = 96
 SPACING = (3.5, 3.5)
@@ -30,8 +30,8 @@ def drawn(label):
     return np.clip(levels[label] + noise, -1000, 400).astype(np.int16)
 
 
-def test_a_slice_that_is_what_its_map_says_is_found_again(label):
-    found = find_again(drawn(label), label, SPACING)
+def test_a_slice_that_is_what_its_map_says_is_segmented_as_its_map(label):
+    found = segment_and_compare(drawn(label), label, SPACING)
     assert found.dice["body"] > 0.98
     assert found.dice["lungs"] > 0.98
     # Left and right are the patient's.
@@ -41,7 +41,7 @@ def test_a_slice_that_is_what_its_map_says_is_found_again(label):
 
 def test_a_lung_that_was_not_drawn_lowers_the_overlap_as_much_as_it_is_large(label):
     without = np.where(label == classes.LEFT_LUNG, classes.BODY, label)
-    found = find_again(drawn(without), label, SPACING)
+    found = segment_and_compare(drawn(without), label, SPACING)
     # One of two equal lungs: 2 * 1 / (2 + 1).
     assert found.dice["lungs"] == pytest.approx(2 / 3, abs=0.02)
     assert found.dice["body"] > 0.98
@@ -49,7 +49,7 @@ def test_a_lung_that_was_not_drawn_lowers_the_overlap_as_much_as_it_is_large(lab
 
 def test_a_shifted_slice_has_the_overlap_of_shifted_masks(label):
     shifted = np.roll(label, 9, axis=0)
-    found = find_again(drawn(shifted), label, SPACING)
+    found = segment_and_compare(drawn(shifted), label, SPACING)
     for name, inside in (("body", label > 0), ("lungs", label >= classes.LEFT_LUNG)):
         assert found.dice[name] == pytest.approx(dice(np.roll(inside, 9, axis=0), inside), abs=0.02)
 
@@ -57,18 +57,20 @@ def test_a_shifted_slice_has_the_overlap_of_shifted_masks(label):
 def test_nodules_count_neither_for_nor_against_the_lungs(label):
     large = ellipse(48, 28, 12, 10)
     mapped = np.where(large, np.uint8(classes.NODULE), label)
-    found = find_again(drawn(mapped), mapped, SPACING)
+    found = segment_and_compare(drawn(mapped), mapped, SPACING)
     assert found.dice["lungs"] > 0.97
-    ignored = find_again(drawn(label), mapped, SPACING)  # not drawn at all: the contrast tells, not this
+    ignored = segment_and_compare(
+        drawn(label), mapped, SPACING
+    )  # not drawn at all: the contrast tells, not this
     assert ignored.dice["lungs"] > 0.97
 
 
 def test_a_structure_that_neither_map_nor_image_holds_has_no_overlap(label):
     belly = np.where(label > 0, np.uint8(classes.BODY), np.uint8(0))
-    assert set(find_again(drawn(belly), belly, SPACING).dice) == {"body"}
-    assert find_again(drawn(label), belly, SPACING).dice["lungs"] == 0.0
+    assert set(segment_and_compare(drawn(belly), belly, SPACING).dice) == {"body"}
+    assert segment_and_compare(drawn(label), belly, SPACING).dice["lungs"] == 0.0
     empty = np.zeros((SIDE, SIDE), np.uint8)
-    assert find_again(drawn(empty), empty, SPACING).dice == {}
+    assert segment_and_compare(drawn(empty), empty, SPACING).dice == {}
 
 
 @settings(deadline=None)

@@ -10,7 +10,13 @@ from scipy import ndimage
 
 from lungforge.ct import classes
 from lungforge.ct.window import hu_to_uint8
-from lungforge.metrics.near_duplicates import Place, halve_and_enlarge, nearest, resemblance, thumbnails
+from lungforge.metrics.near_duplicates import (
+    PatchLocation,
+    halve_and_enlarge,
+    nearest,
+    resemblance,
+    thumbnails,
+)
 
 KERNELS = {
     "nearest": Image.Resampling.NEAREST,
@@ -47,42 +53,42 @@ def by_pillow(grey, halving, enlargement):
 @pytest.mark.parametrize("size", [32, 128])
 @pytest.mark.parametrize("halving", KERNELS)
 @pytest.mark.parametrize("enlargement", ["nearest", "bilinear", "bicubic", "lanczos"])
-def test_a_real_slice_halved_and_enlarged_is_a_near_copy(size, halving, enlargement):
+def test_a_real_slice_halved_and_enlarged_is_a_near_duplicate(size, halving, enlargement):
     label = thorax_map(size)
     real = drawn(label, 0)
     found = resemblance(by_pillow(real, halving, enlargement), label, real)
-    assert found.is_near_copy
+    assert found.is_near_duplicate
     assert found.error_levels < 2
 
 
 @pytest.mark.parametrize("corner", [(40, 30), (41, 30), (33, 57), (0, 0), (96, 96)])
 @pytest.mark.parametrize("halving", ["nearest", "box", "bicubic", "lanczos"])
-def test_a_patch_of_a_halved_slice_is_a_near_copy_wherever_it_was_cut(corner, halving):
+def test_a_patch_of_a_halved_slice_is_a_near_duplicate_wherever_it_was_cut(corner, halving):
     label = thorax_map(128)
     real = drawn(label, 0)
     cut = np.s_[corner[0] : corner[0] + 32, corner[1] : corner[1] + 32]
     copy = by_pillow(real, halving, "bicubic")[cut]
-    found = resemblance(copy, label[cut], real[cut], Place(real, corner))
-    assert found.is_near_copy or (label[cut] == 0).all()
+    found = resemblance(copy, label[cut], real[cut], PatchLocation(real, corner))
+    assert found.is_near_duplicate or (label[cut] == 0).all()
     # Another texture from the same map is none, though there are twice as many views to be like.
-    other = resemblance(drawn(label, 1)[cut], label[cut], real[cut], Place(real, corner))
-    assert not other.is_near_copy
+    other = resemblance(drawn(label, 1)[cut], label[cut], real[cut], PatchLocation(real, corner))
+    assert not other.is_near_duplicate
 
 
-def test_every_other_pixel_is_a_near_copy_whichever_is_kept():
+def test_every_other_pixel_is_a_near_duplicate_whichever_is_kept():
     label = thorax_map(64)
     real = drawn(label, 0)
     for start in (0, 1):
         copy = real[start::2, start::2].repeat(2, axis=0).repeat(2, axis=1)
-        assert resemblance(copy, label, real).is_near_copy
+        assert resemblance(copy, label, real).is_near_duplicate
 
 
-def test_the_same_slice_brighter_or_with_a_little_noise_is_a_near_copy():
+def test_the_same_slice_brighter_or_with_a_little_noise_is_a_near_duplicate():
     label = thorax_map(128)
     real = drawn(label, 0, levels=20)
     noise = np.random.default_rng(5).normal(scale=4, size=real.shape)
     for copy in (real, real * 0.8 + 20, real + noise):
-        assert resemblance(np.clip(np.rint(copy), 0, 255).astype(np.uint8), label, real).is_near_copy
+        assert resemblance(np.clip(np.rint(copy), 0, 255).astype(np.uint8), label, real).is_near_duplicate
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
@@ -92,7 +98,7 @@ def test_slices_drawn_from_the_same_map_are_none_however_well(size, levels):
     real = drawn(label, 0, levels=levels)
     for seed in range(1, 6):
         found = resemblance(drawn(label, seed, levels=levels), label, real)
-        assert not found.is_near_copy
+        assert not found.is_near_duplicate
         assert abs(found.correlation) < 0.8
 
 
@@ -101,21 +107,21 @@ def test_a_plain_correlation_would_accuse_what_only_follows_the_map():
     label = thorax_map(128)
     one, other = drawn(label, 0, levels=3), drawn(label, 1, levels=3)
     assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.995
-    assert not resemblance(one, label, other).is_near_copy
+    assert not resemblance(one, label, other).is_near_duplicate
 
 
 def test_empty_and_flat_pictures_are_no_copies_of_one_another():
     black = np.zeros((64, 64), dtype=np.uint8)
-    assert not resemblance(black, np.zeros_like(black), black).is_near_copy
+    assert not resemblance(black, np.zeros_like(black), black).is_near_duplicate
     flat = np.choose(thorax_map(64), [0, 190, 30, 30, 0, 180]).astype(np.uint8)
-    assert not resemblance(flat, thorax_map(64), flat).is_near_copy
+    assert not resemblance(flat, thorax_map(64), flat).is_near_duplicate
 
 
 def test_a_copy_from_a_larger_real_slice_is_found():
     label = thorax_map(128)
     real = drawn(label, 0, grain=2.0)
     small = np.asarray(Image.fromarray(real).resize((64, 64), Image.Resampling.BOX))
-    assert resemblance(small, thorax_map(64), real).is_near_copy
+    assert resemblance(small, thorax_map(64), real).is_near_duplicate
 
 
 def test_halving_and_enlarging_agrees_with_pillow():
@@ -154,6 +160,6 @@ def test_on_real_slices_every_halved_one_is_named_and_no_other():
         body = ndimage.binary_fill_holes(ndimage.binary_opening(real > 127, iterations=2))
         label = np.where(body, np.where(real < 100, classes.LEFT_LUNG, classes.BODY), 0).astype(np.uint8)
         other = slices[(index + 1) % len(slices)]
-        assert resemblance(by_pillow(real, "bicubic", "bicubic"), label, real).is_near_copy
-        assert resemblance(by_pillow(real, "box", "bilinear"), label, real).is_near_copy
-        assert not resemblance(real, label, other).is_near_copy
+        assert resemblance(by_pillow(real, "bicubic", "bicubic"), label, real).is_near_duplicate
+        assert resemblance(by_pillow(real, "box", "bilinear"), label, real).is_near_duplicate
+        assert not resemblance(real, label, other).is_near_duplicate

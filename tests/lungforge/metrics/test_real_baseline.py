@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungforge.metrics.frechet import frechet_distance_of_features
-from lungforge.metrics.real_baseline import compare_with_floor, halves_by_group
+from lungforge.metrics.real_baseline import compare_with_baseline, halves_by_group
 
 
 @given(
@@ -24,21 +24,21 @@ def test_one_scan_has_no_halves():
         halves_by_group(["a", "a"], np.random.default_rng(0))
     features = np.zeros((2, 3))
     assert (
-        compare_with_floor(
+        compare_with_baseline(
             features, ["a", "a"], features, frechet_distance_of_features, np.random.default_rng(0)
         )
         is None
     )
 
 
-def test_slices_of_the_real_distribution_reach_the_floor_and_others_do_not():
+def test_slices_of_the_real_distribution_reach_the_baseline_and_others_do_not():
     generator = np.random.default_rng(0)
     real = generator.normal(size=(120, 16))
     groups = [f"scan {index // 3}" for index in range(120)]
     near, far = generator.normal(size=(500, 16)), generator.normal(size=(500, 16)) + 1
 
     def compare(synthetic):
-        return compare_with_floor(
+        return compare_with_baseline(
             real, groups, synthetic, frechet_distance_of_features, np.random.default_rng(1), repeats=20
         )
 
@@ -46,15 +46,15 @@ def test_slices_of_the_real_distribution_reach_the_floor_and_others_do_not():
     assert compare(near).real_mean == pytest.approx(compare(near).synthetic_mean, rel=0.1)
     assert compare(far).synthetic_mean > compare(far).real_mean + 5 * compare(far).real_spread
     assert compare(near[:25]).images == 25
-    assert compare(near[:25]).real_mean > compare(near).real_mean  # fewer images, higher floor
+    assert compare(near[:25]).real_mean > compare(near).real_mean  # fewer images, higher baseline
 
 
-def test_a_measure_that_needs_more_images_than_a_half_has_gets_no_floor():
+def test_a_measure_that_needs_more_images_than_a_half_has_gets_no_baseline():
     real = np.random.default_rng(0).normal(size=(12, 4))
     groups = [f"scan {index // 2}" for index in range(12)]
 
     def compare(fewest):
-        return compare_with_floor(
+        return compare_with_baseline(
             real, groups, real, frechet_distance_of_features, np.random.default_rng(1), fewest=fewest
         )
 

@@ -1,6 +1,5 @@
-"""Small slices with texture of their own, a model that names what it was trained on, and samples."""
+"""Small slices with texture, a model that names what it was trained on, and samples."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy import ndimage
 from lungforge.ct import classes
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from services.eval import job
+from services.eval.results import EvaluationReport
 
 SIDE = 64
 #: HU of background, body, left lung, right lung, trachea, nodule.
@@ -127,7 +127,7 @@ def copied(row, number):
 
 
 def remembered(row, number):
-    """What a generator draws that has learnt its training slices by heart."""
+    """What a generator gives that has memorised its training slices."""
     noise = np.random.default_rng(number).normal(scale=5.0, size=row["image"].shape)
     return np.clip(np.rint(row["image"] + noise), -1000, 400).astype(np.int16)
 
@@ -169,11 +169,11 @@ def build():
 
 @pytest.fixture(scope="module")
 def result(ray_local, config):
-    """What the evaluation of the module's ``config`` found."""
+    """The evaluation of the module's ``config``."""
     return job.run(config)
 
 
 @pytest.fixture(scope="module")
-def document(result):
-    """Its numbers."""
-    return json.loads(Path(result.metrics).read_text(encoding="utf-8"))
+def report(result):
+    """Its results."""
+    return EvaluationReport.from_json(Path(result.metrics).read_bytes())

@@ -8,21 +8,23 @@ from services.eval.lineage import trace
 
 
 def test_scans_that_neither_model_nor_maps_saw_pass(world):
-    origin = trace(Dataset.open(str(world / "drawn")))
+    lineage = trace(Dataset.open(str(world / "drawn")))
     real = Dataset.open(str(world / "slices"))
-    assert check_leak([origin], real, [3], allow=False) == []
-    assert [dataset.manifest.kind.value for dataset in origin.ancestors] == ["samples", "slices", "model"]
+    assert check_leak([lineage], real, [3], allow=False) == []
+    assert [dataset.manifest.kind.value for dataset in lineage.ancestors] == ["samples", "slices", "model"]
 
 
 def test_maps_of_the_test_scans_are_refused_by_name(world, tmp_path, build):
     slices = Dataset.open(str(world / "slices"))
     model = build["model"](str(tmp_path / "model"), slices, subsets=(0,))
     samples = build["samples"](str(tmp_path / "samples"), slices, model, build["drawn"], subsets=(1,))
-    with pytest.raises(InputError, match=r"drawn from maps of 3 of the 6 scans .*scan-01, scan-05, scan-09"):
+    with pytest.raises(
+        InputError, match=r"generated from maps of 3 of the 6 scans .*scan-01, scan-05, scan-09"
+    ):
         check_leak([trace(samples)], slices, [1, 2], allow=False)
 
 
-def test_a_generator_trained_on_the_test_scans_is_refused_though_it_drew_from_others(world, tmp_path, build):
+def test_a_generator_trained_on_the_test_scans_is_refused_whatever_maps_it_used(world, tmp_path, build):
     slices = Dataset.open(str(world / "slices"))
     model = build["model"](str(tmp_path / "model"), slices, subsets=(0, 3))
     samples = build["samples"](str(tmp_path / "samples"), slices, model, build["drawn"], subsets=(0,))
@@ -52,7 +54,9 @@ def test_a_lineage_that_has_gone_or_changed_is_refused(world, tmp_path, build):
     manifest = tmp_path / "model" / "manifest.json"
     content = manifest.read_text(encoding="utf-8")
     manifest.write_text(content.replace('"seed": 0', '"seed": 1'), encoding="utf-8")
-    with pytest.raises(InputError, match=r"the model at .* have gone or changed.*nobody can tell"):
+    with pytest.raises(
+        InputError, match=r"its parent model at .* is gone or changed.*scans that were used are unknown"
+    ):
         check_leak([trace(samples)], slices, [3], allow=False)
     manifest.unlink()
     with pytest.raises(InputError, match="gone or changed"):
@@ -65,11 +69,13 @@ def test_a_generator_of_unknown_training_scans_is_never_taken_for_clean(world, t
     writer.commit([writer.write_file("config.json", b"{}")], {"subsets": None, "series_uids": None})
     model = Dataset.open(str(tmp_path / "model"))
     samples = build["samples"](str(tmp_path / "samples"), slices, model, build["drawn"], subsets=(0,))
-    with pytest.raises(InputError, match=r"names no slices that it was made from, so that nobody can tell"):
+    with pytest.raises(
+        InputError, match=r"names no slices that it was made from, so the scans that were used are unknown"
+    ):
         check_leak([trace(samples)], slices, [3], allow=False)
     (warning,) = check_leak([trace(samples)], slices, [3], allow=True)
     assert warning.startswith("Leak guard switched off")
-    assert "nobody can tell which scans were seen" in warning
+    assert "the scans that were used are unknown" in warning
 
 
 def test_pictures_of_another_size_are_refused(world, tmp_path):

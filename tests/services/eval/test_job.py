@@ -1,14 +1,18 @@
 import dataclasses
-import json
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
+from lungforge.metrics.features import load_extractor
 from services.eval import job
 from services.eval.config import EvalConfig
+from services.eval.feature_cache import Network
+from services.eval.results import EvaluationReport
+from services.eval.set_results import HounsfieldSummary, NotMeasured
 
 pytestmark = pytest.mark.ray
 
@@ -20,7 +24,7 @@ def config(world):
     )
 
 
-class Page(HTMLParser):
+class ReportPage(HTMLParser):
     """What a browser would load or outline."""
 
     def __init__(self, text):
@@ -37,62 +41,61 @@ class Page(HTMLParser):
         self.links += [values[name] for name in ("href", "src", "action") if name in values]
 
 
-def test_numbers_come_with_their_counts_floor_and_extractor(document):
-    numbers = document["sets"][0]
-    assert (document["real"]["images"], document["real"]["scans"], numbers["images"]) == (6, 3, 18)
-    assert document["extractor"]["name"] == "efficientnet-lite0"
-    floor = numbers["frechet"]["at_equal_n"]
-    assert floor["images"] == 2  # of three scans of two slices the smaller half is one
-    assert floor["real_mean"] > 0
-    assert any("below 2048" in warning for warning in document["warnings"])
-    assert numbers["made_by"]["sampler"] == "ancestral"
+def test_results_come_with_their_counts_baseline_and_extractor(report):
+    (results,) = report.sets
+    assert (report.real.images, report.real.scans, results.images) == (6, 3, 18)
+    assert report.extractor.name == "efficientnet-lite0"
+    baseline = results.frechet.baseline
+    assert baseline.images == 2  # of three scans of two slices the smaller half is one
+    assert baseline.real_mean > 0
+    assert any("below 2048" in warning for warning in report.warnings)
+    assert results.generated_with.sampler == "ancestral"
 
 
-def test_fidelity_is_read_from_the_maps(document):
-    rows = {row["class"]: row for row in document["sets"][0]["hounsfield_units"]}
+def test_fidelity_is_read_from_the_maps(report):
+    (results,) = report.sets
+    rows = {row.class_name: row for row in results.hounsfield_units}
     for side in ("real", "synthetic"):
-        assert rows["left lung"][side]["median"] == pytest.approx(-830, abs=10)
-        assert rows["body"][side]["median"] == pytest.approx(30, abs=10)
-        assert rows["trachea"][side] == {
-            "pixels": 0, "median": None, "lower_quartile": None, "upper_quartile": None
-        }  # fmt: skip
-        assert document["sets"][0]["nodule_contrast_hu"][side]["median"] == pytest.approx(850, abs=60)
-    assert document["sets"][0]["nodule_contrast_hu"]["real"]["nodules"] == 6
+        assert getattr(rows["left lung"], side).median == pytest.approx(-830, abs=10)
+        assert getattr(rows["body"], side).median == pytest.approx(30, abs=10)
+        assert getattr(rows["trachea"], side) == HounsfieldSummary(0, None, None, None)
+        assert getattr(results.nodule_contrast_hu, side).median == pytest.approx(850, abs=60)
+    assert results.nodule_contrast_hu.real.nodules == 6
 
 
-def test_precision_and_recall_come_with_their_counts_and_k(document):
-    shares = document["sets"][0]["precision_recall"]
-    assert (shares["neighbour"], shares["real_images"], shares["synthetic_images"]) == (3, 6, 18)
-    for measure in ("precision", "recall"):
-        assert 0 <= shares[measure]["value"] <= 1
-        assert shares[measure]["at_equal_n"] is None  # two images a side have no third nearest
+def test_precision_and_recall_come_with_their_counts_and_k(report):
+    shares = report.sets[0].precision_recall
+    assert (shares.neighbour, shares.real_images, shares.synthetic_images) == (3, 6, 18)
+    for measure in (shares.precision, shares.recall):
+        assert 0 <= measure.value <= 1
+        assert measure.baseline is None  # two images a side have no third nearest
 
 
-def test_body_and_lungs_are_found_again_where_the_map_has_them(document):
-    body, lungs = document["sets"][0]["map_agreement"]["structures"]
+def test_body_and_lungs_are_segmented_where_the_map_has_them(report):
+    body, lungs = report.sets[0].map_agreement.structures
     for side, images in (("real", 6), ("synthetic", 18)):
-        assert body[side]["images"] == lungs[side]["images"] == images
-        assert body[side]["5_percent"] > 0.95
-        assert lungs[side]["5_percent"] > 0.85
+        assert getattr(body, side).images == getattr(lungs, side).images == images
+        assert getattr(body, side).percentile_5 > 0.95
+        assert getattr(lungs, side).percentile_5 > 0.85
 
 
-def test_memorisation_compares_with_the_slices_that_the_generator_saw(document):
-    memory = document["sets"][0]["memorisation"]
-    assert memory["training_images"] == 18  # subsets 0 to 2, not the six slices to compare with
-    assert (memory["synthetic"]["images"], memory["held_out"]["images"]) == (18, 6)
-    assert memory["interval_95_percent"][0] <= memory["ratio"] <= memory["interval_95_percent"][1]
-    assert any("nearest training slice" in sentence for sentence in document["verdict"])
+def test_memorisation_compares_with_the_slices_that_the_generator_saw(report):
+    memory = report.sets[0].memorisation
+    assert memory.training_images == 18  # subsets 0 to 2, not the six slices to compare with
+    assert (memory.synthetic.images, memory.held_out.images) == (18, 6)
+    assert memory.interval_95_percent[0] <= memory.ratio <= memory.interval_95_percent[1]
+    assert any("nearest training slice" in sentence for sentence in report.verdict)
 
 
-def test_drawn_slices_trip_no_gate_and_were_compared_with_their_source(document):
-    twins = document["sets"][0]["twins"]
-    assert (twins["checked"], twins["near_copies"]) == (18, 0)
-    assert not any("their source" in warning for warning in document["warnings"])
+def test_generated_slices_trip_no_guard_and_were_compared_with_their_source(report):
+    duplicates = report.sets[0].near_duplicates
+    assert (duplicates.checked, duplicates.count) == (18, 0)
+    assert not any("the source of" in warning for warning in report.warnings)
 
 
 def test_the_report_is_one_file_that_needs_no_network(result):
     text = Path(result.report).read_text(encoding="utf-8")
-    page = Page(text)
+    page = ReportPage(text)
     assert all(link.startswith("data:") for link in page.links)
     assert "url(" not in text
     assert "@import" not in text
@@ -126,28 +129,36 @@ def test_the_bytes_do_not_depend_on_the_workers(result, config, tmp_path):
     assert Path(other.report).read_bytes() == Path(result.report).read_bytes()
 
 
+def results_of(shown):
+    """The results on the only set of an evaluation."""
+    (results,) = EvaluationReport.from_json(Path(shown.metrics).read_bytes()).sets
+    return results
+
+
 def test_halved_and_enlarged_real_slices_are_refused_all_of_them(ray_local, config, world, tmp_path):
     copies = dataclasses.replace(config, synthetic=(str(world / "copies"),), out=str(tmp_path / "report"))
-    with pytest.raises(InputError, match=r"18 of 18 synthetic slices are near-copies .*scan-00"):
+    with pytest.raises(InputError, match=r"18 of 18 synthetic slices are near-duplicates .*scan-00"):
         job.run(copies)
     assert not (tmp_path / "report").exists()
-    shown = job.run(dataclasses.replace(copies, allow_twins=True))
-    assert shown.near_copies == 18
+    shown = job.run(dataclasses.replace(copies, allow_near_duplicates=True))
+    assert shown.near_duplicates == 18
     assert len(shown.verdict) == 1
-    assert shown.verdict[0].startswith("18 of 18 slices of “copies” are near-copies")
-    assert any("Twin gate switched off" in warning for warning in shown.warnings)
+    assert shown.verdict[0].startswith("18 of 18 slices of “copies” are near-duplicates")
+    assert any("Near-duplicate guard switched off" in warning for warning in shown.warnings)
 
 
 def test_training_slices_learnt_by_heart_have_a_ratio_far_below_1(ray_local, config, world, tmp_path, build):
     slices, model = Dataset.open(str(world / "slices")), Dataset.open(str(world / "model"))
     samples = build["samples"](str(tmp_path / "samples"), slices, model, build["remembered"])
     shown = job.run(
-        dataclasses.replace(config, synthetic=(samples.uri,), out=str(tmp_path / "report"), allow_twins=True)
+        dataclasses.replace(
+            config, synthetic=(samples.uri,), out=str(tmp_path / "report"), allow_near_duplicates=True
+        )
     )
-    memory = json.loads(Path(shown.metrics).read_text(encoding="utf-8"))["sets"][0]["memorisation"]
-    assert memory["nearest_is_own_source"] == 18
-    assert memory["interval_95_percent"][1] < 0.8
-    assert memory["closer_than_5_percent"] == 1.0
+    memory = results_of(shown).memorisation
+    assert memory.nearest_is_source == 18
+    assert memory.interval_95_percent[1] < 0.8
+    assert memory.closer_than_5_percent == 1.0
 
 
 def test_of_patches_is_not_measured_what_needs_whole_slices(ray_local, config, world, tmp_path, build):
@@ -155,15 +166,15 @@ def test_of_patches_is_not_measured_what_needs_whole_slices(ray_local, config, w
     model = build["model"](str(tmp_path / "model"), slices, patch=64)
     samples = build["samples"](str(tmp_path / "patches"), slices, model, build["drawn"])
     shown = job.run(dataclasses.replace(config, synthetic=(samples.uri,), out=str(tmp_path / "report")))
-    numbers = json.loads(Path(shown.metrics).read_text(encoding="utf-8"))["sets"][0]
-    for measure in ("map_agreement", "memorisation"):
-        assert list(numbers[measure]) == ["why_not"]
-        assert "patches" in numbers[measure]["why_not"]
-    assert numbers["frechet"]["value"] > 0
+    results = results_of(shown)
+    for measure in (results.map_agreement, results.memorisation):
+        assert isinstance(measure, NotMeasured)
+        assert "patches" in measure.why_not
+    assert results.frechet.value > 0
     assert "not measured: the images are patches" in Path(shown.report).read_text(encoding="utf-8")
 
 
-def test_patches_are_held_against_patches_of_real_slices(ray_local, config, world, tmp_path, build):
+def test_patches_are_compared_with_patches_of_real_slices(ray_local, config, world, tmp_path, build):
     slices = Dataset.open(str(world / "slices"))
     model = build["model"](str(tmp_path / "model"), slices, patch=32)
     drawn = build["samples"](str(tmp_path / "patches"), slices, model, build["drawn"], patch=32)
@@ -171,23 +182,25 @@ def test_patches_are_held_against_patches_of_real_slices(ray_local, config, worl
     shown = job.run(
         dataclasses.replace(config, synthetic=(drawn.uri,), out=str(tmp_path / "report"), features=cache)
     )
-    (numbers,) = json.loads(Path(shown.metrics).read_text(encoding="utf-8"))["sets"]
-    assert shown.near_copies == 0
-    assert numbers["twins"]["checked"] == 18
-    assert (numbers["frechet"]["real_images"], numbers["frechet"]["synthetic_images"]) == (6, 18)
-    assert numbers["map_agreement"]["why_not"].startswith("the images are patches")
-    assert numbers["memorisation"]["training_images"] == 18
+    results = results_of(shown)
+    assert shown.near_duplicates == 0
+    assert results.near_duplicates.checked == 18
+    assert (results.frechet.real_images, results.frechet.synthetic_images) == (6, 18)
+    assert results.map_agreement.why_not.startswith("the images are patches")
+    assert results.memorisation.training_images == 18
     # A patch of another cut is another picture; the cache must not give the whole slices' features.
     other = dataclasses.replace(
         config, synthetic=(drawn.uri,), out=str(tmp_path / "other"), seed=1, features=cache
     )
-    cached = json.loads(Path(job.run(other).metrics).read_text(encoding="utf-8"))["sets"][0]
+    cached = results_of(job.run(other))
     plain = dataclasses.replace(other, out=str(tmp_path / "plain"), features=None)
-    assert json.loads(Path(job.run(plain).metrics).read_text(encoding="utf-8"))["sets"][0] == cached
-    assert cached["frechet"]["value"] != numbers["frechet"]["value"]
+    assert results_of(job.run(plain)) == cached
+    assert cached.frechet.value != results.frechet.value
 
 
-def test_a_patch_that_is_the_real_one_of_its_place_is_a_near_copy(ray_local, config, world, tmp_path, build):
+def test_a_patch_that_is_the_real_one_of_its_place_is_a_near_duplicate(
+    ray_local, config, world, tmp_path, build
+):
     # The patch lies elsewhere than the one that stands for the slice: only its own place gives it away.
     slices = Dataset.open(str(world / "slices"))
     model = build["model"](str(tmp_path / "model"), slices, patch=32)
@@ -229,3 +242,25 @@ def test_leakage_is_refused_before_any_work(config, monkeypatch, tmp_path):
 def test_the_wrong_kind_of_dataset_is_named(config, world):
     with pytest.raises(InputError, match=r"a slices dataset.*a samples dataset is needed"):
         job.run(dataclasses.replace(config, synthetic=(str(world / "slices"),)))
+
+
+def test_the_cache_and_the_weights_reach_the_tasks(ray_local, config, monkeypatch, tmp_path):
+    description = load_extractor("efficientnet-lite0").description
+    networks = []
+
+    def read_real(config, network, *_):
+        networks.append(network)
+        raise InputError("enough")
+
+    monkeypatch.setattr(job, "read_real", read_real)
+    monkeypatch.setattr(job, "load_extractor", lambda name, weights: SimpleNamespace(description=description))
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"weights")
+    given = {"extractor": "inception-v3", "weights": str(weights)}
+    for changes in ({"features": "s3://lab/features"}, given):
+        with pytest.raises(InputError, match="enough"):
+            job.run(dataclasses.replace(config, out=str(tmp_path / "none"), **changes))
+    assert networks == [
+        Network(description, None, "s3://lab/features"),
+        Network(description, str(weights), None),
+    ]

@@ -2,32 +2,85 @@ import numpy as np
 import pytest
 
 from lungforge.metrics.near_duplicates import Resemblance
-from services.eval.measure import agreement_table, twins_document
-from services.eval.records import Fidelity, Match, Measured
+from services.eval.measure import map_agreement, memorisation, near_duplicates
+from services.eval.records import Fidelity, Match, MeasuredSlices
+from services.eval.set_results import DiceSummary, DistanceQuantiles, MemorisationResult, NotMeasured
 
 
-def measured(dice):
+def with_dice(dice):
     fidelity = Fidelity.empty()
-    return Measured(np.zeros((1, 1), np.float32), (("scan", 0),), Fidelity(fidelity.histogram, (), dice))
+    features = np.zeros((1, 1), np.float32)
+    return MeasuredSlices(features, (("scan", 0),), Fidelity(fidelity.histogram, (), dice))
 
 
 def test_agreement_gives_median_5th_percentile_and_how_many_slices_hold_the_structure():
-    real = measured({"body": tuple(np.linspace(0.9, 1.0, 101)), "lungs": ()})
-    synthetic = measured({"body": (0.5, 1.0, 0.75), "lungs": (0.25,)})
-    body, lungs = agreement_table(real, synthetic)
-    assert (body["structure"], lungs["structure"]) == ("body", "lungs")
-    assert body["real"] == {"images": 101, "median": 0.95, "5_percent": 0.905}
-    assert body["synthetic"] == {"images": 3, "median": 0.75, "5_percent": 0.525}
-    assert lungs["real"] == {"images": 0, "median": None, "5_percent": None}
-    assert lungs["synthetic"] == {"images": 1, "median": 0.25, "5_percent": 0.25}
+    real = with_dice({"body": tuple(np.linspace(0.9, 1.0, 101)), "lungs": ()})
+    synthetic = with_dice({"body": (0.5, 1.0, 0.75), "lungs": (0.25,)})
+    body, lungs = map_agreement(real, synthetic).structures
+    assert (body.structure, lungs.structure) == ("body", "lungs")
+    assert body.real == DiceSummary(images=101, median=0.95, percentile_5=0.905)
+    assert body.synthetic == DiceSummary(images=3, median=0.75, percentile_5=0.525)
+    assert lungs.real == DiceSummary(images=0, median=None, percentile_5=None)
+    assert lungs.synthetic == DiceSummary(images=1, median=0.25, percentile_5=0.25)
 
 
-def test_twins_are_counted_and_named():
+def test_near_duplicates_are_counted_and_listed():
     matches = [
         Match(f"sample {index}", "scan", index, True, Resemblance(1.0, correlation, "as it is"))
         for index, correlation in enumerate([0.99, 0.1, 0.3])
     ]
-    document = twins_document(matches)
-    assert (document["checked"], document["near_copies"]) == (3, 1)
-    assert document["named"][0]["sample_id"] == "sample 0"
-    assert document["median_correlation"] == pytest.approx(np.median([0.99, 0.1, 0.3]))
+    results = near_duplicates(matches)
+    assert (results.checked, results.count) == (3, 1)
+    assert [example.sample_id for example in results.examples] == ["sample 0"]
+    assert results.median_correlation == pytest.approx(np.median([0.99, 0.1, 0.3]))
+
+
+def measured(features, keys):
+    return MeasuredSlices(np.asarray(features, np.float32), tuple(keys), Fidelity.empty())
+
+
+TRAINING = np.array([[0.0], [100], [200]], np.float32)
+TRAINING_KEYS = [("a", 0), ("a", 1), ("b_z007", 0)]
+
+
+def memorised(synthetic, real):
+    return memorisation(TRAINING, TRAINING_KEYS, synthetic, real, "set", 0)
+
+
+def test_distances_of_synthetic_and_of_held_out_slices_to_the_training_slices():
+    synthetic = measured([[1], [102], [203], [99]], [("a", 0), ("a", 0), ("b_z007", 0), ("a", 1)])
+    # The real slice at 50.1 is of a training scan: its distance is no measure of what is new.
+    real = measured([[10], [120], [230], [50.1]], [("c", 0), ("c", 1), ("d", 0), ("b_z012", 3)])
+    results = memorised(synthetic, real)
+    assert isinstance(results, MemorisationResult)
+    assert results.training_images == 3
+    assert results.synthetic.images == 4
+    assert results.held_out == DistanceQuantiles(
+        images=3,
+        percentile_5=11.0,
+        percentile_25=15.0,
+        median=20.0,
+        percentile_75=25.0,
+        percentile_95=29.0,
+    )
+    assert results.synthetic.median == 1.5
+    assert results.ratio == pytest.approx(1.5 / 20)
+    assert results.closer_than_5_percent == 1.0
+    # The second is nearest to slice 1 of its scan, and was generated from the map of slice 0.
+    assert results.nearest_is_source == 3
+    histogram = results.histogram
+    assert histogram.longest == 30.0
+    assert sum(histogram.synthetic) == pytest.approx(1)
+    assert sum(histogram.held_out) == pytest.approx(1, rel=1e-5)
+    assert histogram.held_out[-1] == pytest.approx(1 / 3, rel=1e-5)  # the largest belongs to the last bin
+
+
+def test_without_training_slices_or_held_out_ones_it_is_said_why():
+    one = measured([[1]], [("a", 0)])
+    nothing = memorisation(np.empty((0, 1), np.float32), [], one, one, "set", 0)
+    assert nothing == NotMeasured("the slices that the generator was trained on are not available")
+    seen, equal = memorised(one, measured([[3]], [("b", 0)])), memorised(one, measured([[100]], [("c", 0)]))
+    assert isinstance(seen, NotMeasured)
+    assert "the generator saw the scan of every real slice" in seen.why_not
+    assert isinstance(equal, NotMeasured)
+    assert "equal slices" in equal.why_not

@@ -1,4 +1,4 @@
-"""A store with models and slices; a sampler and an evaluation that give the numbers that they are told."""
+"""A store with models and slices; a sampler and an evaluation that return given metrics."""
 
 import contextlib
 import dataclasses
@@ -14,14 +14,17 @@ from fsspec.implementations.local import LocalFileSystem
 
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
+from lungforge.metrics.real_baseline import BaselineComparison
 from lungforge.storage import join_uri, open_uri
+from services.eval.set_results import FrechetResult, KidResult
 from services.nightly import job
 from services.nightly.config import NightlyConfig
 from services.nightly.history import Night
+from tests.services.reports import report, set_results
 
 FIRST = date(2026, 3, 1)
 #: What a failed night has not.
-NUMBERS = ("images", "frechet", "frechet_spread", "frechet_real", "kernel", "kernel_spread", "near_copies")
+METRICS = ("images", "frechet", "frechet_spread", "frechet_real", "kid", "kid_spread", "near_duplicates")
 
 
 def write_dataset(uri: str, kind: Kind, **config: Any) -> str:
@@ -31,15 +34,15 @@ def write_dataset(uri: str, kind: Kind, **config: Any) -> str:
 
 
 @dataclasses.dataclass
-class Bench:
-    """What stands in for the two services: the numbers of the next night, and what was asked for."""
+class FakeServices:
+    """In place of the two services: the metrics of the next night, and the configurations that were run."""
 
     store: str
     frechet: float = 10.0
     frechet_spread: float = 0.1
-    kernel: float = 0.05
-    kernel_spread: float = 0.001
-    near_copies: int = 0
+    kid: float = 0.05
+    kid_spread: float = 0.001
+    near_duplicates: int = 0
     halves: bool = True
     failure: BaseException | None = None
     during: Any = None
@@ -66,30 +69,33 @@ class Bench:
         self.evaluations.append(config)
         if self.failure:
             raise self.failure
-        halves = {
-            "synthetic_mean": self.frechet,
-            "synthetic_spread": self.frechet_spread,
-            "real_mean": 3.0,
-        }
-        numbers = {
-            "images": 8,
-            "frechet": {"at_equal_n": halves if self.halves else None},
-            "kernel": {"mean": self.kernel, "spread": self.kernel_spread},
-            "twins": {"near_copies": self.near_copies},
-        }
+        baseline = BaselineComparison(
+            images=4,
+            repeats=10,
+            real_mean=3.0,
+            real_spread=0.2,
+            synthetic_mean=self.frechet,
+            synthetic_spread=self.frechet_spread,
+        )
+        results = set_results(
+            images=8,
+            frechet=FrechetResult("Fréchet distance", 20.0, 8, 8, baseline if self.halves else None),
+            kid=KidResult("KID", self.kid, self.kid_spread, 100, 4, None),
+            near_duplicates=self.near_duplicates,
+        )
         parents = tuple(Dataset.open(uri).parent() for uri in (config.real, *config.synthetic))
         writer = DatasetWriter(config.out, Kind.REPORT, identity(config), config.seed, parents)
-        part = writer.write_file("metrics.json", json.dumps({"sets": [numbers]}).encode())
+        part = writer.write_file("metrics.json", report(results).to_json())
         writer.commit([part])
         return SimpleNamespace(metrics=join_uri(config.out, part.path))
 
 
 @pytest.fixture
-def bench(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> FakeServices:
     """A store with one model, and both services replaced."""
     write_dataset(f"{store_uri}/models/first", Kind.MODEL, name="first")
     write_dataset(f"{store_uri}/slices", Kind.SLICES, name="slices")
-    bench = Bench(store_uri)
+    bench = FakeServices(store_uri)
     monkeypatch.setattr(job.sampling, "run", bench.sample)
     monkeypatch.setattr(job.evaluation, "run", bench.evaluate)
     monkeypatch.setattr(job, "ray_session", lambda workers: contextlib.nullcontext())
@@ -129,11 +135,11 @@ def make_night() -> Any:
             frechet=frechet,
             frechet_spread=0.1,
             frechet_real=3.0,
-            kernel=0.05,
-            kernel_spread=0.001,
-            near_copies=0,
+            kid=0.05,
+            kid_spread=0.001,
+            near_duplicates=0,
         )
         night = dataclasses.replace(plain, **changes)
-        return night if night.status != "failed" else dataclasses.replace(night, **dict.fromkeys(NUMBERS))
+        return night if night.status != "failed" else dataclasses.replace(night, **dict.fromkeys(METRICS))
 
     return make

@@ -1,4 +1,4 @@
-"""The rule by its numbers: mean of the last good nights and three spreads."""
+"""The rule in figures: mean of the last good nights and three spreads."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import pytest
 
 from services.nightly.drift import METRICS, band_of, reasons_of
 
-FRECHET, KERNEL, NEAR_COPIES = METRICS
+FRECHET, KID, NEAR_DUPLICATES = METRICS
 
 
 def test_the_band_is_mean_and_standard_deviation(make_night):
@@ -37,8 +37,8 @@ def test_only_the_last_fourteen_good_nights_of_the_same_settings_count(make_nigh
     [
         (FRECHET, {"frechet": 10.0, "frechet_spread": 0.5}, 0.5),  # what the choice of images does
         (FRECHET, {"frechet": 10.0, "frechet_spread": 0.0}, 0.1),  # one in a hundred of the mean
-        (KERNEL, {"kernel": -0.02, "kernel_spread": 0.0}, 0.0002),
-        (NEAR_COPIES, {"near_copies": 0}, 0.3),
+        (KID, {"kid": -0.02, "kid_spread": 0.0}, 0.0002),
+        (NEAR_DUPLICATES, {"near_duplicates": 0}, 0.3),
     ],
 )
 def test_equal_nights_have_a_band_all_the_same(make_night, metric, changes, spread):
@@ -47,13 +47,11 @@ def test_equal_nights_have_a_band_all_the_same(make_night, metric, changes, spre
     assert band.spread == pytest.approx(spread)
 
 
-def test_the_same_numbers_again_are_no_drift(make_night):
-    """The mean of equal numbers may differ from them by a rounding."""
-    nights = [
-        make_night(day, 0.1, frechet_spread=0.0, kernel=1e-7, kernel_spread=0.0) for day in range(1, 30)
-    ]
-    for number, night in enumerate(nights):
-        assert reasons_of(night, nights[:number]) == []
+def test_the_same_metrics_again_are_no_drift(make_night):
+    """The mean of equal values may differ from them by rounding."""
+    nights = [make_night(day, 0.1, frechet_spread=0.0, kid=1e-7, kid_spread=0.0) for day in range(1, 30)]
+    for index, night in enumerate(nights):
+        assert reasons_of(night, nights[:index]) == []
 
 
 def test_a_worse_night_names_metric_value_band_and_what_changed(make_night):
@@ -69,19 +67,19 @@ def test_a_worse_night_names_metric_value_band_and_what_changed(make_night):
     assert reasons_of(dataclasses.replace(night, settings="other"), before) == []
 
 
-def test_one_near_copy_where_there_was_none_is_worse(make_night):
+def test_one_near_duplicate_where_there_was_none_is_worse(make_night):
     before = [make_night(day) for day in range(1, 5)]
-    reasons = reasons_of(make_night(5, near_copies=1), before)
-    assert reasons[0] == "Near-copies 1 is above 0.9, 0 + 3 × 0.3 of 4 nights"
+    reasons = reasons_of(make_night(5, near_duplicates=1), before)
+    assert reasons[0] == "Near-duplicates 1 is above 0.9, 0 + 3 × 0.3 of 4 nights"
     assert reasons[1].startswith("model, real slices and code are those of 2026-03-04")
 
 
-def test_each_metric_that_left_its_band_is_told(make_night):
+def test_each_metric_that_left_its_band_is_named(make_night):
     before = [make_night(day) for day in range(1, 5)]
-    reasons = reasons_of(make_night(5, 11.0, kernel=0.06), before)
-    assert [reason.split(" ")[0] for reason in reasons[:2]] == ["Fréchet", "Kernel"]
+    reasons = reasons_of(make_night(5, 11.0, kid=0.06), before)
+    assert [reason.split(" ")[0] for reason in reasons[:2]] == ["Fréchet", "KID"]
 
 
-def test_a_night_without_a_number_is_not_judged_by_it(make_night):
+def test_a_night_without_a_metric_is_not_judged_by_it(make_night):
     before = [make_night(day) for day in range(1, 5)]
     assert reasons_of(make_night(5, None), before) == []

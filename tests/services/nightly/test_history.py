@@ -15,14 +15,14 @@ def test_what_is_written_is_read(store_uri, make_night):
     uri = f"{store_uri}/history.parquet"
     assert read_history(uri) == []
     failed = make_night(2, status="failed", reason="“no” room")
-    nights = [make_night(1, 1 / 3, kernel=-1e-9), failed]
+    nights = [make_night(1, 1 / 3, kid=-1e-9), failed]
     write_history(uri, nights)
     assert read_history(uri) == nights
     # For who reads it with other programs: dates are dates, and what is not known is null.
     table = pq.read_table(io.BytesIO(read_bytes(uri)))
     assert table.column("date").to_pylist() == [date(2026, 3, 1), date(2026, 3, 2)]
     assert table.column("frechet").to_pylist() == [1 / 3, None]
-    assert str(table.schema.field("near_copies").type) == "int64"
+    assert str(table.schema.field("near_duplicates").type) == "int64"
 
 
 def test_a_night_comes_into_its_place_and_only_once(make_night):

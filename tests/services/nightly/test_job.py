@@ -27,21 +27,21 @@ def history(bench: Any) -> list:
     return read_history(f"{bench.store}/history.parquet")
 
 
-def test_a_night_draws_and_measures_what_it_was_told(bench):
+def test_a_night_samples_and_measures_what_was_asked_for(bench):
     result = bench.run(3, count=12, steps=5, seed=7, test_subsets=(8, 9), workers=2)
     (sample,), (evaluate,) = bench.samples, bench.evaluations
     assert sample.model == evaluate_model(bench, "first")
     assert (sample.count, sample.steps, sample.seed, sample.subsets) == (12, 5, 7, (0, 1, 2, 3, 4, 5, 6))
     assert (evaluate.real, evaluate.synthetic) == (f"{bench.store}/slices", (sample.out,))
     assert (evaluate.subsets, evaluate.seed) == ((8, 9), 7)
-    # Near-copies are counted and judged; a leak makes every number worthless.
-    assert (evaluate.allow_twins, evaluate.allow_leakage) == (True, False)
+    # Near-duplicates are counted and judged; a leak makes every number worthless.
+    assert (evaluate.allow_near_duplicates, evaluate.allow_leakage) == (True, False)
     assert sample.out == f"{bench.store}/nights/2026-03-03/samples"
     assert result.report == f"{bench.store}/nights/2026-03-03/report/report.html"
     (row,) = history(bench)
     assert (row.date.isoformat(), row.status, row.reason) == ("2026-03-03", "done", "")
     assert (row.frechet, row.frechet_spread, row.frechet_real) == (10.0, 0.1, 3.0)
-    assert (row.kernel, row.kernel_spread, row.near_copies, row.images) == (0.05, 0.001, 0, 8)
+    assert (row.kid, row.kid_spread, row.near_duplicates, row.images) == (0.05, 0.001, 0, 8)
     assert row.model_sha256 == Dataset.open(sample.model).manifest_sha256
     assert row.code_version == "0.1.0"
     assert (result.exit_code, result.written) == (0, True)
@@ -83,7 +83,7 @@ def test_a_failed_night_says_why_and_is_tried_again(bench, capsys, monkeypatch):
     assert (failed.exit_code, failed.status, failed.report) == (1, "failed", None)
     assert failed.reason == "RuntimeError: worker lost with ***"
     (row,) = history(bench)
-    assert (row.status, row.reason, row.frechet, row.near_copies) == ("failed", failed.reason, None, None)
+    assert (row.status, row.reason, row.frechet, row.near_duplicates) == ("failed", failed.reason, None, None)
     assert "Traceback" in capsys.readouterr().err  # a fault of ours is told in full, but in no file
     assert b"Traceback" not in read_bytes(f"{bench.store}/index.html")
     bench.failure = None
@@ -97,7 +97,7 @@ def test_a_refusal_is_a_failed_night_in_one_line(bench, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_worse_night_is_told_and_does_not_move_the_band(bench):
+def test_a_worse_night_is_reported_and_does_not_move_the_band(bench):
     for day in range(1, 5):
         assert bench.run(day).status == "done"
     bench.frechet = 10.4
@@ -117,9 +117,9 @@ def test_the_reason_names_a_new_model(bench, write):
     for day in range(1, 5):
         bench.run(day)
     write(f"{bench.store}/models/second", name="second")
-    bench.kernel = 0.06
+    bench.kid = 0.06
     reason = bench.run(5).reason
-    assert reason.startswith("Kernel distance (KID) 0.06 is above 0.053, 0.05 + 3 × 0.001 of 4 nights")
+    assert reason.startswith("KID 0.06 is above 0.053, 0.05 + 3 × 0.001 of 4 nights")
     assert reason.endswith("changed since 2026-03-04: model")
     assert bench.samples[-1].model == evaluate_model(bench, "second")
 
@@ -149,7 +149,7 @@ def test_a_night_that_is_done_late_is_judged_by_those_before_it(bench):
     assert [row.date.day for row in history(bench)] == [10, 11, 12, 13, 14]
 
 
-def test_test_slices_of_one_scan_leave_the_night_without_that_number(bench):
+def test_test_slices_of_one_scan_leave_the_night_without_that_metric(bench):
     bench.halves = False
     assert bench.run(1).frechet is None
     assert history(bench)[0].frechet_spread is None
@@ -272,13 +272,13 @@ def test_the_command_leaves_with_the_code_of_its_night(bench, monkeypatch, capsy
         return cli.main(["nightly", "--store", config.store, "--date", str(config.date), "--json"])
 
     assert [command(day) for day in range(1, 5)] == [0] * 4
-    bench.near_copies = 2
+    bench.near_duplicates = 2
     capsys.readouterr()
     assert command(5) == 3
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 1
     assert '"status": "worse"' in captured.out
-    assert "the night of 2026-03-05 is worse: Near-copies 2 is above 0.9" in captured.err
+    assert "the night of 2026-03-05 is worse: Near-duplicates 2 is above 0.9" in captured.err
     bench.failure = OSError("disk full")
     assert command(6) == 1
     assert cli.main(["nightly", "--store", bench.store, "--date", "2026-13-01"]) == 2

@@ -8,7 +8,7 @@ import pytest
 from services.nightly.page import render
 
 
-class Page(HTMLParser):
+class NightlyPage(HTMLParser):
     """Links, headings, pictures and the rows of the table."""
 
     def __init__(self, text: str) -> None:
@@ -54,7 +54,7 @@ def nights(make_night):
 
 def test_it_is_one_file_that_needs_no_network(nights):
     text = render(nights).decode()
-    page = Page(text)
+    page = NightlyPage(text)
     assert page.links[0] == "nights/2026-03-07/report/report.html"
     assert all(link.startswith("nights/") for link in page.links)
     for word in ("url(", "@import", "http"):
@@ -64,7 +64,7 @@ def test_it_is_one_file_that_needs_no_network(nights):
 
 
 def test_every_night_is_in_the_table_the_newest_first(nights):
-    rows = Page(render(nights).decode()).rows
+    rows = NightlyPage(render(nights).decode()).rows
     assert [row[:2] for row in rows[1:] if len(row) > 1] == [
         ["2026-03-07", "worse"],
         ["2026-03-06", "done"],
@@ -80,13 +80,13 @@ def test_every_night_is_in_the_table_the_newest_first(nights):
 
 
 def test_only_nights_with_a_report_lead_to_one(nights):
-    links = Page(render(nights).decode()).links
+    links = NightlyPage(render(nights).decode()).links
     dates = [link.split("/")[1] for link in links]
     assert sorted(set(dates)) == ["2026-03-01", "2026-03-02", "2026-03-05", "2026-03-06", "2026-03-07"]
 
 
 def test_it_can_be_read_without_seeing_it(nights):
-    page = Page(render(nights).decode())
+    page = NightlyPage(render(nights).decode())
     assert len(page.pictures) == 3
     assert page.pictures[0]["aria-label"] == (
         "Fréchet distance of 5 nights from 2026-03-01 to 2026-03-07: from 10 to 12, last 12; "
@@ -99,7 +99,7 @@ def test_it_can_be_read_without_seeing_it(nights):
     ("count", "sentence"),
     [
         (6, "worse than those of the nights before."),
-        (5, "too few nights before it to judge by"),
+        (5, "too few nights before it to judge it"),
         (3, "Nothing was measured."),
     ],
 )
@@ -116,6 +116,6 @@ def test_a_judged_night_that_is_well_is_told_so(make_night):
 
 
 def test_of_a_long_history_the_last_days_are_shown(make_night):
-    rows = Page(render([make_night(day) for day in range(1, 91)]).decode()).rows
+    rows = NightlyPage(render([make_night(day) for day in range(1, 91)]).decode()).rows
     assert len(rows) == 61
     assert rows[-1][0] == "2026-03-31"

@@ -1,4 +1,4 @@
-"""What a Pushgateway is told, by a server that keeps what it is sent."""
+"""What is pushed to a Pushgateway, by a server that keeps what it receives."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ def gateway() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
     """An address, and what came there: method, path, content."""
     received: list[tuple[str, str, str]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class GatewayHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"])).decode()
             received.append((self.command, self.path, content))
@@ -26,7 +26,7 @@ def gateway() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
         def log_message(self, *_: Any) -> None:
             """Nothing."""
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server = HTTPServer(("127.0.0.1", 0), GatewayHandler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}", received
@@ -41,7 +41,7 @@ def test_the_gateway_learns_of_the_night(
     url, received = gateway
     push_night(url, make_night(1, status=status))
     ((method, path, content),) = received
-    # POST keeps the numbers that are not in it: the time of the last good night outlives a failed one.
+    # POST keeps the metrics that are not in it: the time of the last good night outlives a failed one.
     assert (method, path) == ("POST", "/metrics/job/lungforge_nightly")
     values = dict(line.split() for line in content.splitlines() if not line.startswith("#"))
     assert float(values["lungforge_nightly_worse"]) == worse
@@ -54,4 +54,4 @@ def test_the_gateway_learns_of_the_night(
 
 def test_a_gateway_that_is_away_fails_no_night(make_night: Any, capsys: pytest.CaptureFixture[str]) -> None:
     push_night("http://127.0.0.1:9", make_night(1))
-    assert "the Pushgateway was not told of the night: " in capsys.readouterr().err
+    assert "the night was not pushed to the Pushgateway: " in capsys.readouterr().err

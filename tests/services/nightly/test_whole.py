@@ -19,6 +19,7 @@ from lungforge.models.sdm.config import UNetConfig
 from lungforge.models.sdm.spec import SPEC
 from lungforge.models.sdm.unet import SemanticUNet
 from lungforge.storage import open_uri, read_bytes, write_bytes_atomic
+from services.eval.results import EvaluationReport
 from services.nightly.history import read_history
 
 #: Gives the environment for a process that starts a Ray of its own.
@@ -125,9 +126,10 @@ def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, own_ray: OwnR
     assert night.frechet is not None
     assert night.frechet > 0
     report = Dataset.open(f"{s3_uri}/nights/2026-03-01/report", Kind.REPORT)
-    (numbers,) = json.loads(report.read_file("metrics.json"))["sets"]
-    assert numbers["frechet"]["at_equal_n"]["synthetic_mean"] == night.frechet
-    assert numbers["kernel"]["mean"] == night.kernel
+    (results,) = EvaluationReport.from_json(report.read_file("metrics.json")).sets
+    assert results.frechet.baseline is not None
+    assert results.frechet.baseline.synthetic_mean == night.frechet
+    assert results.kid.mean == night.kid
     assert read_bytes(result["report"]).startswith(b"<!doctype html>")
     assert b"nights/2026-03-01/report/report.html" in read_bytes(result["index"])
 

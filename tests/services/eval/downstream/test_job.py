@@ -12,11 +12,13 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.errors import InputError
 from services.eval.config import EvalConfig
 from services.eval.downstream.job import run
+from services.eval.downstream.results import DownstreamResults
+from services.eval.report.verdict import downstream_sentences
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
 
-def _run(world: Path, out: Path, **changes: Any) -> dict[str, Any]:
+def _run(world: Path, out: Path, **changes: Any) -> DownstreamResults:
     plain: dict[str, Any] = {
         "real": str(world / "slices"),
         "synthetic": (str(world / "drawn"),),
@@ -28,41 +30,41 @@ def _run(world: Path, out: Path, **changes: Any) -> dict[str, Any]:
         "workers": 2,
     }
     config = EvalConfig(**(plain | changes))
-    sets = [("drawn", Dataset.open(config.synthetic[0]))]
+    sets = {"drawn": Dataset.open(config.synthetic[0])}
     writer = DatasetWriter(uri=config.out, kind=Kind.REPORT, config={}, seed=0)
-    document, parts = run(config, None, Dataset.open(config.real), sets, writer)
+    results, parts = run(config, None, Dataset.open(config.real), sets, writer)
     assert all((out / part.path).stat().st_size == part.bytes for part in parts)
-    return document
+    return results
 
 
 @pytest.fixture(scope="module")
-def unbroken(world, tmp_path_factory, ray_local) -> tuple[Path, dict[str, Any]]:
+def unbroken(world, tmp_path_factory, ray_local) -> tuple[Path, DownstreamResults]:
     out = tmp_path_factory.mktemp("downstream") / "unbroken"
     return out, _run(world, out)
 
 
 def test_every_arm_is_in_both_tables(unbroken) -> None:
-    _, document = unbroken
-    assert [table["task"] for table in document["tasks"]] == ["classification", "localisation"]
-    for table in document["tasks"]:
-        assert [row["key"] for row in table["arms"]] == [
+    _, results = unbroken
+    assert [task.task for task in results.tasks] == ["classification", "localisation"]
+    for task in results.tasks:
+        assert [arm.key for arm in task.arms] == [
             "real",
             "classic",
             "duplicates-1x",
             "set0-1x",
             "set0-only",
         ]
-        assert table["networks_per_arm"] == 1
-    assert len(document["verdict"]) == 2
-    pictures = [row["training_pictures"] for row in document["tasks"][1]["arms"]]
-    assert pictures == [[18], [18], [36], [36], [18]]
+        assert task.networks_per_arm == 1
+    assert len(list(downstream_sentences(results, ["drawn"]))) == 2
+    pictures = [arm.training_pictures for arm in results.tasks[1].arms]
+    assert pictures == [(18,), (18,), (36,), (36,), (18,)]
 
 
 def test_a_network_that_dies_and_a_job_run_again_change_nothing(world, unbroken, tmp_path: Path) -> None:
     out = tmp_path / "again"
-    first, document = unbroken
+    first, results = unbroken
     # As a killed driver leaves it: some of the files, one of them damaged.
-    files = sorted(first.glob("cells-*/*.json"))
+    files = sorted(first.glob("runs-*/*.json"))
     assert len(files) == 10
     folder = out / files[0].parent.name
     folder.mkdir(parents=True)
@@ -82,21 +84,21 @@ def test_a_network_that_dies_and_a_job_run_again_change_nothing(world, unbroken,
     thread.start()
     again = _run(world, out)
     assert killed.is_set()
-    assert again == document
+    assert again == results
     assert {file.name: (folder / file.name).stat().st_mtime_ns for file in files[1:6]} == kept
     assert [(folder / file.name).read_bytes() for file in files] == [file.read_bytes() for file in files]
 
 
 def _networks() -> list[int]:
     """Processes of this machine's Ray that train a network now."""
-    found = []
+    processes = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if (folder / "cmdline").read_bytes().startswith(b"ray::run_cell"):
-                found.append(int(folder.name))
+            if (folder / "cmdline").read_bytes().startswith(b"ray::train_network"):
+                processes.append(int(folder.name))
         except OSError:
             continue
-    return found
+    return processes
 
 
 def test_what_is_trained_on_is_not_tested_on(world, tmp_path: Path) -> None:

@@ -11,13 +11,20 @@ import torch
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from services.eval.downstream.arms import Arm, all_arms
 from services.eval.downstream.examples import Examples, examples_of, read_rows
-from services.eval.downstream.runs import Cell, Outcome, Task, find, keep, train_and_test
+from services.eval.downstream.results import Task
+from services.eval.downstream.runs import (
+    DownstreamRun,
+    RunResult,
+    read_result,
+    train_and_test,
+    write_result,
+)
 
 ARMS = {arm.key: arm for arm in all_arms(["sdm"], [1])}
 
 
-def _cell(task: Task, arm: Arm, **changes: int) -> Cell:
-    return dataclasses.replace(Cell(task, "tiny", arm, 1, 0, 0, 5), **changes)
+def _run(task: Task, arm: Arm, **changes: int) -> DownstreamRun:
+    return dataclasses.replace(DownstreamRun(task, "tiny", arm, 1, 0, 0, 5), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +38,8 @@ def examples(world) -> tuple[Examples, Examples, Examples]:
     )
 
 
-def _same(one: Outcome, other: Outcome) -> bool:
-    boxes = zip(one.found, other.found, strict=True)
+def _same(one: RunResult, other: RunResult) -> bool:
+    boxes = zip(one.detections, other.detections, strict=True)
     return (
         (one.pictures, one.losses) == (other.pictures, other.losses)
         and np.array_equal(one.scores, other.scores)
@@ -46,29 +53,29 @@ def test_a_network_is_a_function_of_its_names(task: Task, examples) -> None:
     device = torch.device("cpu")
     torch.set_num_threads(1)
 
-    def outcome(arm: str, **changes: int) -> Outcome:
-        cell = _cell(task, ARMS[arm], **changes)
-        return train_and_test(cell, real, synthetic if cell.arm.ratio else None, test, device)
+    def result(arm: str, **changes: int) -> RunResult:
+        run = _run(task, ARMS[arm], **changes)
+        return train_and_test(run, real, synthetic if run.arm.ratio else None, test, device)
 
-    first = outcome("real")
+    first = result("real")
     torch.manual_seed(99)  # what was drawn before in this process must not matter
     torch.rand(3)
-    assert _same(first, outcome("real"))
-    assert not _same(first, outcome("real", seed=1))
+    assert _same(first, result("real"))
+    assert not _same(first, result("real", seed=1))
     assert first.pictures == {"classification": 36, "localisation": 18}[task]
-    assert outcome("set0-1x").pictures == 2 * first.pictures
+    assert result("set0-1x").pictures == 2 * first.pictures
     assert len(first.scores) == (len(test.crops) if task == "classification" else 0)
-    assert len(first.found) == (len(test.pictures) if task == "localisation" else 0)
-    assert all((scores[:-1] >= scores[1:]).all() for _, scores in first.found)
+    assert len(first.detections) == (len(test.pictures) if task == "localisation" else 0)
+    assert all((scores[:-1] >= scores[1:]).all() for _, scores in first.detections)
 
 
 def _writer(folder: Path) -> DatasetWriter:
     return DatasetWriter(uri=str(folder / "report"), kind=Kind.REPORT, config={}, seed=0)
 
 
-def _outcome() -> Outcome:
+def _result() -> RunResult:
     boxes = np.array([[1.25, 2.0, 3.5, 4.0], [0.0, 0.125, 9.0, 9.0]])
-    return Outcome(
+    return RunResult(
         12,
         (0.75, 0.5),
         np.array([0.25, 1.0]),
@@ -76,14 +83,14 @@ def _outcome() -> Outcome:
     )
 
 
-def test_what_was_found_is_read_back(tmp_path: Path) -> None:
-    writer, cell = _writer(tmp_path), _cell("localisation", ARMS["real"])
-    assert find(writer, cell) is None
-    part = keep(writer, cell, _outcome())
-    found = find(writer, cell)
-    assert found is not None
-    assert _same(found[0], _outcome())
-    assert found[1] == part
+def test_a_result_that_is_kept_is_read_back(tmp_path: Path) -> None:
+    writer, run = _writer(tmp_path), _run("localisation", ARMS["real"])
+    assert read_result(writer, run) is None
+    part = write_result(writer, run, _result())
+    kept = read_result(writer, run)
+    assert kept is not None
+    assert _same(kept[0], _result())
+    assert kept[1] == part
     assert part.path.endswith("/localisation-real-fold0-seed0.json")
     writer.commit([part])
     Dataset.open(writer.uri).verify()
@@ -91,16 +98,19 @@ def test_what_was_found_is_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "another", "no JSON"])
 def test_what_is_damaged_counts_as_missing(tmp_path: Path, damage: str) -> None:
-    writer, cell = _writer(tmp_path), _cell("localisation", ARMS["real"])
-    path = Path(writer.uri) / keep(writer, cell, _outcome()).path
+    writer, run = _writer(tmp_path), _run("localisation", ARMS["real"])
+    path = Path(writer.uri) / write_result(writer, run, _result()).path
     text = path.read_text(encoding="utf-8")
     if damage == "cut":
         path.write_text(text[:-10], encoding="utf-8")
     elif damage == "changed":
         path.write_text(text.replace("0.25", "0.35", 1), encoding="utf-8")
     elif damage == "another":
-        other = Path(writer.uri) / keep(writer, _cell("localisation", ARMS["real"], seed=1), _outcome()).path
+        other = (
+            Path(writer.uri)
+            / write_result(writer, _run("localisation", ARMS["real"], seed=1), _result()).path
+        )
         path.write_bytes(other.read_bytes())
     else:
         path.write_text(json.dumps(["nothing"]), encoding="utf-8")
-    assert find(writer, cell) is None
+    assert read_result(writer, run) is None

@@ -1,11 +1,18 @@
-"""Where in the figures things are: a wrong place is a wrong number."""
+"""Where in the figures things are: a wrong place is a wrong value."""
 
-from typing import Any
+import dataclasses
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.eval.downstream.results import (
+    DiameterBand,
+    Difference,
+    MeasureResult,
+    PictureTestSet,
+    TaskResult,
+)
 from services.eval.report.downstream_figures import (
     BOTTOM,
     HEIGHT,
@@ -26,29 +33,23 @@ from services.eval.report.downstream_figures import (
     spread_words,
     tick_words,
 )
+from tests.services.reports import arm_result, task_result
 
 
-def _difference(difference: float | None, low: float | None, high: float | None, draws: int = 1000) -> Any:
-    return {"difference": difference, "low": low, "high": high, "draws": draws}
+def _difference(
+    difference: float | None, low: float | None, high: float | None, draws: int = 1000
+) -> Difference:
+    return Difference(difference, low, high, draws)
 
 
-def _arm(key: str, difference: dict[str, Any] | None) -> dict[str, Any]:
-    return {
-        "key": key,
-        "name": f"name of {key}",
-        "difference_to_real": None if difference is None else {"balanced_accuracy": difference},
-        "values": {
-            "balanced_accuracy": {"mean": 0.5, "spread": None},
-            "auroc": {"mean": 0.75, "spread": 0.02},
-        },
-        "curve": {"false_positive_rate": [0.0, 0.5, 1.0], "true_positive_rate": [0.0, 1.0, 1.0]},
+def _table(**differences: Difference) -> TaskResult:
+    keys = {
+        "classic": ("classic", None),
+        "set0_1x": ("set0-1x", 0),
+        "set0_only": ("set0-only", 0),
+        "set1_1x": ("set1-1x", 1),
     }
-
-
-def _table(**differences: dict[str, Any]) -> dict[str, Any]:
-    keys = {"classic": "classic", "set0_1x": "set0-1x", "set0_only": "set0-only", "set1_1x": "set1-1x"}
-    arms = [_arm("real", None), *(_arm(keys[name], found) for name, found in differences.items())]
-    return {"task": "classification", "headline": "balanced_accuracy", "arms": arms}
+    return task_result(*(arm_result(keys[name][0], one, keys[name][1]) for name, one in differences.items()))
 
 
 def test_intervals_lie_where_their_numbers_are() -> None:
@@ -118,19 +119,23 @@ def test_an_interval_is_judged_by_its_ends() -> None:
     assert interval_words(_difference(-0.0004, -0.0006, 0.00049)) == "+0.000 (−0.001 to +0.000)"
 
 
+def _spread(mean: float | None, spread: float | None) -> str:
+    return spread_words(MeasureResult("auroc", mean, spread, None))
+
+
 def test_means_and_spreads_have_three_decimals() -> None:
-    assert spread_words({"mean": 0.5, "spread": 0.0}) == "0.500\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.000"
-    assert spread_words({"mean": 0.98765, "spread": None}) == "0.988"
-    assert spread_words({"mean": None, "spread": None}) == "–"
+    assert _spread(0.5, 0.0) == "0.500\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.000"
+    assert _spread(0.98765, None) == "0.988"
+    assert _spread(None, None) == "–"
 
 
 def test_curves_lie_between_the_axes() -> None:
     across, upwards = [0.0, 0.5, None, 1.0], [0.0, 1.0, 1.0, 1.0]
-    right, floor = WIDTH - RIGHT, HEIGHT - BOTTOM
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
     middle = (LEFT + right) / 2
-    wanted = f"{float(LEFT)},{float(floor)} {middle},{float(TOP)} {float(right)},{float(TOP)}"
+    wanted = f"{float(LEFT)},{float(bottom)} {middle},{float(TOP)} {float(right)},{float(TOP)}"
     assert polyline(across, upwards) == wanted
-    assert right - LEFT == floor - TOP, "a ROC curve is drawn in a square"
+    assert right - LEFT == bottom - TOP, "a ROC curve is drawn in a square"
 
 
 def test_each_set_is_drawn_beside_the_real_slices() -> None:
@@ -144,9 +149,12 @@ def test_each_set_is_drawn_beside_the_real_slices() -> None:
 
 
 def test_of_many_ratios_the_largest_and_the_set_alone_are_drawn() -> None:
-    table = _table(classic=_difference(0, 0, 0))
-    table["arms"] += [_arm(f"set0-{ratio}x", _difference(0, 0, 0)) for ratio in range(1, 8)]
-    table["arms"].append(_arm("set0-only", _difference(0, 0, 0)))
+    none = _difference(0, 0, 0)
+    table = task_result(
+        arm_result("classic", none),
+        *(arm_result(f"set0-{ratio}x", none, 0) for ratio in range(1, 8)),
+        arm_result("set0-only", none, 0),
+    )
     _, sdm = curves(table, ["sdm"])
     assert [line.arm for line in sdm.lines] == [
         f"name of {key}" for key in ("real", "set0-4x", "set0-5x", "set0-6x", "set0-7x", "set0-only")
@@ -155,18 +163,21 @@ def test_of_many_ratios_the_largest_and_the_set_alone_are_drawn() -> None:
 
 
 def test_the_tenth_set_is_not_the_first() -> None:
-    arms = [_arm("real", None), *(_arm(f"set{number}-1x", None) for number in range(12))]
-    groups = groups_of(arms, [f"of {number}" for number in range(12)])
-    assert [[arm["key"] for arm in own] for _, own in groups[1:]] == [[f"set{n}-1x"] for n in range(12)]
+    table = task_result(*(arm_result(f"set{index}-1x", None, index) for index in range(12)))
+    groups = groups_of(table.arms, [f"of {index}" for index in range(12)])
+    assert [[arm.key for arm in arms] for _, arms in groups[1:]] == [[f"set{n}-1x"] for n in range(12)]
 
 
 def test_bands_are_named_counted_and_kept_out_of_the_other_measures() -> None:
     names = ["ap50_nodule", "ap50_0to6mm", "ap50_6to10mm", "ap50_10toinfmm", "ar50_nodule"]
-    table = {
-        "task": "localisation",
-        "test": {"nodules_by_band_mm": {"0 to 6": 1, "6 to 10": 2, "10 to inf": 3}},
-        "arms": [{"values": dict.fromkeys(names)}],
-    }
+    titles = ("0 to 6 mm", "6 to 10 mm", "10 mm and more")
+    test_bands = tuple(map(DiameterBand, names[1:4], titles, (1, 2, 3)))
+    real = dataclasses.replace(
+        arm_result("real"), measures=tuple(MeasureResult(name, 0.5, None, None) for name in names)
+    )
+    table = dataclasses.replace(
+        task_result(), task="localisation", test=PictureTestSet(12, 6, 6, 3, test_bands), arms=(real,)
+    )
     assert [(band.measure, band.title, band.nodules) for band in bands(table)] == [
         ("ap50_0to6mm", "0 to 6 mm", 1),
         ("ap50_6to10mm", "6 to 10 mm", 2),

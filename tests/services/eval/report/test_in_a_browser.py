@@ -1,6 +1,5 @@
 """The report as people open it: in Chromium, light and dark, on a desk and on a phone, without a network."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from services.eval import job
 from services.eval.config import EvalConfig
+from services.eval.results import EvaluationReport
 
 pytestmark = pytest.mark.ray
 
@@ -31,14 +31,14 @@ def browser():
 
 @pytest.fixture(scope="module")
 def report(browser, ray_local, world):
-    """A report with everything in it: drawn slices, near-copies that were let through, downstream tasks."""
+    """A report with everything in it: generated slices, near-duplicates, downstream tasks."""
     return job.run(
         EvalConfig(
             real=str(world / "slices"),
             synthetic=(str(world / "drawn"), str(world / "copies")),
             out=str(world / "browser-report"),
             subsets=(3,),
-            allow_twins=True,
+            allow_near_duplicates=True,
             downstream="tiny",
             train_subsets=(0, 1, 2),
             seeds=1,
@@ -114,7 +114,7 @@ def test_text_in_pictures_is_not_too_small_to_read(page):
 
 
 def test_differences_are_drawn_where_their_numbers_are(page, report):
-    document = json.loads(Path(report).with_name("metrics.json").read_text(encoding="utf-8"))
+    results = EvaluationReport.from_json(Path(report).with_name("metrics.json").read_bytes())
     plots = page.eval_on_selector_all(
         ".forest",
         """plots => plots.map(plot => {
@@ -132,17 +132,17 @@ def test_differences_are_drawn_where_their_numbers_are(page, report):
             };
         })""",
     )
-    for plot, table in zip(plots, document["downstream"]["tasks"], strict=True):
+    for plot, task in zip(plots, results.downstream.tasks, strict=True):
         ends = [(float(text.replace("\N{MINUS SIGN}", "-")), x) for text, x in plot["ticks"]]
         (low, left), (high, right) = ends[0], ends[-1]
-        differences = {arm["name"]: arm["difference_to_real"][table["headline"]] for arm in table["arms"][1:]}
+        differences = {arm.name: arm.measure(task.headline).difference for arm in task.arms[1:]}
         assert [name for name, _, _ in plot["rows"]] == list(differences)
         for name, zero, point in plot["rows"]:
             assert zero == pytest.approx(left + (right - left) * -low / (high - low), abs=1.5)
-            if differences[name]["low"] is None:
+            if differences[name].low is None:
                 assert point is None
                 continue
-            share = (differences[name]["difference"] - low) / (high - low)
+            share = (differences[name].difference - low) / (high - low)
             assert point == pytest.approx(left + (right - left) * share, abs=1.5)
 
 

@@ -1,40 +1,90 @@
 import pytest
 
-from services.eval.report.verdict import verdict_of
+from services.eval.downstream.results import Difference
+from services.eval.report.verdict import memorisation_sentence, verdict_of, warnings_of
+from services.eval.set_results import FrechetResult, NotMeasured
+from tests.services.reports import (
+    arm_result,
+    baseline,
+    downstream_results,
+    memorisation,
+    set_results,
+    task_result,
+)
 
 
-def numbers(*, synthetic, real=10.0, spread=1.0, near_copies=0, name="one"):
-    floor = {"images": 30, "real_mean": real, "real_spread": spread}
-    floor |= {"synthetic_mean": synthetic, "synthetic_spread": 1.0, "repeats": 10}
-    twins = {"near_copies": near_copies, "checked": 40, "highest_correlation": 0.2}
-    memorisation = {"why_not": None, "ratio": 0.97, "interval_95_percent": [0.9, 1.05]}
-    memorisation |= {"nearest_is_own_source": 2, "synthetic": {"images": 40}}
-    return {"name": name, "frechet": {"at_equal_n": floor}, "twins": twins, "memorisation": memorisation}
+def results(*, synthetic, near_duplicates=0, name="one"):
+    frechet = FrechetResult("Fréchet distance", 12.0, 60, 40, baseline(synthetic))
+    return set_results(name, near_duplicates=near_duplicates, frechet=frechet)
 
 
 @pytest.mark.parametrize(
     ("synthetic", "words"), [(25.0, "2.5 times as far"), (11.9, "as near to real"), (9.0, "as near to real")]
 )
-def test_verdict_judges_the_distance_by_the_floor(synthetic, words):
-    assert words in verdict_of([numbers(synthetic=synthetic)])[0]
+def test_verdict_judges_the_distance_by_the_baseline(synthetic, words):
+    assert words in verdict_of([results(synthetic=synthetic)])[0]
 
 
-def test_verdict_begins_with_near_copies_and_gives_no_number_on_them():
-    sentences = verdict_of([numbers(synthetic=25.0), numbers(synthetic=3.0, near_copies=4, name="two")])
-    assert sentences[0].startswith("4 of 40 slices of “two” are near-copies")
+def test_verdict_begins_with_near_duplicates_and_gives_no_result_on_them():
+    sentences = verdict_of([results(synthetic=25.0), results(synthetic=3.0, near_duplicates=4, name="two")])
+    assert sentences[0].startswith("4 of 40 slices of “two” are near-duplicates")
     assert len(sentences) == 4
     assert not any("two" in sentence for sentence in sentences[1:])
 
 
-def test_what_it_does_for_the_tasks_comes_first_but_for_near_copies():
-    sets = [numbers(synthetic=25.0), numbers(synthetic=3.0, near_copies=4, name="two")]
-    sentences = verdict_of(sets, ["It helps.", "It harms."])
-    assert sentences[1:3] == ["It helps.", "It harms."]
-    assert "near-copies" in sentences[0]
+def test_what_it_does_for_the_tasks_comes_first_but_for_near_duplicates():
+    sets = [results(synthetic=25.0), results(synthetic=3.0, near_duplicates=4, name="two")]
+    trained = downstream_results(
+        task_result(
+            arm_result("classic", Difference(0.5, 0.4, 0.6, 1000)),
+            arm_result("set0-1x", Difference(0.1, 0.05, 0.2, 1000), synthetic=0),
+            arm_result("set0-only", Difference(-0.5, -0.6, -0.4, 1000), synthetic=0),
+            arm_result("set1-1x", Difference(-0.1, -0.2, -0.0006, 1000), synthetic=1),
+        )
+    )
+    sentences = verdict_of(sets, trained)
+    assert sentences[1:3] == [
+        "Classification: adding 1 x “one” to the real slices helps (balanced accuracy +0.100, 95 % interval "
+        "+0.050 to +0.200).",
+        "Classification: adding 1 x “two” to the real slices harms (balanced accuracy −0.100, 95 % interval "
+        "−0.200 to −0.001).",
+    ]
+    assert "near-duplicates" in sentences[0]
     assert [sentences[0], *sentences[3:]] == verdict_of(sets)
 
 
-def test_verdict_without_a_floor_judges_nothing():
-    alone = numbers(synthetic=1.0)
-    alone["frechet"]["at_equal_n"] = None
+def test_too_few_scans_for_an_interval_judge_nothing():
+    trained = downstream_results(
+        task_result(arm_result("set0-1x", Difference(0.1, None, None, 0), synthetic=0))
+    )
+    assert verdict_of([results(synthetic=25.0)], trained)[0] == (
+        "Classification: adding 1 x “one” to the real slices cannot be judged with so few scans."
+    )
+
+
+def test_verdict_without_a_baseline_judges_nothing():
+    alone = set_results(frechet=FrechetResult("Fréchet distance", 12.0, 60, 40, None))
     assert "cannot be judged" in verdict_of([alone])[0]
+    assert any("no real-vs-real baseline" in warning for warning in warnings_of(alone))
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (
+            (0.5, 0.9),
+            "nearer to its training slices than real slices of other scans are, a sign of memorisation",
+        ),
+        ((0.9, 1.1), "shows no sign of memorisation: its median distance"),
+        ((1.2, 1.5), "so distance alone does not rule out memorisation: its median"),
+        (None, "cannot be judged with slices of one scan"),
+    ],
+)
+def test_the_sentence_on_memorisation_says_what_the_interval_supports(interval, words):
+    sentence = memorisation_sentence(
+        "set", memorisation(ratio=0.95, interval_95_percent=interval, nearest_is_source=7)
+    )
+    assert ("for 7 of 40 slices the nearest is the one" in sentence) == (interval is not None)
+    assert words in sentence
+    assert "0.95" in sentence
+    assert "not measured: no slices." in memorisation_sentence("set", NotMeasured("no slices"))

@@ -1,0 +1,37 @@
+"""How reports write values for people."""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+MINUS: Final = "\N{MINUS SIGN}"
+
+
+def plus_minus(mean: float, spread: float) -> str:
+    """A mean and its spread: the spread with two digits, the mean to the same decimal."""
+    places = 0 if spread <= 0 else max(0, 1 - math.floor(math.log10(spread)))
+    return f"{mean:.{places}f} ± {spread:.{places}f}".replace("-", MINUS)
+
+
+def significant(value: float | None, digits: int = 4) -> str:
+    """A value with so many significant digits; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}g}".replace("-", MINUS)
+
+
+def signed(value: float) -> str:
+    """A difference to three decimals with its sign; what rounds to zero is not negative."""
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", MINUS)
+
+
+def subsets_words(subsets: Sequence[int] | None) -> str:
+    """Subsets in few words: runs of three and more by their ends."""
+    if subsets is None:
+        return "all subsets"
+    runs: list[list[int]] = []
+    for subset in sorted(subsets):
+        if runs and runs[-1][-1] == subset - 1:
+            runs[-1].append(subset)
+        else:
+            runs.append([subset])
+    words = [f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return f"subset{'s' if len(subsets) > 1 else ''} {', '.join(words)}"
