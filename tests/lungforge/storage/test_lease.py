@@ -75,7 +75,7 @@ def test_a_dead_ones_lease_is_taken_by_one_and_not_before_it_expires(store_uri, 
     clock.now += 0.001
     (living,) = [each for each in race(store_uri) if each]
     # The dead one was only asleep. It has no right to go on, nor to take the lease from the other.
-    with pytest.raises(LeaseLostError, match=r"not renewed in time; the same command again goes on"):
+    with pytest.raises(LeaseLostError, match=r"not renewed in time; the same command again resumes"):
         dead.renew()
     dead.release()
     fs, path = open_uri(store_uri)
