@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import ray
 import torch
 import torchvision
 from PIL import Image
@@ -29,7 +30,10 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.metrics.features import INCEPTION_FILE, INCEPTION_V3, load_extractor
 from lungforge.randomness import numpy_generator, torch_generator
 from services.common.ray_session import ray_session
+from services.common.ray_tasks import run_tasks
 from services.eval.feature_cache import Network
+from services.eval.part_tasks import read_real_part
+from services.eval.records import RealSource
 
 SIDE = 256
 PART = 32
@@ -91,16 +95,12 @@ def _row(number: int) -> dict:
 
 def service(slices: Dataset, network: Network, workers: int) -> float:
     """Images per second of the service over all workers."""
-    import ray  # late: see private_ray
-
-    from services.eval.part_tasks import in_order, read_real_part
-    from services.eval.records import RealSource
-
     source = ray.put(RealSource(slices, None, None, network, segmented=False, cut=None))
     work = [(source, part) for part in slices.parts]
     assert len(work) > workers, "more images, so that there is something to time after the workers' start"
     ended = []
-    for _ in in_order(read_real_part.options(num_returns=2), work, workers):
+    task = read_real_part.options(num_returns=2)
+    for _ in run_tasks(lambda given: task.remote(*given), work, workers):
         ended.append(time.perf_counter())
     embedded = sum(part.rows for part in slices.parts[workers:])
     return embedded / (ended[-1] - ended[workers - 1])

@@ -18,9 +18,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import ray
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -35,14 +36,13 @@ from lungforge.metrics.classification import classification
 from lungforge.randomness import numpy_generator
 from services.common.progress import progress, say
 from services.common.ray_session import ray_session
+from services.common.ray_tasks import run_tasks
+from services.eval import job as evaluation
 from services.eval.config import EvalConfig
 from services.eval.downstream.arms import Arm
 from services.eval.downstream.examples import Examples, examples_of, read_rows
-
-# What imports Ray is imported late: see private_ray.
-if TYPE_CHECKING:
-    from services.eval.downstream.results import Task
-    from services.eval.downstream.runs import DownstreamRun, RunResult
+from services.eval.downstream.results import Task
+from services.eval.downstream.runs import DownstreamRun, RunResult, train_and_test
 
 REAL, COPIES = Arm("real", "real"), Arm("copies", "real + copies", ratio=1.0, synthetic=0)
 DRAWS = 1000
@@ -118,10 +118,8 @@ def _nodules_only(examples: Examples) -> Examples:
     )
 
 
-def result_of(run: "DownstreamRun", trial: Trial) -> "RunResult":
+def train_trial(run: DownstreamRun, trial: Trial) -> RunResult:
     """Train and test a network of a trial."""
-    from services.eval.downstream.runs import train_and_test
-
     torch.set_num_threads(1)
     added = trial.added if run.arm.ratio else None
     return train_and_test(run, trial.real, added, trial.test, torch.device("cpu"))
@@ -173,8 +171,6 @@ def compare(
 
 def refusal(dataset: Dataset, train: Sequence[int], test: Sequence[int], patch: int | None) -> str:
     """What ``lungforge evaluate`` says to the copies, passed off as samples of a model."""
-    from services.eval import job as evaluation
-
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = DatasetWriter(
@@ -258,12 +254,7 @@ def main() -> int:
 
 
 def _measured(dataset: Dataset, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    import ray
-
-    from services.eval.downstream.runs import DownstreamRun
-    from services.eval.part_tasks import as_done
-
-    remote = ray.remote(result_of)
+    remote = ray.remote(train_trial)
     divided = trials(dataset, arguments.train, arguments.test, arguments.patch, arguments.folds)
     wanted: list[tuple[Task, Trial, int]] = [
         (task, trial, seed)
@@ -286,8 +277,9 @@ def _measured(dataset: Dataset, arguments: argparse.Namespace) -> list[dict[str,
 
     results: dict[tuple[int, str], RunResult] = {}
     with progress("networks", len(queue), unit="networks") as advance:
-        for (index, arm), result in as_done(start, queue, arguments.workers):
-            results[index, arm.key] = result
+        for done in run_tasks(start, queue, arguments.workers):
+            index, arm = done.item
+            results[index, arm.key] = done.result
             advance()
     rows = []
     for task in ("classification", "localisation"):

@@ -19,9 +19,9 @@ import ray
 
 from lungforge.datasets import Part
 from services.common.ray_session import ray_session
+from services.common.ray_tasks import run_on_actors
 from services.sample.config import SampleConfig
 from services.sample.plan import SamplingPlan, make_plan
-from services.sample.pool import distribute
 
 WORKERS = 2
 PART_IMAGES = 64
@@ -33,7 +33,7 @@ class _StandIn:
     def __init__(self, plan: SamplingPlan) -> None:
         self._plan = plan
 
-    def draw(self, number: int) -> Part:
+    def sample(self, number: int) -> Part:
         unit = self._plan.unit(number)
         path = f"parts-0123456789ab/part-{unit.name}.parquet"
         return Part(path=path, rows=len(unit.rows), bytes=1_000_000 + number, sha256=f"{number:064x}")
@@ -54,7 +54,14 @@ def measure(units: int) -> dict[str, float]:
     remote: Any = ray.remote(_StandIn)
     shared = ray.put(plan)
     peak = _Peak()
-    parts = list(distribute(len(plan), WORKERS, lambda: remote.remote(shared), plan.name))
+    done = run_on_actors(
+        lambda: remote.remote(shared).sample.remote,
+        range(len(plan)),
+        WORKERS,
+        service="sample",
+        name_of=plan.name,
+    )
+    parts = [each.result for each in done]
     ended = time.perf_counter()
     assert len({part.path for part in parts}) == units
     assert sum(part.rows for part in parts) == units * PART_IMAGES

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from lungforge.datasets import Dataset, Part
 from lungforge.datasets.patches import Cut
+from services.common import telemetry
 from services.common.progress import progress
+from services.common.ray_tasks import Done, run_tasks
 from services.eval.config import EvalConfig
 from services.eval.feature_cache import Network
 from services.eval.lineage import SampleLineage
-from services.eval.part_tasks import in_order, read_real_part, read_synthetic_part
+from services.eval.part_tasks import read_real_part, read_synthetic_part
 from services.eval.records import (
     Key,
     MeasuredSlices,
@@ -90,13 +92,8 @@ def read_real(
         source = ray.put(RealSource(dataset, compared, embedded, network, bool(whole), cut))
         work += [(digest, source, part) for part in dataset.parts if part.rows]
     task = read_real_part.options(num_returns=2, num_gpus=config.gpus_per_worker)
-    parts: list[RealPart] = []
-    images = []
-    with progress("real slices", len(work), unit="parts") as advance:
-        for summary, grey in in_order(task, ((source, part) for _, source, part in work), config.workers):
-            parts.append(ray.get(summary))
-            images.append(grey)
-            advance()
+    done = run_in_order("real slices", task, [(source, part) for _, source, part in work], config.workers)
+    parts: list[RealPart] = [each.result for each in done]
     rows = [(index, row) for index, part in enumerate(parts) for row in range(len(part.keys))]
     pool = RealPool(
         keys=tuple(key for part in parts for key in part.keys),
@@ -104,7 +101,7 @@ def read_real(
         rows=np.asarray(rows, dtype=np.int64),
         corners=np.concatenate([part.corners for part in parts]),
         cut=cut,
-        images=tuple(images),
+        images=tuple(each.kept[0] for each in done),
     )
     return RealSlices(
         compared=join([part.measured for part in parts if part.measured is not None]),
@@ -129,14 +126,20 @@ def read_synthetic(
     parts = [part for part in dataset.parts if part.rows]
     source = ray.put(SyntheticSource(dataset, pool, network, segmented=not lineage.on_patches))
     rows = _grid_rows(parts)
-    work = ((source, part, rows[part.path]) for part in parts)
     task = read_synthetic_part.options(num_gpus=config.gpus_per_worker)
-    results = []
-    with progress(name, len(parts), unit="parts") as advance:
-        for reference in in_order(task, work, config.workers):
-            results.append(ray.get(reference))
+    work = [(source, part, rows[part.path]) for part in parts]
+    return [each.result for each in run_in_order(name, task, work, config.workers)]
+
+
+def run_in_order(title: str, task: Any, work: Sequence[tuple[Any, ...]], workers: int) -> list[Done[int]]:
+    """Run a task for each tuple of arguments; what they gave, in that order."""
+    results: dict[int, Done[int]] = {}
+    with progress(title, len(work), unit="parts") as advance:
+        for done in run_tasks(lambda index: task.remote(*work[index]), range(len(work)), workers):
+            results[done.item] = done
+            telemetry.TASKS.inc()
             advance()
-    return results
+    return [results[index] for index in range(len(work))]
 
 
 def _trained_on(dataset: Dataset, lineages: Iterable[SampleLineage]) -> list[Sequence[int] | None]:

@@ -1,9 +1,7 @@
 """The Ray tasks of an evaluation. Each part of a dataset is read and decoded once, by one task."""
 
-import collections
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +13,6 @@ from lungforge.datasets import Part, tensor_values
 from lungforge.datasets.patches import cut_out
 from lungforge.metrics import near_duplicates
 from lungforge.metrics.map_agreement import Resegmentation, segment_and_compare
-from services.common import telemetry
 from services.eval.feature_cache import features_of
 from services.eval.records import (
     Fidelity,
@@ -37,7 +34,6 @@ NEIGHBOURS = 3
 #: Of each part, the synthetic slices most like a real one whose images are kept, and those least like their
 #: map.
 _SHOWN = 4
-Item = TypeVar("Item")
 
 
 @ray.remote
@@ -123,46 +119,6 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
         misfits=tuple(misfits),
         settings=samples[0].settings,
     )
-
-
-def in_order(task: Any, arguments: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Any]:
-    """Run a task for each tuple of arguments, at most ``workers`` at a time.
-
-    Yields:
-        What ``task.remote`` gave for each, once it is done, in the order of the arguments.
-    """
-    running: collections.deque[Any] = collections.deque()
-    for given in arguments:
-        if len(running) == workers:
-            yield _done(running.popleft())
-        running.append(task.remote(*given))
-    while running:
-        yield _done(running.popleft())
-
-
-def as_done(start: Callable[[Item], Any], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Any]]:
-    """Start a task for each item, at most ``workers`` at a time.
-
-    Yields:
-        Each item and what its task returned, in the order in which they are done.
-    """
-    waiting = collections.deque(items)
-    running: dict[Any, Item] = {}
-    while waiting or running:
-        while waiting and len(running) < workers:
-            item = waiting.popleft()
-            running[start(item)] = item
-        (done,), _ = ray.wait(list(running), num_returns=1)
-        item, result = running.pop(done), ray.get(done)
-        telemetry.TASKS.inc()
-        yield item, result
-
-
-def _done(references: Any) -> Any:
-    first = references[0] if isinstance(references, list) else references
-    ray.wait([first])
-    telemetry.TASKS.inc()
-    return references
 
 
 @dataclasses.dataclass(frozen=True)

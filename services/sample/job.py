@@ -12,9 +12,9 @@ from lungforge.datasets.slices import index_rows
 from services.common import telemetry
 from services.common.progress import progress, say
 from services.common.ray_session import ray_session
+from services.common.ray_tasks import result_of, run_on_actors
 from services.sample.config import SampleConfig
 from services.sample.plan import SamplingPlan, make_plan
-from services.sample.pool import distribute
 from services.sample.worker import SamplingRun, UnitSampler, check_model
 
 
@@ -84,7 +84,7 @@ class _Worker:
         self._run, self._plan = run, plan
         self._sampler: UnitSampler | None = None
 
-    def draw(self, number: int) -> Part:
+    def sample(self, number: int) -> Part:
         return self._loaded().sample(self._plan.unit(number))
 
     def time_batch(self) -> float:
@@ -114,7 +114,14 @@ def _sample(run: SamplingRun, plan: SamplingPlan, workers: int) -> list[Part]:
     telemetry.PARTS_PLANNED.set(len(plan))
     parts: list[Part] = []
     with progress("sample", plan.images, unit="images") as advance:
-        for part in distribute(len(plan), workers, lambda: remote.remote(*shared), plan.name):
+        for done in run_on_actors(
+            lambda: remote.remote(*shared).sample.remote,
+            range(len(plan)),
+            workers,
+            service="sample",
+            name_of=lambda number: f"part {plan.name(number)}",
+        ):
+            part: Part = done.result
             parts.append(part)
             telemetry.PARTS_LEFT.set(len(plan) - len(parts))
             if part.rows:  # none where no edit had room, and Ray refuses to count nothing
@@ -125,7 +132,7 @@ def _sample(run: SamplingRun, plan: SamplingPlan, workers: int) -> list[Part]:
 
 def _timed(run: SamplingRun, plan: SamplingPlan, workers: int) -> SampleResult:
     """What a dry run says: the plan, and how long it would take."""
-    seconds = ray.get(_remote_worker(run.config).remote(run, plan).time_batch.remote())
+    seconds = result_of(_remote_worker(run.config).remote(run, plan).time_batch.remote())
     return SampleResult(
         samples=run.writer.uri,
         images=plan.images,

@@ -115,7 +115,7 @@ def faults(lab: Lab) -> dict[str, str]:
     folds = ["--subsets", "0", "1", "2"]
     sample = ["sample", "--model", model, "--data", slices, *folds, "--steps", "20"]
     process = lab.start(*sample, "--count", "16", "--part-images", "4", "--out", killed)
-    lab.kill_a_worker("ray::_Worker.draw")
+    lab.kill_a_worker("ray::_Worker.sample")
     outputs["sample"] = lab.end(process)
     # A file stands where the folder of the parts should be.
     (folder,) = {part.path.split("/")[0] for part in lab.dataset("slices").parts}
@@ -132,7 +132,7 @@ def faults(lab: Lab) -> dict[str, str]:
 
 
 def test_what_is_begun_again_is_a_retry(lab: Lab, faults: dict[str, str]) -> None:
-    assert faults["sample"].count("a worker died while it drew part") == 1
+    assert faults["sample"].count("a worker died at part") == 1
     lab.prometheus.expect('sum(ray_lungforge_retries_total{service="sample"})', 1)
     assert lab.dataset("killed").rows == 16
     assert "something is in the way" in faults["preprocess"]

@@ -12,7 +12,9 @@ from lungforge.datasets import Dataset, DatasetWriter, Part
 from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
 from lungforge.metrics.leakage import find_leak
+from services.common import telemetry
 from services.common.progress import progress, say
+from services.common.ray_tasks import run_tasks
 from services.eval.config import EvalConfig
 from services.eval.downstream.arms import Arm, all_arms, require_enough, training_scans
 from services.eval.downstream.classifier import CLASSIFIERS
@@ -21,7 +23,6 @@ from services.eval.downstream.examples import Examples, as_patches, examples_of,
 from services.eval.downstream.results import DownstreamResults, Task
 from services.eval.downstream.runs import DownstreamRun, RunResult, read_result, train_network
 from services.eval.downstream.tabulate import tabulate
-from services.eval.part_tasks import as_done
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _prepare(
         ),
         test=_cut.remote(slices, config.subsets, patch, config.seed, (0,), True),
     )
-    training, test = ray.get([references.real, references.test])
+    training, test = result_of(references.real), result_of(references.test)
     leak = find_leak(test.scans, [], training.scans)
     if leak:
         raise InputError(
@@ -113,7 +114,7 @@ def _prepare(
         )
     folds = [training_scans(training.scans, config.folds, fold, config.seed) for fold in range(config.folds)]
     for name, reference in zip(sets, references.synthetic, strict=True):
-        require_enough(name, ray.get(reference), training, config.ratios, folds)
+        require_enough(name, result_of(reference), training, config.ratios, folds)
     return references, test
 
 
@@ -149,7 +150,9 @@ def _train(
         return task.remote(writer, run, data.real, data.added(run.arm), data.test, gpus > 0)
 
     with progress("networks", len(runs), done=len(kept), unit="networks") as advance:
-        for run, _ in as_done(start, missing, workers):
+        for done in run_tasks(start, missing, workers):
+            run = done.item
+            telemetry.TASKS.inc()
             result = read_result(writer, run)
             assert result is not None, f"{run.name} was written a moment ago"
             kept[run] = result

@@ -93,11 +93,11 @@ def test_the_arguments_of_a_task_do_not_grow_with_the_parts_of_the_dataset(
         """Of the arguments of the last task."""
         given = []
 
-        def in_order(task, work, workers):
+        def run(title, task, work, workers):
             given.extend(work)
             raise StartedError
 
-        monkeypatch.setattr(collect, "in_order", in_order)
+        monkeypatch.setattr(collect, "run_in_order", run)
         with pytest.raises(StartedError):
             start(parts)
         assert len(given) == parts

@@ -91,7 +91,7 @@ def test_a_worker_that_dies_is_replaced(
     run(_config(model, slices, out, workers=2))
     killer.join(timeout=1)
     assert not killer.is_alive()
-    assert "a worker died while it drew part" in capsys.readouterr().err
+    assert "a worker died at part" in capsys.readouterr().err
     assert (out / "manifest.json").read_bytes() == (unbroken / "manifest.json").read_bytes()
 
 
