@@ -56,7 +56,7 @@ def _ours() -> set[str]:
     metrics = [value for value in vars(telemetry).values() if isinstance(value, Metric)]
     named = {f"ray_{metric.info['name']}{'_total' * isinstance(metric, Counter)}" for metric in metrics}
     steps = {*DiffusionLearner.METRICS, *AdversarialLearner.METRICS, *Rates(1).values()}
-    assert 'Gauge(f"lungforge_train_{name}"' in (ROOT / "services" / "train" / "telemetry.py").read_text(
+    assert 'Gauge(f"lungforge_train_{name}"' in (ROOT / "services" / "train" / "monitoring.py").read_text(
         encoding="utf-8"
     )
     return named | {f"ray_lungforge_train_{name}" for name in steps}
