@@ -14,7 +14,7 @@ from lungforge.errors import InputError
 from lungforge.metrics.leakage import find_leak
 from services.common import telemetry
 from services.common.progress import progress, say
-from services.common.ray_tasks import run_tasks
+from services.common.ray_tasks import result_of, run_tasks
 from services.eval.config import EvalConfig
 from services.eval.downstream.arms import Arm, all_arms, require_enough, training_scans
 from services.eval.downstream.classifier import CLASSIFIERS
