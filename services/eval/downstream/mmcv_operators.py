@@ -5,8 +5,11 @@ comes without it. Its non-maximum suppression and region alignment are torchvisi
 it. Every other operator is there by name, and says so when it is called.
 """
 
+import importlib
 import importlib.machinery
+import pickle
 import sys
+import time
 import types
 from collections.abc import Callable
 from typing import Any, Final
@@ -41,6 +44,7 @@ def provide() -> None:
 
     Call it before mmdet is imported; again, it does nothing.
     """
+    import_yapf()
     if _NAME in sys.modules or importlib.machinery.PathFinder.find_spec(_NAME, _mmcv_path()) is not None:
         return
     module = _Operators(_NAME, __doc__)
@@ -48,6 +52,20 @@ def provide() -> None:
     for operator in (nms, roi_align_forward, roi_align_backward):
         setattr(module, operator.__name__, operator)
     sys.modules[_NAME] = module
+
+
+def import_yapf() -> None:
+    """Import what mmengine imports, which pickles its grammar into the user's cache the first time.
+
+    It takes no lock, so of processes that start together on a new machine one may read half a file.
+    """
+    for pause_s in (0.1, 0.5, 2.0):
+        try:
+            importlib.import_module("yapf")
+        except (EOFError, pickle.UnpicklingError):
+            time.sleep(pause_s)
+        else:
+            return
 
 
 def _mmcv_path() -> list[str]:

@@ -1,5 +1,6 @@
 """The operators that stand in for mmcv's, against the same written out slowly."""
 
+import pickle
 import subprocess
 import sys
 
@@ -145,3 +146,18 @@ def test_mmdet_is_importable_in_a_fresh_process_and_twice_is_once() -> None:
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120, check=False
     )
     assert done.stdout.strip().endswith("3.3.0"), done.stderr
+
+
+def test_a_grammar_that_another_process_is_writing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults: list[Exception] = [EOFError("Ran out of input"), pickle.UnpicklingError("truncated")]
+    imported, pauses = [], []
+
+    def import_module(name: str) -> None:
+        if faults:
+            raise faults.pop(0)
+        imported.append(name)
+
+    monkeypatch.setattr(mmcv_operators.importlib, "import_module", import_module)
+    monkeypatch.setattr(mmcv_operators.time, "sleep", pauses.append)
+    mmcv_operators.import_yapf()
+    assert (imported, pauses) == (["yapf"], [0.1, 0.5])
