@@ -79,7 +79,7 @@ STAGES = {
             f"--model {{chain}}/train --data {{chain}}/preprocess --subsets {TRAIN_SUBSETS} --count 48"
             " --part-images 2 --steps 25 --workers 3",
             r"/parts-[^/]+/.*\.parquet",
-            r"ray::_Worker\.sample",
+            r"ray::SamplingActor\.sample",
         ),
         Stage(
             "evaluate",

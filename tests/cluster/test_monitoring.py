@@ -19,7 +19,7 @@ from services.common import telemetry
 from services.eval.downstream.runs import train_network
 from services.eval.part_tasks import read_real_part, read_synthetic_part
 from services.preprocess.job import work_on_row
-from services.sample.job import _Worker
+from services.sample.job import SamplingActor
 from services.train.monitoring import Rates
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +117,10 @@ def test_stalls_are_told_by_the_tasks_that_work() -> None:
 def test_stalls_are_told_by_the_actors_that_work() -> None:
     from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
 
-    for alert, actor in (("LungForgeTrainingStalled", RayTrainWorker), ("LungForgeSamplingStalled", _Worker)):
+    for alert, actor in (
+        ("LungForgeTrainingStalled", RayTrainWorker),
+        ("LungForgeSamplingStalled", SamplingActor),
+    ):
         (rule,) = (rule for rule in _rules() if rule["alert"] == alert)
         (pattern,) = re.findall(r'Name=~"([^"]+)"', rule["expr"])
         assert re.fullmatch(pattern, actor.__name__), alert

@@ -119,4 +119,4 @@ def test_a_stream_holds_one_window_a_lane(index: RowIndex) -> None:
     stream = RowStream(index, batch=4, positions=range(4), seed=0)
     for step in range(120):
         stream.rows(step)
-        assert len(stream._windows) <= 5  # a lane more at the turn of an epoch
+        assert len(stream.windows) <= 5  # a lane more at the turn of an epoch

@@ -21,7 +21,7 @@ def written_out(x, y):
 
 @pytest.mark.parametrize("block_rows", [7, 1024])
 def test_equals_the_written_out_double_sum(monkeypatch, block_rows):
-    monkeypatch.setattr("lungforge.metrics.kid._BLOCK_ROWS", block_rows)
+    monkeypatch.setattr("lungforge.metrics.kid.BLOCK_ROWS", block_rows)
     generator = np.random.default_rng(0)
     x = generator.normal(size=(40, 12)).astype(np.float32)
     y = (generator.normal(size=(31, 12)) * 1.3 + 0.2).astype(np.float32)

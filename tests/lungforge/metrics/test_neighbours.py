@@ -25,7 +25,7 @@ def test_blocks_hold_every_distance_once_and_to_its_bound_of_rounding(count, oth
     y = (generator.normal(size=(others, 7)) + offset).astype(np.float32)
     found = np.full((count, others), -1.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "_BLOCK_ENTRIES", entries)
+        patch.setattr(neighbours, "BLOCK_ENTRIES", entries)
         for block, squares in squared_distances(x, y):
             assert squares.size <= max(entries, others)
             assert (found[block] == -1).all()

@@ -47,7 +47,7 @@ def test_equals_brute_force_also_where_distances_tie(real, synthetic, entries, s
     first = generator.integers(-2, 3, size=(real, 3)).astype(np.float32)
     second = generator.integers(-1, 4, size=(synthetic, 3)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "_BLOCK_ENTRIES", entries)
+        patch.setattr(neighbours, "BLOCK_ENTRIES", entries)
         assert precision(first, second) == written_out(first, second)
         assert recall(first, second) == written_out(second, first)
 

@@ -45,7 +45,7 @@ def newest(uri: str) -> dict:
 def race(uri: str, takers: int = 16) -> list:
     """What each of the takers that start at once gets: a lease, or None."""
     start = threading.Barrier(takers)
-    lease._newest(uri)  # S3's client is made here, once, and not by each of them
+    lease.newest_generation(uri)  # S3's client is made here, once, and not by each of them
 
     def take(_: int):
         start.wait()
@@ -136,13 +136,13 @@ def test_one_that_slept_between_looking_and_creating_steps_back(store_uri, clock
     fs, path = open_uri(store_uri)
     assert not fs.exists(f"{path}/000001.json")
     # At its first look nothing was there, so it creates the first generation.
-    real, looks = lease._newest, []
+    real, looks = lease.newest_generation, []
 
     def look(uri: str) -> int:
         looks.append(real(uri))
         return 0 if len(looks) == 1 else looks[-1]
 
-    monkeypatch.setattr(lease, "_newest", look)
+    monkeypatch.setattr(lease, "newest_generation", look)
     with pytest.raises(LeaseHeldError, match="held by another run"):
         take_lease(store_uri, DURATION_S)
     assert fs.exists(f"{path}/000001.json")

@@ -26,7 +26,7 @@ class Sum:
 @pytest.fixture
 def stalls(monkeypatch: pytest.MonkeyPatch) -> Sum:
     counter = Sum()
-    monkeypatch.setattr(telemetry, "_STALLS", counter)
+    monkeypatch.setattr(telemetry, "STALLS", counter)
     return counter
 
 

@@ -109,7 +109,7 @@ def test_killed_between_the_provenance_and_the_end_it_is_whole(
 ) -> None:
     config = ExportConfig(data=samples, out=str(tmp_path / "out"))
     with monkeypatch.context() as patch:
-        patch.setattr(provenance, "_remove_mark", _interrupt)
+        patch.setattr(provenance, "remove_mark", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(config)
     assert "unfinished.json" in build.tree(tmp_path / "out")

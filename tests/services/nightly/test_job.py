@@ -224,7 +224,7 @@ def test_who_lost_the_lease_while_measuring_commits_nothing(bench, monkeypatch):
 
     def evaluate_slowly(config):
         numbers = evaluate(config)
-        newest = lease._newest(f"{bench.store}/lease")
+        newest = lease.newest_generation(f"{bench.store}/lease")
         other = join_uri(bench.store, "lease", f"{newest + 1:06}.json")
         fs, path = open_uri(other)
         fs.pipe_file(path, read_bytes(join_uri(bench.store, "lease", f"{newest:06}.json")))

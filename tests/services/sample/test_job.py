@@ -61,7 +61,7 @@ def _workers() -> list[int]:
             parents[int(folder.name)] = int(
                 (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
             )
-            if (folder / "cmdline").read_bytes().startswith(b"ray::_Worker"):
+            if (folder / "cmdline").read_bytes().startswith(b"ray::SamplingActor"):
                 drawing.append(int(folder.name))
     own = [os.getpid()]
     for parent in own:

@@ -143,7 +143,7 @@ def test_a_connection_that_is_cut_is_made_anew_and_no_line_is_lost_or_doubled(
 IMPATIENT = """
 import sys
 from services.submit import client
-client._ANSWER_S, client._SILENCE_S = 3.0, 1.0
+client.ANSWER_S, client.SILENCE_S = 3.0, 1.0
 from services.cli.main import main
 sys.exit(main())
 """
