@@ -89,7 +89,7 @@ class SamplingActor:
         return self._loaded().sample(self._plan.unit(number))
 
     def time_batch(self) -> float:
-        """Seconds that a batch takes."""
+        """Time a batch: seconds an image."""
         return self._loaded().time_batch(self._plan.unit(0))
 
     def _loaded(self) -> UnitSampler:

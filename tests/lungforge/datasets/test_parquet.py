@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lungforge.datasets import Kind, table_from_rows
 from lungforge.datasets.parquet import decode_own, encode
+from tests.factories import crop_row
 
 
 def crops(count: int):
@@ -14,15 +15,7 @@ def crops(count: int):
     return table_from_rows(
         Kind.CROPS,
         [
-            {
-                "series_uid": "1.2.3",
-                "subset": 0,
-                "slice_index": index,
-                "x": 1.0,
-                "y": 2.0,
-                "label": 0,
-                "image": generator.integers(-1000, 400, (32, 32)).astype(np.int16),
-            }
+            crop_row(slice_index=index, image=generator.integers(-1000, 400, (32, 32)).astype(np.int16))
             for index in range(count)
         ],
     )

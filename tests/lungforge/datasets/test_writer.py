@@ -10,15 +10,15 @@ import pytest
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, table_from_rows
 from lungforge.errors import AccessError, InputError
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
+from tests.factories import crop_row
 
 CONFIG = {"size": 32, "model": {"channels": [1, 2], "heads": 4}}
 
 
 def crops(seed: int = 0, count: int = 2):
     generator = np.random.default_rng(seed)
-    row = {"series_uid": "1.2.3", "subset": 0, "slice_index": 0, "x": 1.0, "y": 2.0, "label": 0}
     images = generator.integers(-1000, 400, (count, 32, 32)).astype(np.int16)
-    return table_from_rows(Kind.CROPS, [{**row, "image": image} for image in images], shape=(32, 32))
+    return table_from_rows(Kind.CROPS, [crop_row(image=image) for image in images], shape=(32, 32))
 
 
 def writer_of(uri: str, **changes) -> DatasetWriter:

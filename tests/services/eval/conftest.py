@@ -11,13 +11,14 @@ from lungforge.ct import classes
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from services.eval import job
 from services.eval.results import EvaluationReport
+from tests.factories import nodule_at, sample_row, slice_row
 
 SIDE = 64
 #: HU of background, body, left lung, right lung, trachea, nodule.
 LEVELS = np.array([-1000, 30, -830, -830, -1000, 20])
 
 
-def draw_map(scan):
+def map_of(scan):
     rows, columns = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE - 0.5
     label = np.zeros((SIDE, SIDE), dtype=np.uint8)
     label[(columns / (0.42 + 0.01 * (scan % 5))) ** 2 + (rows / 0.38) ** 2 < 1] = classes.BODY
@@ -40,26 +41,22 @@ def halve_and_enlarge(hu):
     return np.clip(np.rint(enlarged), -1000, 400).astype(np.int16)
 
 
-def nodules():
-    return [{"x": 45.5, "y": 31.5, "diameter_px": 4.0, "diameter_mm": 3.0}]
-
-
 def write_slices(uri, *, scans=12, per_scan=2):
     """Scans 0, 1, 2, ... a part each; the subset of a scan is its number modulo 4."""
     writer = DatasetWriter(uri=uri, kind=Kind.SLICES, config={"scans": scans})
     parts = []
     for scan in range(scans):
         rows = [
-            {
-                "series_uid": f"scan-{scan:02}",
-                "subset": scan % 4,
-                "slice_index": index,
-                "z_mm": float(index),
-                "spacing_mm": [5.0, 5.0],
-                "image": render_slice(draw_map(scan), 1000 * scan + index),
-                "label": draw_map(scan),
-                "nodules": nodules(),
-            }
+            slice_row(
+                series_uid=f"scan-{scan:02}",
+                subset=scan % 4,
+                slice_index=index,
+                z_mm=float(index),
+                spacing_mm=[5.0, 5.0],
+                image=render_slice(map_of(scan), 1000 * scan + index),
+                label=map_of(scan),
+                nodules=[nodule_at(45.5, 31.5, 4.0, 3.0)],
+            )
             for index in range(per_scan)
         ]
         parts.append(writer.write_part(f"scan-{scan:02}", table_from_rows(Kind.SLICES, rows)))
@@ -84,28 +81,18 @@ def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2), patch=None):
     corner = (0, 0) if patch is None else (24, 28)
     top, left = corner
     cut = np.s_[top : top + (patch or SIDE), left : left + (patch or SIDE)]
-    moved = [{**nodule, "x": nodule["x"] - left, "y": nodule["y"] - top} for nodule in nodules()]
     samples = [
-        {
-            "sample_id": f"{row['series_uid']}_{row['slice_index']:04}_r0",
-            "source_series_uid": row["series_uid"],
-            "source_slice_index": row["slice_index"],
-            "source_top": top,
-            "source_left": left,
-            "subset": row["subset"],
-            "replicate": 0,
-            "seed": number,
-            "edit": "",
-            "inpainted": False,
-            "sampler": "ancestral",
-            "steps": 50,
-            "guidance": 1.5,
-            "model_sha256": model.manifest_sha256,
-            "spacing_mm": [5.0, 5.0],
-            "image": make(row, number)[cut].copy(),
-            "label": row["label"][cut].copy(),
-            "nodules": moved,
-        }
+        sample_row(
+            row,
+            sample_id=f"{row['series_uid']}_{row['slice_index']:04}_r0",
+            source_top=top,
+            source_left=left,
+            seed=number,
+            model_sha256=model.manifest_sha256,
+            image=make(row, number)[cut].copy(),
+            label=row["label"][cut].copy(),
+            nodules=[nodule_at(45.5 - left, 31.5 - top, 4.0, 3.0)],
+        )
         for number, row in enumerate(rows)
     ]
     writer.commit(

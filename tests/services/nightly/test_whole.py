@@ -21,6 +21,7 @@ from lungforge.models.sdm.unet import SemanticUNet
 from lungforge.storage import open_uri, read_bytes, write_bytes_atomic
 from services.eval.results import EvaluationReport
 from services.nightly.history import read_history
+from tests.factories import nodule_at, slice_row
 
 #: Gives the environment for a process that starts a Ray of its own.
 OwnRay = Callable[[], dict[str, str]]
@@ -41,16 +42,15 @@ def write_slices(uri: str) -> Dataset:
             noise = np.random.default_rng([scan, index]).normal(size=label.shape)
             image = levels[label] + 120 * ndimage.gaussian_filter(noise, 1.0) * (label > 0)
             rows.append(
-                {
-                    "series_uid": f"scan-{scan}",
-                    "subset": scan,
-                    "slice_index": index,
-                    "z_mm": 0.0,
-                    "spacing_mm": [0.8, 0.8],
-                    "image": np.clip(image, -1000, 400).astype(np.int16),
-                    "label": label,
-                    "nodules": [{"x": 9.0, "y": 15.0, "diameter_px": 3.0, "diameter_mm": 2.4}],
-                }
+                slice_row(
+                    series_uid=f"scan-{scan}",
+                    subset=scan,
+                    slice_index=index,
+                    spacing_mm=[0.8, 0.8],
+                    image=np.clip(image, -1000, 400).astype(np.int16),
+                    label=label,
+                    nodules=[nodule_at(9.0, 15.0, 3.0, 2.4)],
+                )
             )
         parts.append(writer.write_part(f"{scan}", table_from_rows(Kind.SLICES, rows)))
     writer.commit(parts)

@@ -13,19 +13,17 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, table_from_
 from lungforge.errors import InputError
 from lungforge.visualisation.training_curves import plot_curves
 from services.tools.show import ShowConfig, dataset_row, run, spread
+from tests.factories import slice_row
 
 
 def _slice(index: int) -> dict[str, Any]:
-    return {
-        "series_uid": "1.2.3",
-        "subset": 0,
-        "slice_index": index,
-        "z_mm": float(index),
-        "spacing_mm": [2.0, 2.0],
-        "image": np.full((16, 16), index, np.int16),
-        "label": np.full((16, 16), BODY, np.uint8),
-        "nodules": [],
-    }
+    return slice_row(
+        slice_index=index,
+        z_mm=float(index),
+        spacing_mm=[2.0, 2.0],
+        image=np.full((16, 16), index, np.int16),
+        label=np.full((16, 16), BODY, np.uint8),
+    )
 
 
 def _slices(folder: Path, *, config: dict[str, Any] | None = None, rows: int = 5) -> Dataset:
