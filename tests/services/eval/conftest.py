@@ -8,7 +8,7 @@ from PIL import Image
 from scipy import ndimage
 
 from lungforge.ct import classes
-from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
+from lungforge.datasets import Dataset, DatasetWriter, Kind, rows_from_table, table_from_rows
 from services.eval import job
 from services.eval.results import EvaluationReport
 from tests.factories import nodule_at, sample_row, slice_row
@@ -77,7 +77,12 @@ def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2), patch=None):
     writer = DatasetWriter(
         uri=uri, kind=Kind.SAMPLES, config={"uri": uri}, seed=0, parents=(model.parent(), slices.parent())
     )
-    rows = [row for part in slices.parts for row in _rows(slices, part) if row["subset"] in subsets]
+    rows = [
+        row
+        for part in slices.parts
+        for row in rows_from_table(slices.read_part(part))
+        if row["subset"] in subsets
+    ]
     corner = (0, 0) if patch is None else (24, 28)
     top, left = corner
     cut = np.s_[top : top + (patch or SIDE), left : left + (patch or SIDE)]
@@ -117,17 +122,6 @@ def remembered(row, number):
     """What a generator gives that has memorised its training slices."""
     noise = np.random.default_rng(number).normal(scale=5.0, size=row["image"].shape)
     return np.clip(np.rint(row["image"] + noise), -1000, 400).astype(np.int16)
-
-
-def _rows(dataset, part):
-    table = dataset.read_part(part)
-    images = table.column("image").combine_chunks().to_numpy_ndarray()
-    labels = table.column("label").combine_chunks().to_numpy_ndarray()
-    small = table.select(["series_uid", "subset", "slice_index"]).to_pylist()
-    return [
-        {**row, "image": image, "label": label}
-        for row, image, label in zip(small, images, labels, strict=True)
-    ]
 
 
 @pytest.fixture(scope="module")
