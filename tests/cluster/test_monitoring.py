@@ -102,7 +102,7 @@ def test_what_the_services_count_is_in_the_page_and_on_the_dashboard() -> None:
     assert {name for name in counted if name not in shown} == set()
 
 
-def test_stalls_are_told_by_the_tasks_that_work() -> None:
+def test_alerts_of_stalls_match_the_names_of_the_tasks() -> None:
     for alert, tasks in (
         # Ray Data names its tasks by the function that they map.
         ("LungForgePreprocessingStalled", [f"Map({work_on_row.__name__})"]),
@@ -114,7 +114,7 @@ def test_stalls_are_told_by_the_tasks_that_work() -> None:
             assert re.fullmatch(pattern, name) if operator == "=~" else name == pattern, (alert, name)
 
 
-def test_stalls_are_told_by_the_actors_that_work() -> None:
+def test_alerts_of_stalls_match_the_names_of_the_actors() -> None:
     from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
 
     for alert, actor in (

@@ -23,7 +23,7 @@ def _until(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(1)
 
 
-def test_the_chain_comes_to_its_report(cluster: Any) -> None:
+def test_the_chain_ends_with_its_report(cluster: Any) -> None:
     for stage in ("phantom", "preprocess", "train", "sample", "evaluate"):
         assert f"chain: {stage} --" in cluster.printed
     report = cluster.inside("lungforge_store_1", "weed", "filer.cat", REPORT)
@@ -103,7 +103,7 @@ def test_the_chain_again_writes_nothing(cluster: Any) -> None:
     assert cluster.inside("lungforge_head_1", "python", "-c", script) == before
 
 
-def test_a_chain_that_fails_is_told_by_its_code(cluster: Any) -> None:
+def test_a_chain_that_fails_has_the_exit_code_of_its_stage(cluster: Any) -> None:
     # As if the phantoms had been generated, and all but the table were lost.
     table = "s3://lab/broken/luna16/annotations.csv"
     cluster.inside(

@@ -73,7 +73,7 @@ def test_the_same_work_gives_the_same_bytes_anywhere(store_uri, tmp_path):
     assert manifests[0] == manifests[1]
 
 
-def test_find_part_knows_only_whole_parts_of_its_own_work(store_uri):
+def test_find_part_knows_only_whole_parts_of_the_same_work(store_uri):
     writer = writer_of(store_uri)
     part = writer.write_part("a", crops())
     assert writer.find_part("a") == part

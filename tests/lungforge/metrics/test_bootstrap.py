@@ -6,7 +6,7 @@ import pytest
 from lungforge.metrics.bootstrap import paired_interval, scan_weights
 
 
-def test_slices_of_a_scan_are_drawn_together() -> None:
+def test_slices_of_a_scan_are_resampled_together() -> None:
     weights = scan_weights(["a", "b", "a", "c"], 500, np.random.default_rng(0))
     assert weights.shape == (501, 4)
     assert (weights[0] == 1).all()
@@ -35,7 +35,7 @@ def test_the_networks_uncertainty_is_in_the_interval() -> None:
     assert interval.low == pytest.approx(-interval.high, abs=0.01)
 
 
-def test_draws_without_a_value_do_not_count() -> None:
+def test_resamples_without_a_value_do_not_count() -> None:
     values = np.full((2, 11), 0.5)
     values[0, 1:4] = np.nan
     interval = paired_interval(values, np.zeros((2, 11)), np.random.default_rng(4))

@@ -49,7 +49,7 @@ def test_a_weight_is_that_many_copies() -> None:
     assert (weighted.sensitivity[0], weighted.specificity[0], weighted.auroc[0]) == (0.4, 0.5, 0.7)
 
 
-def test_without_a_class_a_measure_is_no_number() -> None:
+def test_without_a_class_a_measure_is_nan() -> None:
     found = classification(np.array([True, False]), np.array([0.9, 0.1]), np.array([[1.0, 0.0]]))
     assert (found.accuracy[0], found.sensitivity[0]) == (1.0, 1.0)
     assert np.isnan([found.specificity[0], found.balanced_accuracy[0], found.auroc[0]]).all()

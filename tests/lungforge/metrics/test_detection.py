@@ -114,7 +114,7 @@ def test_a_second_box_on_a_nodule_is_a_false_one() -> None:
     assert detection.average_precision(matches, np.ones((1, 1)))[0] == 1.0
 
 
-def test_a_nodule_of_another_size_neither_counts_nor_is_found_in_vain() -> None:
+def test_a_nodule_of_another_size_is_neither_a_miss_nor_a_false_positive() -> None:
     truth = [np.array([[0.0, 0.0, 4.0, 4.0], [20.0, 20.0, 10.0, 10.0]])]
     found = [(truth[0][::-1].copy(), np.array([0.9, 0.8]))]
     counting = [np.array([True, False])]

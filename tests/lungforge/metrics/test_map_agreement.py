@@ -39,7 +39,7 @@ def test_a_slice_that_is_what_its_map_says_is_segmented_as_its_map(label):
     assert (found.anatomy[ellipse(48, 28, 10, 8)] == classes.RIGHT_LUNG).all()
 
 
-def test_a_lung_that_was_not_drawn_lowers_the_overlap_as_much_as_it_is_large(label):
+def test_a_missing_lung_lowers_the_overlap_in_proportion(label):
     without = np.where(label == classes.LEFT_LUNG, classes.BODY, label)
     found = segment_and_compare(drawn(without), label, SPACING)
     # One of two equal lungs: 2 * 1 / (2 + 1).

@@ -93,7 +93,7 @@ def test_the_same_slice_brighter_or_with_a_little_noise_is_a_near_duplicate():
 
 @pytest.mark.parametrize("size", [32, 64, 128])
 @pytest.mark.parametrize("levels", [2.0, 15.0])
-def test_slices_drawn_from_the_same_map_are_none_however_well(size, levels):
+def test_good_slices_from_the_same_map_are_no_duplicates(size, levels):
     label = thorax_map(size)
     real = drawn(label, 0, levels=levels)
     for seed in range(1, 6):
@@ -117,7 +117,7 @@ def test_empty_and_flat_pictures_are_no_copies_of_one_another():
     assert not resemblance(flat, thorax_map(64), flat).is_near_duplicate
 
 
-def test_a_copy_from_a_larger_real_slice_is_found():
+def test_a_copy_from_a_larger_real_slice_is_detected():
     label = thorax_map(128)
     real = drawn(label, 0, grain=2.0)
     small = np.asarray(Image.fromarray(real).resize((64, 64), Image.Resampling.BOX))

@@ -60,7 +60,7 @@ def by_pytorch_fid(first, second, hub, folder):
 @pytest.mark.parametrize(
     ("counts", "channels"), [((24, 24), 1), ((30, 25), 3)], ids=["grey, equal n", "colour, unequal n"]
 )
-def test_fid_is_that_of_pytorch_fids_own_program(counts, channels, hub, extractor, tmp_path):
+def test_fid_is_that_of_the_pytorch_fid_program(counts, channels, hub, extractor, tmp_path):
     first, second = (
         blobs(seed, count, channels, sigma) for seed, count, sigma in zip((1, 2), counts, (2, 3), strict=True)
     )

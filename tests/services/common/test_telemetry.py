@@ -48,7 +48,7 @@ def test_computing_is_none(stalls: Sum) -> None:
     assert counted <= time.perf_counter() - started - 0.3 + 0.01
 
 
-def test_what_fails_after_waiting_is_counted_and_goes_on(stalls: Sum) -> None:
+def test_a_failure_after_waiting_is_counted_and_raised(stalls: Sum) -> None:
     @telemetry.stall("preprocess")
     def read() -> None:
         threading.Event().wait(0.1)

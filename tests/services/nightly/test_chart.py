@@ -22,7 +22,7 @@ def test_a_day_without_a_night_is_a_day_all_the_same(make_night):
     assert [day.date.day for day in days_of(nights, 2)] == [4, 5]
 
 
-def test_values_are_drawn_between_their_lines(make_night):
+def test_values_are_plotted_between_their_grid_lines(make_night):
     nights = [make_night(day, value) for day, value in enumerate([10.0, 14.0, 12.0], 1)]
     chart = draw(FRECHET, nights)
     assert [text for _, text in chart.ticks] == ["10", "11", "12", "13", "14"]
@@ -71,7 +71,7 @@ def test_counts_have_whole_lines_and_nothing_is_below_zero(make_night):
 
 
 @pytest.mark.parametrize("values", [[10.0], [0.0], [-3.0], [None], [1e-7, 2e-7], [5.0] * 3, [1e6, 1.0]])
-def test_any_history_can_be_drawn(make_night, values):
+def test_any_history_can_be_plotted(make_night, values):
     chart = draw(FRECHET, [make_night(day, value) for day, value in enumerate(values, 1)])
     assert 2 <= len(chart.ticks) <= 8
     assert all(TOP <= mark.y <= HEIGHT - BOTTOM for mark in chart.marks if mark.y is not None)

@@ -127,7 +127,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
-def test_a_bad_volume_is_named_and_the_rest_goes_on(own_source, tmp_path, capsys, spoil):
+def test_a_bad_volume_is_named_and_the_rest_is_preprocessed(own_source, tmp_path, capsys, spoil):
     shutil.rmtree(own_source / "subset6")
     reason = spoil(own_source)
     result = job.run(PreprocessConfig(str(own_source), str(tmp_path / "out"), size=32))

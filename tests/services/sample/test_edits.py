@@ -139,7 +139,7 @@ def test_the_surroundings_of_an_edit() -> None:
     assert surroundings(changed, (9.0, 9.0)).sum() == 13  # at least 2 px
 
 
-def test_a_gaugan_draws_in_one_pass(
+def test_a_gaugan_samples_in_one_pass(
     make_run: MakeRun, sample: Sample, gaugan: str, mixed_slices: str, tmp_path: Path
 ) -> None:
     rows = sample(make_run(gaugan, mixed_slices, tmp_path, per_map=2))

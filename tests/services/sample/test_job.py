@@ -69,7 +69,7 @@ def _workers() -> list[int]:
     return sorted(set(own) & set(drawing))
 
 
-def test_two_workers_draw_what_one_draws(model: str, slices: str, tmp_path: Path, unbroken: Path) -> None:
+def test_two_workers_sample_what_one_samples(model: str, slices: str, tmp_path: Path, unbroken: Path) -> None:
     run(_config(model, slices, tmp_path / "samples", workers=2))
     # Every part with its sha256, the lineage, and no word of who drew it.
     manifest = (tmp_path / "samples" / "manifest.json").read_bytes()
@@ -154,7 +154,7 @@ def _parts(path: Path) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_job_that_is_ended_goes_on(
+def test_an_interrupted_job_resumes(
     model: str, slices: str, tmp_path: Path, unbroken: Path, number: signal.Signals, own_ray: OwnRay
 ) -> None:
     out = tmp_path / "samples"
@@ -200,7 +200,7 @@ def test_four_workers_outlast_a_store_that_is_away(
     ]
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(
+def test_a_full_disk_is_reported_and_nothing_is_lost(
     model: str, slices: str, tmp_path: Path, unbroken: Path
 ) -> None:
     folder = tmp_path / "small"
@@ -245,7 +245,9 @@ def test_what_has_no_room_is_left_out_and_counted(
     assert run(config) == result
 
 
-def test_a_models_fault_is_told_plainly(patch_model: str, other_slices: str, tmp_path: Path) -> None:
+def test_a_fault_of_the_model_is_reported_in_one_line(
+    patch_model: str, other_slices: str, tmp_path: Path
+) -> None:
     path = next(Path(patch_model).glob("*/model.safetensors"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(InputError, match=r"model.safetensors: altered since it was written"):

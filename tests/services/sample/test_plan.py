@@ -54,7 +54,7 @@ def test_a_count_is_spread_evenly(rows: int, count: int, seed: int) -> None:
         assert sorted(replicate for other, replicate in images if other == row) == list(range(of_rows[row]))
 
 
-def test_a_few_of_many_maps_are_drawn_by_lot() -> None:
+def test_a_few_of_many_maps_are_chosen_at_random() -> None:
     plans = [_images(make_plan(_config(count=10, seed=seed), _Index(rows=1000))) for seed in (0, 0, 1)]
     assert plans[0] == plans[1] != plans[2]
     assert max(row for row, _ in plans[0]) > 500

@@ -91,7 +91,7 @@ def test_identity_and_map_decide_the_image(
         assert np.abs(row["image"].astype(int) - whole[row["sample_id"]]).max() <= 1
 
 
-def test_a_part_that_is_there_is_not_drawn_again(
+def test_a_part_that_is_there_is_not_sampled_again(
     make_run: MakeRun, model: str, slices: str, tmp_path: Path
 ) -> None:
     run = make_run(model, slices, tmp_path)
@@ -103,7 +103,7 @@ def test_a_part_that_is_there_is_not_drawn_again(
     assert path.stat().st_mtime_ns == written
 
 
-def test_a_model_of_patches_draws_patches_around_nodules(
+def test_a_model_of_patches_samples_patches_around_nodules(
     make_run: MakeRun, sample: Sample, patch_model: str, other_slices: str, tmp_path: Path
 ) -> None:
     rows = sample(make_run(patch_model, other_slices, tmp_path / "samples"))

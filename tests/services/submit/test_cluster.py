@@ -173,7 +173,7 @@ def test_the_folder_that_is_sent_is_what_runs(head: RayHead, tmp_path: Path) -> 
 
 
 @pytest.mark.ray
-def test_a_missing_and_a_wrong_token_are_told_apart(head: RayHead, tmp_path: Path) -> None:
+def test_a_missing_and_a_wrong_token_have_different_messages(head: RayHead, tmp_path: Path) -> None:
     assert head.get("/api/jobs/", token=None)[0] == 401
     assert head.get("/api/jobs/", token="0" * 64)[0] == 403
     words = ["show", "somewhere"]
@@ -211,7 +211,7 @@ def _plain(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_token_that_others_can_read_is_told_of(tmp_path: Path) -> None:
+def test_a_token_that_others_can_read_is_warned_about(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("0" * 64, encoding="utf-8")
     told = {}

@@ -75,7 +75,7 @@ def test_own_options_stand_before_the_stage_and_the_stages_behind() -> None:
         (["--working-dir", "/no/such", "show", "x"], "--working-dir is '/no/such'; there is no such folder"),
     ],
 )
-def test_what_is_wrong_with_its_own_words_is_one_line(words: list[str], message: str) -> None:
+def test_a_wrong_option_of_submit_is_one_line(words: list[str], message: str) -> None:
     with pytest.raises(InputError) as error:
         parse("submit", words)
     assert message in str(error.value)

@@ -105,7 +105,7 @@ def test_a_model_has_no_sheet(tmp_path: Path) -> None:
         run(ShowConfig(data=str(tmp_path / "model"), sheet=str(tmp_path / "sheet.png")))
 
 
-def test_a_trained_model_is_drawn_as_its_curves(tmp_path: Path) -> None:
+def test_a_trained_model_is_shown_as_its_curves(tmp_path: Path) -> None:
     writer = DatasetWriter(str(tmp_path / "model"), Kind.MODEL, {})
     history = {"loss": [1.0, 0.5, 0.25], "gradient_norm": [3.0, 2.0, 1.0]}
     part = writer.write_file("history.json", json.dumps(history).encode())

@@ -229,7 +229,7 @@ def check_all(given: Map) -> list[bool]:
 
 @settings(max_examples=150, deadline=None)
 @given(given=generated_maps())
-def test_drawn_maps_are_edited_as_promised(given: Map) -> None:
+def test_random_maps_are_edited_as_documented(given: Map) -> None:
     check_all(given)
 
 

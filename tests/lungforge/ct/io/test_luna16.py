@@ -83,7 +83,7 @@ def test_plain_folders_have_no_subset(tmp_path):
     assert (found.annotations_uri, found.candidates_uri) == (None, None)
 
 
-def test_dicom_folders_are_found_at_any_depth(tmp_path):
+def test_dicom_folders_are_listed_at_any_depth(tmp_path):
     folder = tmp_path / "LIDC-IDRI-0001" / "study" / "series"
     folder.mkdir(parents=True)
     image = sitk.GetImageFromArray(np.zeros((2, 2), np.int16))

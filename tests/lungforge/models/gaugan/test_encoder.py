@@ -24,7 +24,7 @@ def test_kl_divergence_is_a_sum_over_components_for_each_image():
     assert kl_divergence(encoding).tolist() == [2.5, 0.0]
 
 
-def test_reparameterised_draws_have_the_mean_and_variance():
+def test_reparameterised_samples_have_the_mean_and_variance():
     mean, log_variance = torch.tensor([[0.5, -2.0]]), torch.tensor([[0.0, math.log(9.0)]])
     assert reparameterise(Encoding(mean, log_variance), torch.tensor([[2.0, -1.0]])).tolist() == [
         pytest.approx([2.5, -5.0])

@@ -184,7 +184,7 @@ def test_a_folded_generator_shares_no_memory_with_its_source():
     assert all(torch.equal(value, before[key]) for key, value in drawn.state_dict().items())
 
 
-def test_training_goes_on_bit_for_bit_from_a_state_dict():
+def test_training_resumes_bit_for_bit_from_a_state_dict():
     config = SPEC.preset_config("tiny")
     maps, z = disc_maps(2), noise(2, config)
     generator = generator_of(config)
@@ -205,7 +205,7 @@ def test_synchronised_batch_normalisation_folds_to_the_same_names():
     assert set(fold(synchronised).state_dict()) == set(Generator(config, spectral=False).state_dict())
 
 
-def test_reduced_precision_draws_nearly_the_same_and_keeps_the_state_whole():
+def test_reduced_precision_gives_nearly_the_same_image_and_keeps_the_state():
     config = SPEC.preset_config("tiny")
     maps, z = disc_maps(2), noise(2, config)
     exact, reduced = generator_of(config), generator_of(config)

@@ -106,7 +106,7 @@ def test_identical_images_match_exactly_while_training():
     assert loss.feature_matching.item() == 0
 
 
-def test_the_perceptual_gradient_reaches_the_drawn_image_only():
+def test_the_perceptual_gradient_reaches_the_generated_image_only():
     fake, real = torch.zeros(1, 3, 4, 4, requires_grad=True), torch.ones(1, 3, 4, 4, requires_grad=True)
     perceptual_distance(lambda image: [image], fake, real).backward()
     torch.testing.assert_close(fake.grad, torch.full_like(fake, -1 / 48))

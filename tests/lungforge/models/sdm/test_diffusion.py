@@ -174,7 +174,7 @@ def test_the_likelihoods_of_all_grey_values_sum_to_one():
     assert float(inside.exp()) == pytest.approx(density, rel=1e-2)
 
 
-def test_the_network_is_told_the_steps_of_the_full_process():
+def test_the_network_gets_the_steps_of_the_full_process():
     seen = []
     respaced = LINEAR.respace("ddim10")
     x = torch.zeros(2, 1, 1, 1)

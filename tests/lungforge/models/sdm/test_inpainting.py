@@ -123,7 +123,7 @@ def test_the_walk_is_connected_and_takes_every_step_as_often_as_it_says(data):
 
 
 @pytest.mark.parametrize(("jump_length", "resamplings"), [(0, 2), (28, 2), (1, 0)])
-def test_a_walk_that_is_none_is_refused_even_where_nothing_is_to_be_drawn(jump_length, resamplings):
+def test_an_invalid_schedule_is_refused_even_where_nothing_is_to_be_inpainted(jump_length, resamplings):
     schedule, x_T = NoiseSchedule.linear().respace("50"), normal(1, 1, 2, 2, seed=0)
     nothing = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
     with pytest.raises(
@@ -183,7 +183,7 @@ def test_outside_the_mask_the_images_are_the_known_ones_to_the_last_bit(dtype):
     assert (images[everywhere] != known[everywhere]).all()
 
 
-def test_without_anything_to_draw_the_network_is_not_asked():
+def test_without_anything_to_inpaint_the_network_is_not_called():
     known = normal(2, 1, 3, 3, seed=0).clamp(-1, 1)
 
     def never(*arguments: object) -> Tensor:

@@ -65,7 +65,7 @@ def page(request, browser, report, scheme):
     context.close()
 
 
-def test_nothing_is_complained_of_and_every_picture_is_drawn(page):
+def test_the_browser_reports_no_error_and_renders_every_picture(page):
     assert page.troubles == []
     widths = page.eval_on_selector_all(
         "img", "images => images.map(image => image.complete && image.naturalWidth)"
@@ -113,7 +113,7 @@ def test_text_in_pictures_is_not_too_small_to_read(page):
     assert min(heights) > 11
 
 
-def test_differences_are_drawn_where_their_numbers_are(page, report):
+def test_differences_are_plotted_where_their_values_are(page, report):
     results = EvaluationReport.from_json(Path(report).with_name("metrics.json").read_bytes())
     plots = page.eval_on_selector_all(
         ".forest",
