@@ -17,9 +17,9 @@ while True:
     nodes = list_nodes(dashboard, limit=1000, raise_on_missing_output=False)
     alive = sorted(node.node_ip for node in nodes if node.state == "ALIVE")
     files = {
-        path.partition("/")[2]: found["LastModified"].isoformat()
-        for path, found in store.find(bucket, detail=True).items()
-        if found["type"] == "file" and "LastModified" in found
+        path.partition("/")[2]: listed["LastModified"].isoformat()
+        for path, listed in store.find(bucket, detail=True).items()
+        if listed["type"] == "file" and "LastModified" in listed
     }
     if last != (alive, files):
         last = (alive, files)

@@ -84,8 +84,8 @@ class Daemon:
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Everything that Docker tells of a container or an image."""
-        (found,) = json.loads(self.run("inspect", name))
-        return found
+        (details,) = json.loads(self.run("inspect", name))
+        return details
 
     def compose(self, *arguments: str) -> None:
         """A command of docker-compose; it must succeed."""

@@ -65,6 +65,6 @@ def test_fid_is_that_of_the_pytorch_fid_program(counts, channels, hub, extractor
         blobs(seed, count, channels, sigma) for seed, count, sigma in zip((1, 2), counts, (2, 3), strict=True)
     )
     expected = by_pytorch_fid(first, second, hub, tmp_path)
-    found = frechet_distance_of_features(extractor.embed_pictures(first), extractor.embed_pictures(second))
-    assert found == pytest.approx(expected, rel=1e-3)
-    assert found > 1
+    distance = frechet_distance_of_features(extractor.embed_pictures(first), extractor.embed_pictures(second))
+    assert distance == pytest.approx(expected, rel=1e-3)
+    assert distance > 1

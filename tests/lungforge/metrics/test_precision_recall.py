@@ -14,11 +14,11 @@ def written_out(reference, points):
         return float(((a - b) ** 2).sum())
 
     radii = [
-        sorted(distance(own, other) for number, other in enumerate(reference) if number != index)[2]
-        for index, own in enumerate(reference)
+        sorted(distance(within, other) for number, other in enumerate(reference) if number != index)[2]
+        for index, within in enumerate(reference)
     ]
     inside = [
-        any(distance(point, own) <= radius for own, radius in zip(reference, radii, strict=True))
+        any(distance(point, within) <= radius for within, radius in zip(reference, radii, strict=True))
         for point in points
     ]
     return sum(inside) / len(inside)

@@ -104,11 +104,11 @@ def test_a_damaged_file_is_noticed_and_made_anew(network, monkeypatch):
 def test_a_sound_file_under_the_name_of_another_is_not_taken(network, monkeypatch):
     monkeypatch.setattr(features, "worker_extractor", lambda network: Constant(1.0))
     features_of(network, PART, ROWS, GREY)
-    (own,) = files(network)
+    (damaged,) = files(network)
     monkeypatch.setattr(features, "worker_extractor", lambda network: Constant(2.0))
     features_of(network, PART, ROWS + 1, GREY)
-    (other,) = set(files(network)) - {own}
-    own.write_bytes(other.read_bytes())
+    (other,) = set(files(network)) - {damaged}
+    damaged.write_bytes(other.read_bytes())
     monkeypatch.setattr(features, "worker_extractor", lambda network: Constant(1.0))
     assert (features_of(network, PART, ROWS, GREY) == 1.0).all()
 
@@ -116,8 +116,8 @@ def test_a_sound_file_under_the_name_of_another_is_not_taken(network, monkeypatc
 def test_racing_writers_leave_one_whole_file(network, monkeypatch):
     monkeypatch.setattr(features, "worker_extractor", lambda network: Constant())
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: features_of(network, PART, ROWS, GREY), range(40)))
-    assert all((one == 1.0).all() for one in found)
+        values = list(pool.map(lambda _: features_of(network, PART, ROWS, GREY), range(40)))
+    assert all((one == 1.0).all() for one in values)
     assert len(files(network)) == 1
     monkeypatch.setattr(features, "worker_extractor", no_network)
     assert (features_of(network, PART, ROWS, GREY) == 1.0).all()
@@ -125,9 +125,9 @@ def test_racing_writers_leave_one_whole_file(network, monkeypatch):
 
 def test_a_file_is_an_array_that_numpy_opens_without_pickle(network, monkeypatch):
     monkeypatch.setattr(features, "worker_extractor", lambda network: Constant())
-    found = features_of(network, PART, ROWS, GREY)
+    values = features_of(network, PART, ROWS, GREY)
     (file,) = files(network)
-    np.testing.assert_array_equal(np.load(file, allow_pickle=False), found)
+    np.testing.assert_array_equal(np.load(file, allow_pickle=False), values)
 
 
 def test_of_no_rows_nothing_is_loaded_or_kept(network, monkeypatch):

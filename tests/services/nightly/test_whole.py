@@ -105,7 +105,7 @@ def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, own_ray: OwnR
     os.killpg(job.pid, signal.SIGKILL)
     _, errors = job.communicate(timeout=60)
     assert job.returncode == -signal.SIGKILL, errors
-    drawn = fs.modified(samples)
+    sampled = fs.modified(samples)
     assert read_history(f"{s3_uri}/history.parquet") == []
 
     # The dead one's lease keeps others out until it expires.
@@ -118,7 +118,7 @@ def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, own_ray: OwnR
 
     printed, errors = (done := start(s3_uri, own_ray)).communicate(timeout=300)
     assert done.returncode == 0, errors
-    assert fs.modified(samples) == drawn
+    assert fs.modified(samples) == sampled
     result = json.loads(printed)
     (night,) = read_history(f"{s3_uri}/history.parquet")
     assert (night.status, night.images, night.model) == ("done", 4, f"{s3_uri}/models/small")

@@ -55,18 +55,18 @@ def _kill_a_worker_after(path: Path, parts: int) -> threading.Thread:
 
 def _workers() -> list[int]:
     """The processes below this one that draw, by Linux's own tables."""
-    parents, drawing = {}, []
+    parents, sampling = {}, []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parents[int(folder.name)] = int(
                 (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
             )
             if (folder / "cmdline").read_bytes().startswith(b"ray::SamplingActor"):
-                drawing.append(int(folder.name))
-    own = [os.getpid()]
-    for parent in own:
-        own += [child for child, other in parents.items() if other == parent]
-    return sorted(set(own) & set(drawing))
+                sampling.append(int(folder.name))
+    descendants = [os.getpid()]
+    for parent in descendants:
+        descendants += [child for child, other in parents.items() if other == parent]
+    return sorted(set(descendants) & set(sampling))
 
 
 def test_two_workers_sample_what_one_samples(model: str, slices: str, tmp_path: Path, unbroken: Path) -> None:

@@ -62,7 +62,7 @@ def test_sample_ids_stay_what_they_are() -> None:
 def test_the_batch_changes_rounding_at_most(
     make_run: MakeRun, sample: Sample, model: str, slices: str, tmp_path: Path, sampler: str
 ) -> None:
-    drawn = [
+    batches = [
         sample(
             make_run(
                 model, slices, tmp_path / str(batch), batch=batch, per_map=2, subsets=(2,), sampler=sampler
@@ -70,9 +70,9 @@ def test_the_batch_changes_rounding_at_most(
         )
         for batch in (1, 3, 8)
     ]
-    for rows in drawn[1:]:
-        assert [row["sample_id"] for row in rows] == [row["sample_id"] for row in drawn[0]]
-        for row, other in zip(rows, drawn[0], strict=True):
+    for rows in batches[1:]:
+        assert [row["sample_id"] for row in rows] == [row["sample_id"] for row in batches[0]]
+        for row, other in zip(rows, batches[0], strict=True):
             assert np.abs(row["image"].astype(int) - other["image"]).max() <= 1
 
 

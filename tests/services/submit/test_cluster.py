@@ -214,14 +214,14 @@ def _plain(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_a_token_that_others_can_read_is_warned_about(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("0" * 64, encoding="utf-8")
-    told = {}
+    printed = {}
     for mode in (0o600, 0o640, 0o604):
         token.chmod(mode)
-        told[mode] = _plain(
+        printed[mode] = _plain(
             "--address", NOBODY, "show", "x", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token)
         ).stderr
     warning = f"lungforge submit: other users can read the token in {token}; to fix this: chmod 600 {token}\n"
-    assert [text.startswith(warning) for text in told.values()] == [False, True, True]
+    assert [text.startswith(warning) for text in printed.values()] == [False, True, True]
 
 
 @pytest.mark.ray
@@ -253,7 +253,7 @@ def test_another_server_is_no_dashboard(tmp_path: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     try:
-        told = subprocess.run(
+        printed = subprocess.run(
             [sys.executable, "-m", "services", "submit", "--address", address, "show", "x"],
             capture_output=True,
             encoding="utf-8",
@@ -262,6 +262,6 @@ def test_another_server_is_no_dashboard(tmp_path: Path) -> None:
         )
     finally:
         server.shutdown()
-    assert told.returncode == 2
-    assert told.stderr.startswith(f"lungforge submit: {address} is not a Ray dashboard (")
-    assert told.stderr.count("\n") == 1
+    assert printed.returncode == 2
+    assert printed.stderr.startswith(f"lungforge submit: {address} is not a Ray dashboard (")
+    assert printed.stderr.count("\n") == 1

@@ -82,10 +82,10 @@ def _descendants(pid: int) -> list[int]:
             parents[int(folder.name)] = int(
                 (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
             )
-    found = [pid]
-    for parent in found:
-        found += [child for child, other in parents.items() if other == parent]
-    return found[1:]
+    descendants = [pid]
+    for parent in descendants:
+        descendants += [child for child, other in parents.items() if other == parent]
+    return descendants[1:]
 
 
 def _kill_when(

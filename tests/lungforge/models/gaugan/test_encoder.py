@@ -13,10 +13,10 @@ from lungforge.models.gaugan.spec import SPEC
 
 @given(mean=st.floats(-3, 3), log_variance=st.floats(-4, 2))
 def test_kl_divergence_is_that_of_two_gaussians(mean, log_variance):
-    found = kl_divergence(Encoding(torch.tensor([[mean]]), torch.tensor([[log_variance]])))
+    divergence = kl_divergence(Encoding(torch.tensor([[mean]]), torch.tensor([[log_variance]])))
     posterior = torch.distributions.Normal(mean, math.exp(log_variance / 2))
     expected = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0))
-    torch.testing.assert_close(found, expected[None], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(divergence, expected[None], atol=1e-4, rtol=1e-4)
 
 
 def test_kl_divergence_is_a_sum_over_components_for_each_image():

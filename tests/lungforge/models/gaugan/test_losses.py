@@ -163,8 +163,8 @@ def test_a_few_images_are_learned_by_heart():
         [*generator.parameters(), *encoder.parameters()], 10 * GENERATOR_RATE, betas=ADAM_BETAS
     )
     judge = torch.optim.Adam(discriminator.parameters(), DISCRIMINATOR_RATE, betas=ADAM_BETAS)
-    drawn = fold(generator)
-    before = (generate(drawn, maps, z) - real).abs().mean().item()
+    folded = fold(generator)
+    before = (generate(folded, maps, z) - real).abs().mean().item()
     for _ in range(30):
         encoding = encoder(real)
         fake = generator(maps, reparameterise(encoding, torch.randn_like(z)))
@@ -176,11 +176,11 @@ def test_a_few_images_are_learned_by_heart():
         judge.step()
         average = fold(generator).state_dict()
         with torch.no_grad():
-            for key, value in drawn.state_dict().items():
+            for key, value in folded.state_dict().items():
                 value.lerp_(average[key], 0.2)
-    after = (generate(drawn, maps, z) - real).abs().mean().item()
+    after = (generate(folded, maps, z) - real).abs().mean().item()
     # From 0.79 to 0.06 when this was written; the images' own noise is 0.04.
     assert after < 0.2 * before
     # The average of normalised weights is still normalised.
-    largest = max(torch.linalg.matrix_norm(block.conv_1.weight.flatten(1), 2) for block in drawn.blocks)
+    largest = max(torch.linalg.matrix_norm(block.conv_1.weight.flatten(1), 2) for block in folded.blocks)
     assert largest < 1.05

@@ -209,7 +209,7 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch():
     x_T, known = normal(3, *size, seed=0), normal(3, *size, seed=1).clamp(-1, 1)
     mask = torch.stack([torch.ones(size), torch.zeros(size), normal(*size, seed=2)]) > 0.5
 
-    def draw(chosen: list[int]) -> Tensor:
+    def inpaint(chosen: list[int]) -> Tensor:
         generators = [torch_generator("image", image) for image in chosen]
         return sample_inpainted(
             flat_denoiser,
@@ -218,9 +218,9 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch():
             *(known[chosen], mask[chosen]),
         )
 
-    together = draw([0, 1, 2])
+    together = inpaint([0, 1, 2])
     for image in range(3):
-        torch.testing.assert_close(draw([image])[0], together[image])
+        torch.testing.assert_close(inpaint([image])[0], together[image])
 
 
 @pytest.mark.parametrize(("jump_length", "resamplings"), [(1, 1), (1, 3), (4, 2)])
@@ -244,7 +244,7 @@ def test_the_network_sees_the_known_pixels_with_the_noise_of_its_timestep(jump_l
         assert variance == pytest.approx(1 - left, rel=5 * math.sqrt(2 / count))
 
 
-def draw_second_pixel(spacing: str, jump_length: int, resamplings: int, count: int) -> Tensor:
+def sample_second_pixel(spacing: str, jump_length: int, resamplings: int, count: int) -> Tensor:
     schedule, shape = NoiseSchedule.linear().respace(spacing), (count, 1, 1, 2)
     known = torch.tensor([FIRST, -0.9]).expand(shape)
     mask = torch.tensor([False, True]).expand(shape)
@@ -281,11 +281,11 @@ def test_masking_alone_is_pulled_to_the_prior_and_resampling_leads_to_the_condit
     assert float(spread) / variance == pytest.approx(multiple_of_variance, abs=0.01)
 
     count = 10_000
-    drawn = draw_second_pixel(spacing, jump_length, resamplings, count)
-    assert float(drawn.mean()) == pytest.approx(
+    sampled = sample_second_pixel(spacing, jump_length, resamplings, count)
+    assert float(sampled.mean()) == pytest.approx(
         float(means) * FIRST, abs=5 * math.sqrt(float(spread) / count)
     )
-    assert float(drawn.var()) == pytest.approx(float(spread), rel=5 * math.sqrt(2 / count))
+    assert float(sampled.var()) == pytest.approx(float(spread), rel=5 * math.sqrt(2 / count))
 
 
 def field(side: int, radius: float) -> tuple[Tensor, Tensor]:

@@ -71,11 +71,11 @@ def test_the_browser_reports_no_error_and_renders_every_picture(page):
         "img", "images => images.map(image => image.complete && image.naturalWidth)"
     )
     assert widths == [64] * (2 * (8 * 3 + 4 * 3 + 4 * 2))
-    drawn = page.eval_on_selector_all(
+    widths_of_bars = page.eval_on_selector_all(
         "svg rect", "bars => bars.map(bar => bar.getBoundingClientRect().width)"
     )
-    assert len(drawn) > 4
-    assert min(drawn) > 1
+    assert len(widths_of_bars) > 4
+    assert min(widths_of_bars) > 1
     # In each of three pictures of ROC curves the real slices and their group: controls, and two sets.
     curves = page.eval_on_selector_all(
         ".curves figure:has(.chance) polyline",
@@ -87,8 +87,8 @@ def test_the_browser_reports_no_error_and_renders_every_picture(page):
 
 def test_axe_finds_no_violation(page):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
-    found = axe.run(page)
-    assert found.response["violations"] == [], found.generate_report()
+    accessibility = axe.run(page)
+    assert accessibility.response["violations"] == [], accessibility.generate_report()
 
 
 def test_nothing_but_wide_tables_and_listings_is_scrolled_sideways(page):
