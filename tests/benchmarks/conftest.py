@@ -1,4 +1,4 @@
-"""Files of golden numbers for networks of other shapes, made without the network that is being tested."""
+"""Files of golden values for networks of other shapes, made without the network that is being tested."""
 
 import json
 import math

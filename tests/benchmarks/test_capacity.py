@@ -73,7 +73,7 @@ def test_training_goes_in_step() -> None:
     ring = 2 * 3 / 4 * 100 / 50
     assert simulate(stage, resources, 4).seconds == pytest.approx(3 * (1 + ring))
     assert simulate(stage, resources, 1).seconds == pytest.approx(10)
-    # Reading goes on meanwhile: 4 units at 0.5 s each are read in 2 s, longer than the second of computing.
+    # Reading continues meanwhile: 4 units at 0.5 s each are read in 2 s, longer than the second of computing.
     scarce = dataclasses.replace(resources, store_bytes_per_second=2.0)
     reading = dataclasses.replace(stage, units=8, bytes=1.0)
     assert simulate(reading, scarce, 4).seconds == pytest.approx(2 * (4 * 0.5 + ring))

@@ -110,7 +110,7 @@ def test_networks_of_other_shapes_agree(write_golden, changes, t, seed):
     errors = compare(write_golden(changes, seed=seed, t=t))
     assert len(errors) == 11
     assert max(error.error for error in errors.values()) <= LIMIT, errors
-    # Only what one step predicts late in the process may need to be told from rounding, and not by much.
+    # Only what one step predicts late in the process may be beyond the limit, close to rounding.
     beyond = {name: error.distance for name, error in errors.items() if error.distance > LIMIT}
     assert set(beyond) <= {"p_pred_xstart", "p_s15_pred_xstart"}
     assert not beyond or max(t) > 990

@@ -1,4 +1,4 @@
-"""Run on the head of a local cluster: tells, as lines of JSON, whom Ray holds for alive and what is in S3.
+"""Run on the head of a local cluster: prints, as lines of JSON, which nodes are alive and what is in S3.
 
 A line is printed whenever one of them changes. Its time is that of CLOCK_MONOTONIC, which all hosts share.
 """

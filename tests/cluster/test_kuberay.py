@@ -50,7 +50,7 @@ def test_objects_and_pods_are_as_kubernetes_has_them(overlay: Any) -> None:
     import kubernetes_validate
 
     core = [item for item in overlay.objects if not item["apiVersion"].startswith("ray.io/")]
-    # The schema of a pod is asked of the templates inside Ray's own kinds, too.
+    # The schema of a pod is asked of the templates inside Ray's kinds, too.
     pods = [
         {
             "apiVersion": "v1",
@@ -219,7 +219,7 @@ def test_the_network_denies_what_is_not_named(overlay: Any) -> None:
 
 def test_no_head_is_driven_out(overlay: Any) -> None:
     budget = overlay.the("PodDisruptionBudget", "ray-head")["spec"]
-    # For pods of a controller without a scale subresource, Kubernetes knows minAvailable as a number only.
+    # Without a scale subresource of their controller, Kubernetes takes minAvailable only as a count of pods.
     assert isinstance(budget["minAvailable"], int)
     assert "maxUnavailable" not in budget
     assert budget["selector"] == {"matchLabels": {"ray.io/node-type": "head"}}

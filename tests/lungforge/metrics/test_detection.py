@@ -1,4 +1,4 @@
-"""Average precision against COCO's own evaluation (pycocotools), on drawn scenes."""
+"""Average precision against COCO's evaluation (pycocotools), on random scenes."""
 
 import contextlib
 import io
@@ -121,7 +121,7 @@ def test_a_nodule_of_another_size_is_neither_a_miss_nor_a_false_positive() -> No
     detections = [(truth[0][::-1].copy(), np.array([0.9, 0.8]))]
     counting = [np.array([True, False])]
     matches = detection.match(detections, truth, 0.5, counting)
-    # The larger nodule was found first; without the rule that would halve the precision of the smaller.
+    # The larger nodule has the higher score; without the rule that would halve the precision of the smaller.
     assert (matches.hit.tolist(), matches.miss.tolist()) == ([False, True], [False, False])
     assert detection.average_precision(matches, np.ones((1, 1)))[0] == pytest.approx(1.0)
     assert np.isnan(detection.average_precision(matches, np.zeros((1, 1)))[0])

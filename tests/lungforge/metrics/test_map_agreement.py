@@ -24,7 +24,7 @@ def label():
 
 
 def rendered(label):
-    """A slice that is what its map says, with the noise that tells lungs from gas."""
+    """A slice that follows its map, with the noise that separates lungs from gas."""
     levels = np.array([-1000, 30, -830, -830, -980, 20])
     noise = np.random.default_rng(0).normal(scale=40, size=label.shape) * (label != classes.BACKGROUND)
     return np.clip(levels[label] + noise, -1000, 400).astype(np.int16)
@@ -59,9 +59,8 @@ def test_nodules_count_neither_for_nor_against_the_lungs(label):
     mapped = np.where(large, np.uint8(classes.NODULE), label)
     agreement = segment_and_compare(rendered(mapped), mapped, SPACING)
     assert agreement.dice["lungs"] > 0.97
-    ignored = segment_and_compare(
-        rendered(label), mapped, SPACING
-    )  # not drawn at all: the contrast tells, not this
+    # A nodule that is missing from the image shows in the contrast, not here.
+    ignored = segment_and_compare(rendered(label), mapped, SPACING)
     assert ignored.dice["lungs"] > 0.97
 
 

@@ -37,7 +37,7 @@ def thorax_map(size):
 
 
 def rendered(label, seed, *, grain=1.0, levels=15.0):
-    """A slice that follows the map exactly, with texture of its own, grey uint8."""
+    """A slice that follows the map exactly, with texture of the seed, grey uint8."""
     grey = np.choose(label, [0, 190, 30, 30, 0, 180]).astype(float)
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=label.shape), grain)
     grey += (label > 0) * noise * (levels / noise.std())

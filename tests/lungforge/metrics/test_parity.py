@@ -1,4 +1,4 @@
-"""The FID of pytorch-fid's own program, from the same file of weights and the same PNG files."""
+"""The FID of the program pytorch-fid, from the same file of weights and the same PNG files."""
 
 import hashlib
 import os

@@ -42,7 +42,7 @@ def test_golden_case_on_a_line():
     seed=st.integers(0, 2**32),
 )
 def test_equals_brute_force_also_where_distances_tie(real, synthetic, entries, seed):
-    # Whole numbers of few values: many vectors are equal, and many lie just on the surface of a ball.
+    # Few different integers: many vectors are equal, and many lie just on the surface of a ball.
     generator = np.random.default_rng(seed)
     first = generator.integers(-2, 3, size=(real, 3)).astype(np.float32)
     second = generator.integers(-1, 4, size=(synthetic, 3)).astype(np.float32)

@@ -18,7 +18,7 @@ DURATION_S = 100.0
 
 
 class Clock:
-    """Stands in for the module ``time``: both clocks go on only when told to."""
+    """Stands in for the module ``time``: both clocks advance only by calls."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -74,7 +74,7 @@ def test_a_dead_ones_lease_is_taken_by_one_and_not_before_it_expires(store_uri, 
     assert race(store_uri) == [None] * 16
     clock.now += 0.001
     (living,) = [each for each in race(store_uri) if each]
-    # The dead one was only asleep. It has no right to go on, nor to take the lease from the other.
+    # The first job was only asleep. It may neither continue nor take the lease from the other.
     with pytest.raises(LeaseLostError, match=r"not renewed in time; the same command again resumes"):
         dead.renew()
     dead.release()

@@ -1,4 +1,4 @@
-"""One line that tells why, and gives nothing away."""
+"""Messages of one line that give the cause, and no secret."""
 
 import pytest
 

@@ -13,7 +13,7 @@ from services.preprocess.volume import VolumeOutcome
 
 
 class Sum:
-    """Stands in for a counter of Ray, whose value only a scrape tells."""
+    """Stands in for a counter of Ray, whose value only a scrape gives."""
 
     def __init__(self) -> None:
         self.counted: list[tuple[float, dict[str, str]]] = []

@@ -29,7 +29,7 @@ def map_of(scan):
 
 
 def render_slice(label, seed, noise_hu=60.0):
-    """A slice of its own that follows the map."""
+    """A slice that follows the map, with noise of the seed."""
     texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=label.shape), 1.0)
     hu = LEVELS[label] + (label > 0) * texture * (noise_hu / texture.std())
     return np.clip(np.rint(hu), -1000, 400).astype(np.int16)
@@ -42,7 +42,7 @@ def halve_and_enlarge(hu):
 
 
 def write_slices(uri, *, scans=12, per_scan=2):
-    """Scans 0, 1, 2, ... a part each; the subset of a scan is its number modulo 4."""
+    """One part per scan; the subset of a scan is its index modulo 4."""
     writer = DatasetWriter(uri=uri, kind=Kind.SLICES, config={"scans": scans})
     parts = []
     for scan in range(scans):
@@ -73,7 +73,7 @@ def write_model(uri, slices, subsets=(0, 1, 2), patch=None):
 
 
 def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2), patch=None):
-    """A sample a slice of the subsets: ``make(row, number)`` gives its HU; ``patch`` px of it, if given."""
+    """One sample per slice of the subsets: ``make(row, number)`` gives its HU, ``patch`` its size in px."""
     writer = DatasetWriter(
         uri=uri, kind=Kind.SAMPLES, config={"uri": uri}, seed=0, parents=(model.parent(), slices.parent())
     )
@@ -126,7 +126,7 @@ def remembered(row, number):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Slices, a model of subsets 0 to 2, drawn samples, and halved real slices passed off as samples."""
+    """Slices, a model of subsets 0 to 2, synthetic samples, and halved real slices passed off as samples."""
     root = tmp_path_factory.mktemp("world")
     slices = write_slices(str(root / "slices"))
     model = write_model(str(root / "model"), slices)
@@ -137,7 +137,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def build():
-    """The functions above, for tests that need a world of their own."""
+    """The functions above, for tests that write other datasets."""
     return {
         "slices": write_slices,
         "model": write_model,

@@ -34,7 +34,7 @@ def test_a_night_samples_and_measures_what_was_asked_for(bench):
     assert (sample.count, sample.steps, sample.seed, sample.subsets) == (12, 5, 7, (0, 1, 2, 3, 4, 5, 6))
     assert (evaluate.real, evaluate.synthetic) == (f"{bench.store}/slices", (sample.out,))
     assert (evaluate.subsets, evaluate.seed) == ((8, 9), 7)
-    # Near-duplicates are counted and judged; a leak makes every number worthless.
+    # Near-duplicates are counted and judged; a leak makes every value worthless.
     assert (evaluate.allow_near_duplicates, evaluate.allow_leakage) == (True, False)
     assert sample.out == f"{bench.store}/nights/2026-03-03/samples"
     assert result.report == f"{bench.store}/nights/2026-03-03/report/report.html"
@@ -84,7 +84,7 @@ def test_a_failed_night_says_why_and_is_tried_again(bench, capsys, monkeypatch):
     assert failed.reason == "RuntimeError: worker lost with ***"
     (row,) = history(bench)
     assert (row.status, row.reason, row.frechet, row.near_duplicates) == ("failed", failed.reason, None, None)
-    assert "Traceback" in capsys.readouterr().err  # a fault of ours is told in full, but in no file
+    assert "Traceback" in capsys.readouterr().err  # a fault is printed in full, and in no file
     assert b"Traceback" not in read_bytes(f"{bench.store}/index.html")
     bench.failure = None
     assert bench.run(1).exit_code == 0
@@ -199,7 +199,7 @@ def test_two_runs_do_not_meet(bench):
 
 
 def test_who_lost_the_lease_commits_nothing(bench, monkeypatch):
-    """It slept while it drew; another took over and did the night."""
+    """A run sleeps while it samples; another takes over and completes the night."""
     real = lease.time
 
     class Later:

@@ -41,7 +41,7 @@ def test_unfinished_models_and_stray_files_are_passed_over(store_uri: str, write
 
 
 def test_the_clock_of_the_store_decides(store_uri: str, write: Callable) -> None:
-    """S3 tells whole seconds, so that of two in one second the last by name is taken."""
+    """S3 stores whole seconds: of two in the same second, the last by name is taken."""
     for name in ("z", "a"):
         write(f"{store_uri}/models/{name}")
     fs, path = open_uri(f"{store_uri}/models")

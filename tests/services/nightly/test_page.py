@@ -1,4 +1,4 @@
-"""The page needs nothing else, tells what the pictures tell, and believes no text."""
+"""The page needs no other file, gives in text what its charts show, and escapes all text."""
 
 import dataclasses
 from html.parser import HTMLParser

@@ -23,14 +23,14 @@ from services.eval.results import EvaluationReport
 from services.nightly.history import read_history
 from tests.factories import nodule_at, slice_row
 
-#: Gives the environment for a process that starts a Ray of its own.
+#: Gives the environment for a process that starts its Ray cluster.
 OwnRay = Callable[[], dict[str, str]]
 
 SIDE = 32
 
 
 def write_slices(uri: str) -> Dataset:
-    """Four scans of two slices; the subset of a scan is its number."""
+    """Four scans of two slices; scan N is in subset N."""
     writer = DatasetWriter(uri=uri, kind=Kind.SLICES, config={})
     label = np.zeros((SIDE, SIDE), np.uint8)
     label[3:-3, 3:-3], label[8:-8, 6:14], label[8:-8, 18:26], label[14:17, 8:11] = 1, 3, 2, 5
@@ -78,7 +78,7 @@ def make_model(uri: str, slices: Dataset) -> None:
 
 
 def start(store: str, own_ray: OwnRay) -> subprocess.Popen:
-    """The command as a user would type it, with a Ray of its own."""
+    """The command as a user would type it, on a new Ray cluster."""
     options = ["--date", "2026-03-01", "--count", "4", "--steps", "2", "--json"]
     subsets = ["--subsets-of-maps", "0", "1", "--test-subsets", "2", "3"]
     return subprocess.Popen(

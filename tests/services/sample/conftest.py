@@ -39,7 +39,7 @@ def _row(scan: int, index: int, image: np.ndarray, label: np.ndarray, nodules: l
 
 
 def write_slices(uri: str, *, rows_of_parts: tuple[int, ...] = (5, 3, 4), side: int = SIDE) -> str:
-    """A slices dataset: a scan a part, a nodule in each slice, its place different in each."""
+    """A slices dataset: one part per scan, and a nodule in each slice, in a different place in each."""
     writer = DatasetWriter(uri=uri, kind=Kind.SLICES, config={"rows": list(rows_of_parts), "side": side})
     parts = []
     for scan, count in enumerate(rows_of_parts):

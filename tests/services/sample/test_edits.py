@@ -1,4 +1,4 @@
-"""What an image is drawn from: the edit of its map, chosen by its identity, and the real pixels it keeps."""
+"""What an image is made from: the edit of its map, chosen by its identity, and the real pixels it keeps."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -19,7 +19,7 @@ from lungforge.storage import open_uri
 from services.sample.config import SampleConfig
 from services.sample.job import SampleResult, run
 
-#: Gives the environment for a process that starts a Ray of its own.
+#: Gives the environment for a process that starts its Ray cluster.
 OwnRay = Callable[[], dict[str, str]]
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -32,7 +32,7 @@ def _config(model: str, slices: str, out: Path, **changes: Any) -> SampleConfig:
 
 @pytest.fixture(scope="module")
 def unbroken(model: str, slices: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one worker draws."""
+    """What one worker samples."""
     out = tmp_path_factory.mktemp("job") / "unbroken"
     result = run(_config(model, slices, out))
     assert result == SampleResult(samples=str(out), images=96, parts=12, maps=12)
@@ -40,7 +40,7 @@ def unbroken(model: str, slices: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def _kill_a_worker_after(path: Path, parts: int) -> threading.Thread:
-    """In a thread: as soon as there are so many parts, kill -9 a process that draws."""
+    """In a thread: as soon as there are ``parts`` parts, kill -9 a process that samples."""
 
     def wait_and_kill() -> None:
         gone = threading.Event()
@@ -54,7 +54,7 @@ def _kill_a_worker_after(path: Path, parts: int) -> threading.Thread:
 
 
 def _workers() -> list[int]:
-    """The processes below this one that draw, by Linux's own tables."""
+    """The descendants of this process that sample, from /proc."""
     parents, sampling = {}, []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -71,7 +71,7 @@ def _workers() -> list[int]:
 
 def test_two_workers_sample_what_one_samples(model: str, slices: str, tmp_path: Path, unbroken: Path) -> None:
     run(_config(model, slices, tmp_path / "samples", workers=2))
-    # Every part with its sha256, the lineage, and no word of who drew it.
+    # Every part with its sha256, the lineage, and nothing of which worker sampled it.
     manifest = (tmp_path / "samples" / "manifest.json").read_bytes()
     assert manifest == (unbroken / "manifest.json").read_bytes()
     dataset = Dataset.open(str(unbroken), Kind.SAMPLES)
@@ -123,7 +123,7 @@ def test_half_a_run_is_gone_on_with(model: str, slices: str, tmp_path: Path, unb
 
 
 def _start(model: str, slices: str, out: Path | str, own_ray: OwnRay, *more: str) -> subprocess.Popen:
-    """The job of ``_config`` as a user would start it, with a Ray of its own."""
+    """The job of ``_config`` as a user would start it, on a new Ray cluster."""
     options = [f"--model={model}", f"--data={slices}", f"--out={out}", "--per-map=8", "--steps=20"]
     return subprocess.Popen(
         [sys.executable, "-m", "services", "sample", *options, "--part-images=8", "--batch=5", *more],

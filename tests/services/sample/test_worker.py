@@ -1,4 +1,4 @@
-"""What a worker draws, without Ray: rows by identity, and models that do not fit."""
+"""What a worker samples, without Ray: rows by identity, and models that do not fit."""
 
 import json
 from collections.abc import Callable
@@ -109,7 +109,7 @@ def test_a_model_of_patches_samples_patches_around_nodules(
     rows = sample(make_run(patch_model, other_slices, tmp_path / "samples"))
     assert [row["image"].shape for row in rows] == [(16, 16)] * 3
     assert all((row["label"] == 5).any() and row["nodules"] for row in rows)
-    # Where a patch was cut is in its row, so that the place in the real slice can be found again.
+    # The row of a patch has the place of the cut in the real slice.
     sources = {row.slice_index: row for row in index_rows(Dataset.open(other_slices)).read(range(3))}
     for row in rows:
         top, left = row["source_top"], row["source_left"]

@@ -96,7 +96,7 @@ def test_what_failed_is_run_again(head: RayHead, tmp_path: Path) -> None:
     source = tmp_path / "luna16"
     words = _preprocess(source, tmp_path / "slices")
     failed = head.submit(*words)
-    # The stage's own code and words, not Ray's 1.
+    # The exit code and message of the stage, not Ray's 1.
     assert failed.returncode == 2
     assert failed.stdout == ""
     assert "lungforge preprocess: " in failed.stderr
@@ -151,7 +151,7 @@ def test_ctrl_c_leaves_the_job_running_and_a_stop_leaves_with_130(head: RayHead,
 @pytest.mark.ray
 def test_the_folder_that_is_sent_is_what_runs(head: RayHead, tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
-    # Python's own listing, so that a lungforge that is installed there could not have printed it.
+    # Python's listing, which a lungforge that is installed there could not have printed.
     program = (
         "import json, os, sys\nprint(json.dumps({'files': sorted(os.listdir()), 'words': sys.argv[1:]}))\n"
     )

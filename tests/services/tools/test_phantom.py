@@ -1,4 +1,4 @@
-"""``lungforge phantom``: drawn once, over what was cut short, and never among other files."""
+"""``lungforge phantom``: generated once, over incomplete files, and never among other files."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Slices that are drawn, small and different from one another, for runs of a second or two."""
+"""Synthetic slices, small and all different, for runs of a second or two."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def draw_slices(uri: str, *, scans: int = 5, slices: int = 4, side: int = SIDE) 
 
 @pytest.fixture(scope="session")
 def slices(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Twenty slices of five scans, a scan a subset."""
+    """Twenty slices of five scans, one scan per subset."""
     return draw_slices(str(tmp_path_factory.mktemp("train") / "slices"))
 
 

@@ -235,7 +235,7 @@ def test_damaged_compressed_voxels_are_refused(tmp_path, damage, reason):
     state(path, "CompressedDataSize", None)
     pixels = path.with_suffix(".zraw")
     pixels.write_bytes(damage(pixels.read_bytes()))
-    read_geometry(str(path))  # the header alone cannot tell
+    read_geometry(str(path))  # the header alone is valid
     with pytest.raises(VolumeError, match=reason):
         read_volume(str(path))
 

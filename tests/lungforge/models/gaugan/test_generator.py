@@ -108,7 +108,7 @@ def test_an_image_does_not_depend_on_its_batch(norm):
     config = dataclasses.replace(SPEC.preset_config("tiny"), norm=norm)
     generator = generator_of(config)
     maps, z = disc_maps(5), noise(5, config)
-    generator(maps, z)  # gives batch normalisation statistics of its own
+    generator(maps, z)  # updates the statistics of batch normalisation
     folded = fold(generator)
     together = generate(folded, maps, z)
     alone = torch.cat([generate(folded, maps[index : index + 1], z[index : index + 1]) for index in range(5)])

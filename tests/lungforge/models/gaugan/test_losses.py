@@ -151,7 +151,7 @@ def test_gradients_of_halves_of_a_batch_average_to_those_of_the_whole():
 
 
 def test_a_few_images_are_learned_by_heart():
-    """Each class has a grey of its own; averaged weights draw it, from noise that no encoder shaped."""
+    """Each class has its grey value; averaged weights generate it, from noise that no encoder shaped."""
     torch.manual_seed(0)
     config = SPEC.preset_config("tiny")
     generator, encoder, discriminator = Generator(config), Encoder(config), Discriminator(config)
@@ -179,7 +179,7 @@ def test_a_few_images_are_learned_by_heart():
             for key, value in folded.state_dict().items():
                 value.lerp_(average[key], 0.2)
     after = (generate(folded, maps, z) - real).abs().mean().item()
-    # From 0.79 to 0.06 when this was written; the images' own noise is 0.04.
+    # From 0.79 to 0.06 when this was written; the noise of the images is 0.04.
     assert after < 0.2 * before
     # The average of normalised weights is still normalised.
     largest = max(torch.linalg.matrix_norm(block.conv_1.weight.flatten(1), 2) for block in folded.blocks)

@@ -51,7 +51,7 @@ def known_denoiser(schedule: NoiseSchedule, covariance: Tensor) -> Callable[[Ten
 def exact_draw(
     covariance: Tensor, inside: Tensor, schedule: NoiseSchedule, walk: list[Move]
 ) -> tuple[Tensor, Tensor]:
-    """What the walk draws of a Gaussian, without clipping: all is linear, so it can be told exactly.
+    """What inpainting samples of a Gaussian, without clipping: all is linear, so it is known exactly.
 
     Returns:
         The matrix that makes the mean of the pixels inside from those outside, and their covariance.
@@ -257,7 +257,7 @@ def sample_second_pixel(spacing: str, jump_length: int, resamplings: int, count:
 
 
 # Mean as a share of the conditional mean, variance as a multiple of the conditional variance: of the exact
-# sampler that these steps stand for, found by carrying mean and covariance through the walk.
+# sampler that these steps stand for, computed by carrying mean and covariance through the walk.
 @pytest.mark.parametrize(
     ("spacing", "jump_length", "resamplings", "share_of_mean", "multiple_of_variance"),
     [

@@ -57,7 +57,7 @@ def test_what_an_arm_adds_is_so_many_times_the_real_ones() -> None:
     assert _numbers(half.pictures)[:20] == list(range(20))
     added = [set(_numbers(training.pictures)[20:]) for training in (half, twice)]
     assert [len(each) for each in added] == [10, 40]
-    # The larger arm holds the smaller, so that only the number differs.
+    # The larger arm holds the smaller, so that only the count differs.
     assert added[0] < added[1]
     assert min(added[1]) >= 100
     assert len(half.crops) == 2 * 30
@@ -106,7 +106,9 @@ def test_pictures_without_a_nodule_are_for_classification_only() -> None:
 
 def test_too_few_are_refused() -> None:
     require_enough("gan", SYNTHETIC, REAL, [0.5, 2.5], [EVERY])
-    with pytest.raises(InputError, match=r"gan has 50 slices .* ratio 3 to 20 real ones asks for 60; draw"):
+    with pytest.raises(
+        InputError, match=r"gan has 50 slices .* ratio 3 to 20 real ones asks for 60; generate more"
+    ):
         require_enough("gan", SYNTHETIC, REAL, [0.5, 3], [EVERY])
 
 

@@ -22,7 +22,7 @@ def browser():
         pytest.skip("no Chromium on this machine (Debian's package is called chromium)")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as running:
-        # Chromium refuses its own sandbox to root.
+        # Chromium has no sandbox for root.
         options = ["--no-sandbox"] * (os.geteuid() == 0)
         browser = running.chromium.launch(executable_path=CHROMIUM, args=options)
         yield browser
