@@ -252,12 +252,12 @@ def test_a_stage_is_measured_and_then_checked(
     assert set(fs.find(path)) <= {path}
 
 
-def test_a_store_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_that_is_no_s3_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "--store", str(tmp_path)]) == 2
     assert "give a new folder in an s3:// bucket" in capsys.readouterr().err
 
 
-def test_the_page_says_what_the_model_says_of_the_rates_that_are_kept() -> None:
+def test_the_page_has_the_results_of_the_model_for_the_stored_rates() -> None:
     root = Path(__file__).parents[2]
     limits, kept = read_rates(root / "benchmarks" / "capacity" / "rates.json")
     page = (root / "docs" / "capacity.md").read_text(encoding="utf-8")

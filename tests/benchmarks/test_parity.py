@@ -25,7 +25,7 @@ def arrays_of(path: Path, *, loops: bool = False) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """``run(arrays or path)`` gives exit code, errors by name, and what was said."""
+    """``run(arrays or path)`` gives exit code, errors by name, and the output."""
 
     def run(given):
         path = given
@@ -117,7 +117,7 @@ def test_networks_of_other_shapes_agree(write_golden, changes, t, seed):
     assert max(beyond.values(), default=0) < 2e-3
 
 
-def test_an_image_predicted_at_the_last_step_is_still_held_to_account(write_golden, run):
+def test_an_image_predicted_at_the_last_step_is_still_compared(write_golden, run):
     arrays = arrays_of(write_golden(t=(999, 999)))
     image = arrays["out/p_pred_xstart"]
     where = np.unravel_index(np.abs(image).argmin(), image.shape)
@@ -128,7 +128,7 @@ def test_an_image_predicted_at_the_last_step_is_still_held_to_account(write_gold
     assert max(error for name, error in errors.items() if name != "p_pred_xstart") <= LIMIT
 
 
-def test_what_rounding_explains_is_said(write_golden, run):
+def test_differences_within_rounding_are_reported(write_golden, run):
     arrays = arrays_of(write_golden(t=(999, 999)))
     image = arrays["out/p_pred_xstart"]
     where = np.unravel_index(np.abs(image).argmin(), image.shape)
@@ -244,7 +244,7 @@ def without_outputs(arrays):
         (configured(num_head_channels=24), "head_channels 24 does not divide"),
     ],
 )
-def test_a_file_that_cannot_be_compared_exits_with_2_and_says_why(run, alter, message):
+def test_a_file_that_cannot_be_compared_exits_with_2_and_the_cause(run, alter, message):
     arrays = arrays_of(GOLDEN)
     alter(arrays)
     code, errors, said = run(arrays)
@@ -253,7 +253,7 @@ def test_a_file_that_cannot_be_compared_exits_with_2_and_says_why(run, alter, me
     assert said.count("\n") == 1
 
 
-def test_what_is_no_npz_exits_with_2_and_is_never_unpickled(run, tmp_path):
+def test_a_file_that_is_no_npz_exits_with_2_and_is_never_unpickled(run, tmp_path):
     class Harm:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "harm",))

@@ -134,7 +134,7 @@ def test_requests_are_limits_and_hold_what_is_mounted(overlay: Any) -> None:
         assert disk <= _count(limits["ephemeral-storage"])
 
 
-def test_ray_is_asked_how_it_is(overlay: Any) -> None:
+def test_probes_ask_the_health_of_ray(overlay: Any) -> None:
     for pod in overlay.ray_pods():
         (container,) = pod["spec"]["containers"]
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -164,7 +164,7 @@ def test_every_cluster_asks_for_a_token_and_runs_the_ray_of_the_image(overlay: A
         assert spec == overlay.the("RayCluster", "lungforge")["spec"]
 
 
-def test_groups_of_workers_begin_at_none(overlay: Any) -> None:
+def test_groups_of_workers_start_with_no_worker(overlay: Any) -> None:
     groups = {
         group["groupName"]: group
         for group in overlay.the("RayCluster", "lungforge")["spec"]["workerGroupSpecs"]

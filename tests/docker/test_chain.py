@@ -133,13 +133,13 @@ def test_the_health_check_notices_a_head_that_hangs(cluster: Any) -> None:
     _until(lambda: cluster.check("lungforge_head_1"), 60)
 
 
-def test_a_worker_that_died_comes_back(cluster: Any) -> None:
+def test_a_dead_worker_restarts(cluster: Any) -> None:
     _signal(cluster, "lungforge_worker_1", "raylet", signal.SIGKILL)
     _until(lambda: cluster.containers()["lungforge_worker_1"]["RestartCount"] == 1, 120)
     _until(lambda: cluster.containers()["lungforge_worker_1"]["State"]["Health"]["Status"] == "healthy", 120)
 
 
-def test_a_worker_that_hangs_is_noticed_and_comes_back(cluster: Any) -> None:
+def test_a_worker_that_hangs_is_detected_and_restarts(cluster: Any) -> None:
     _signal(cluster, "lungforge_worker_2", "raylet", signal.SIGSTOP)
     # Ray itself gives a node up that has not answered for about a minute, and the check asks Ray.
     _until(lambda: not cluster.check("lungforge_worker_2"), 180)

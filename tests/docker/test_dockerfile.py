@@ -41,7 +41,7 @@ def test_the_base_is_pinned_and_is_the_same_everywhere() -> None:
         assert base == "${BASE_IMAGE}" or base in names
 
 
-def test_a_change_in_the_code_installs_no_dependency_anew() -> None:
+def test_a_change_in_the_code_reinstalls_no_dependency() -> None:
     stages = _stages()
     for name in ("dependencies", "tools"):
         assert not re.search(r"^COPY (lungforge|services|\.)", stages[name], re.MULTILINE), name

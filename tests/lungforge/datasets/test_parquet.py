@@ -38,7 +38,7 @@ def test_no_cut_goes_unnoticed(length):
     assert decode_own(PART[:length], Kind.CROPS, "work", "unit") is None
 
 
-def test_a_part_of_another_work_or_piece_or_kind_is_not_ours():
+def test_a_part_of_another_dataset_or_unit_or_kind_is_not_decoded():
     assert decode_own(PART, Kind.CROPS, "work", "unit").num_rows == 2
     assert decode_own(PART, Kind.CROPS, "other", "unit") is None
     assert decode_own(PART, Kind.CROPS, "work", "other") is None

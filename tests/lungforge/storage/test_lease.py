@@ -150,7 +150,7 @@ def test_one_that_slept_between_looking_and_creating_steps_back(store_uri, clock
     assert newest(store_uri)["released"] is False
 
 
-def test_what_a_lease_says(store_uri, clock):
+def test_a_lease_records_its_holder_and_its_times(store_uri, clock):
     with held_lease(store_uri, DURATION_S):
         document = newest(store_uri)
         assert sorted(document) == ["expires", "holder", "host", "released", "started"]

@@ -38,7 +38,7 @@ def test_waiting_is_a_stall(stalls: Sum) -> None:
     assert tags == {"service": "train"}
 
 
-def test_computing_is_none(stalls: Sum) -> None:
+def test_computing_is_not_a_stall(stalls: Sum) -> None:
     started, computed = time.perf_counter(), time.thread_time()
     with telemetry.stall("preprocess"):
         while time.thread_time() - computed < 0.3:

@@ -80,7 +80,7 @@ class Constant:
         return np.full((len(grey), 3), self.value, np.float32)
 
 
-def test_a_damaged_file_is_noticed_and_made_anew(network, monkeypatch):
+def test_a_damaged_file_is_detected_and_replaced(network, monkeypatch):
     monkeypatch.setattr(features, "worker_extractor", lambda network: Constant())
     features_of(network, PART, ROWS, GREY)
     (file,) = files(network)

@@ -76,7 +76,7 @@ def test_a_run_that_waited_while_another_did_the_night_does_nothing(bench, monke
     assert (len(bench.samples), len(history(bench))) == (1, 1)
 
 
-def test_a_failed_night_says_why_and_is_tried_again(bench, capsys, monkeypatch):
+def test_a_failed_night_records_its_cause_and_is_retried(bench, capsys, monkeypatch):
     monkeypatch.setenv("LAB_TOKEN", "hunter2hunter2")
     bench.failure = RuntimeError("worker lost\nwith hunter2hunter2")
     failed = bench.run(1)
@@ -168,7 +168,7 @@ def test_a_try_of_another_model_makes_way(bench, write):
     assert first.manifest.parents[0].uri == evaluate_model(bench, "first")
 
 
-def test_a_try_of_the_same_is_gone_on_with(bench):
+def test_a_failed_night_run_again_resumes(bench):
     bench.failure = RuntimeError("killed")
     bench.run(1)
     before = content(bench.samples[0].out)
@@ -177,7 +177,7 @@ def test_a_try_of_the_same_is_gone_on_with(bench):
     assert content(bench.samples[0].out) == before
 
 
-def test_what_is_not_there_is_no_night(bench, tmp_path):
+def test_missing_inputs_record_no_night(bench, tmp_path):
     with pytest.raises(InputError, match="no finished model"):
         job.run(dataclasses.replace(bench.config(1), store=str(tmp_path / "mistyped")))
     assert not (tmp_path / "mistyped").exists()

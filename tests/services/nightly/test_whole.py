@@ -93,7 +93,7 @@ def start(store: str, own_ray: OwnRay) -> subprocess.Popen:
 
 @pytest.mark.ray
 @pytest.mark.s3
-def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, own_ray: OwnRay) -> None:
+def test_a_killed_night_resumes_and_is_recorded_once(s3_uri: str, own_ray: OwnRay) -> None:
     make_model(f"{s3_uri}/models/small", write_slices(f"{s3_uri}/slices"))
     fs, path = open_uri(s3_uri)
     samples = f"{path}/nights/2026-03-01/samples/manifest.json"

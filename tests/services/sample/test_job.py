@@ -106,7 +106,7 @@ def test_a_finished_run_writes_nothing(model: str, slices: str, unbroken: Path) 
         run(_config(model, slices, unbroken, guidance=2.0))
 
 
-def test_half_a_run_is_gone_on_with(model: str, slices: str, tmp_path: Path, unbroken: Path) -> None:
+def test_an_incomplete_run_resumes(model: str, slices: str, tmp_path: Path, unbroken: Path) -> None:
     # As a killed driver leaves it: some parts, one of them damaged, and no manifest.
     out = tmp_path / "samples"
     parts = sorted(unbroken.glob("parts-*/part-*.parquet"))[3:9]
@@ -178,7 +178,7 @@ def test_an_interrupted_job_resumes(
 
 
 @pytest.mark.s3
-def test_four_workers_outlast_a_store_that_is_away(
+def test_four_workers_survive_a_store_that_is_down_for_a_while(
     model: str, slices: str, s3_server: Any, s3_uri: str, unbroken: Path, own_ray: OwnRay
 ) -> None:
     job = _start(model, slices, s3_uri, own_ray, "--workers=4")
@@ -222,7 +222,7 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_dry_run_says_the_plan_and_writes_nothing(model: str, slices: str, tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_plan_and_writes_nothing(model: str, slices: str, tmp_path: Path) -> None:
     out = tmp_path / "samples"
     result = run(_config(model, slices, out, dry_run=True, workers=2))
     assert (result.images, result.parts, result.maps, result.dry_run) == (96, 12, 12, True)

@@ -75,7 +75,7 @@ def test_edits_that_apply_to_no_map_are_refused() -> None:
         make_plan(_config(edits=(("remove", 1.0),)), _Index(rows=1))
 
 
-def test_a_unit_outside_the_plan_is_none() -> None:
+def test_a_unit_outside_the_plan_is_refused() -> None:
     plan = make_plan(_config(part_images=4), _Index(rows=6))
     assert plan.unit(1).name == "000001"
     for number in (-1, 2):

@@ -1,4 +1,4 @@
-"""Following a job through what happens on the way: a rival, a connection that is cut, a cluster that goes."""
+"""Following a job despite a second submission, a cut connection and a cluster that ends."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ sys.exit(main())
 """
 
 
-def test_one_that_comes_second_attaches_to_the_first(head: RayHead) -> None:
+def test_a_second_submission_attaches_to_the_first(head: RayHead) -> None:
     name = submission_id("show", parse("show", ["somewhere"]))
     start = [sys.executable, "-c", RIVAL, name, *head.command("show", "somewhere", "--json")[1:]]
     done = subprocess.run(
@@ -109,9 +109,7 @@ print(json.dumps({"lines": 30}))
 """
 
 
-def test_a_connection_that_is_cut_is_made_anew_and_no_line_is_lost_or_doubled(
-    head: RayHead, tmp_path: Path
-) -> None:
+def test_a_cut_connection_is_restored_and_no_line_is_lost_or_repeated(head: RayHead, tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "__main__.py").write_text(COUNTING, encoding="utf-8")
     wire = Wire(head.ports["dashboard"])

@@ -272,7 +272,7 @@ def test_a_slice_has_the_edits_that_apply_to_it() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(given=generated_maps())
-def test_an_edit_that_does_not_apply_gives_none(given: Map) -> None:
+def test_an_edit_that_does_not_apply_gives_no_map(given: Map) -> None:
     for name in EDITS:
         if name not in edits_for(bool(given.nodules)):
             assert edit(name, given) is None

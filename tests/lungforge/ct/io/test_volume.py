@@ -149,7 +149,7 @@ def test_a_bad_header_is_named_with_its_reason(header, fault):
         (b"ElementDataFile = LOCAL\n", "its header has no NDims"),
     ],
 )
-def test_what_is_no_header_is_refused(tmp_path, content, reason):
+def test_a_file_that_is_no_header_is_refused(tmp_path, content, reason):
     path = tmp_path / "1.mhd"
     path.write_bytes(content)
     with pytest.raises(VolumeError, match=reason):

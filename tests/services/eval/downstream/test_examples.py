@@ -34,7 +34,7 @@ def test_rows_of_slices_and_of_samples_are_alike(world, slices: Dataset) -> None
         assert (one.image != other.image).any()
 
 
-def test_a_nodule_gives_a_crop_and_every_picture_a_place_that_is_none(slices: Dataset) -> None:
+def test_a_nodule_gives_a_positive_crop_and_every_picture_a_negative_one(slices: Dataset) -> None:
     row = next(read_rows(slices, None))
     healthy = dataclasses.replace(row, nodules=(), label=np.where(row.label == NODULE, 2, row.label))
     examples = examples_of([row, healthy])

@@ -125,7 +125,7 @@ def test_region_alignment_backward() -> None:
     np.testing.assert_allclose(tensor.grad.numpy(), expected, atol=1e-12)
 
 
-def test_what_is_not_there_names_itself() -> None:
+def test_a_missing_operator_is_named() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10]])
     with pytest.raises(NotImplementedError, match="operator softnms is not there"):
         soft_nms(boxes, torch.tensor([0.9]))

@@ -140,7 +140,7 @@ def _render(report):
     return render(report, [SetImages((), (), ()) for _ in report.sets]).decode()
 
 
-def test_what_was_not_measured_is_said(report):
+def test_missing_measures_are_stated(report):
     without = _render(dataclasses.replace(report, downstream=None))
     assert NOT_MEASURED in without
     assert "Does it help?" not in without
