@@ -108,10 +108,11 @@ def service(slices: Dataset, network: Network, workers: int) -> float:
 
 def pytorch_fid(folder: Path, images: int) -> float:
     """Images per second of pytorch-fid's own program."""
-    return (images - _OVERHEAD_PICTURES) / (_timed(folder, "png") - _timed(folder, "few"))
+    return (images - _OVERHEAD_PICTURES) / (timed(folder, "png") - timed(folder, "few"))
 
 
-def _timed(folder: Path, pictures: str) -> float:
+def timed(folder: Path, pictures: str) -> float:
+    """Seconds that pytorch-fid takes for one folder of pictures."""
     (folder / "statistics.npz").unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytorch_fid", "--save-stats", "--device", "cpu", "--num-workers", "0"]
     started = time.perf_counter()

@@ -29,7 +29,7 @@ DATASETS = (
 def chain(folder: Path) -> list[list[str]]:
     """The commands of the chain, each as its words."""
     slices = f"--data {folder}/slices"
-    draw = f"sample --model {folder}/model-sdm {slices} --subsets 0 1 --steps 5 --workers 2"
+    sample = f"sample --model {folder}/model-sdm {slices} --subsets 0 1 --steps 5 --workers 2"
     lines = [
         f"phantom --out {folder}/luna16 --series 6 --size 96 --slices 24",
         f"preprocess --source {folder}/luna16 --out {folder}/slices --size 32 --slices nodules"
@@ -39,11 +39,11 @@ def chain(folder: Path) -> list[list[str]]:
             " --checkpoint-every 3"
             for model in MODELS
         ),
-        f"{draw} --out {folder}/samples-sdm --count 8",
-        f"{draw} --out {folder}/samples-ddim --count 6 --sampler ddim --guidance 2",
-        f"{draw} --out {folder}/samples-edits --count 10 --sampler dpmpp"
+        f"{sample} --out {folder}/samples-sdm --count 8",
+        f"{sample} --out {folder}/samples-ddim --count 6 --sampler ddim --guidance 2",
+        f"{sample} --out {folder}/samples-edits --count 10 --sampler dpmpp"
         " --edits move 1 insert 1 remove 1 resize 1",
-        f"{draw} --out {folder}/samples-inpainted --count 4 --edits move 1 insert 1 --inpaint",
+        f"{sample} --out {folder}/samples-inpainted --count 4 --edits move 1 insert 1 --inpaint",
         f"sample --model {folder}/model-gaugan {slices} --subsets 0 1"
         f" --out {folder}/samples-gaugan --count 8",
     ]

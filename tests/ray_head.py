@@ -36,7 +36,7 @@ class RayHead:
     """One ``ray start --head`` of two CPUs, up within the context; what it wrote goes with it."""
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
-        # Short, for the path of a socket has at most 107 characters; and 0700, for Ray's own are open to all.
+        # Short, for the path of a socket has at most 107 characters; and 0700: those of Ray are open to all.
         self.folder = Path(tempfile.mkdtemp(prefix="lungforge-", dir="/tmp"))
         self.token = secrets.token_hex(32)
         self.token_file = self.folder / "token"
@@ -45,7 +45,7 @@ class RayHead:
         self.block = _free_block(len(_PORTS) + _WORKERS)
         self.ports = dict(zip(_PORTS, self.block, strict=False))
         self.address = f"http://127.0.0.1:{self.ports['dashboard']}"
-        # The tests' own cluster and keys are not this one's.
+        # Without the cluster and keys of the other tests.
         plain = {name: os.environ[name] for name in os.environ if not name.startswith(("RAY_", "AWS_"))}
         plain |= {"PATH": f"{BIN}:{plain.get('PATH', '')}", "OMP_NUM_THREADS": "1"}
         self.environment = plain | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_file)}

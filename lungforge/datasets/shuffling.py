@@ -82,7 +82,8 @@ class RowStream:
         self.index, self.batch, self.positions, self.seed = index, batch, positions, seed
         self._chunks = index.chunks
         self._epochs: dict[int, Epoch] = {}
-        self._windows: dict[tuple[int, int], dict[int, SliceRow]] = {}
+        #: The rows in memory: epoch and window to the rows by their positions in the index.
+        self.windows: dict[tuple[int, int], dict[int, SliceRow]] = {}
 
     def samples(self, step: int) -> list[int]:
         """The global indices of the samples that this worker sees in a step: ``step * batch + position``."""
@@ -93,20 +94,20 @@ class RowStream:
         places = [divmod(sample, len(self.index)) for sample in self.samples(step)]
         needed = {(epoch, int(self._epoch(epoch).windows[place])) for epoch, place in places}
         # One window a lane, and at the turn of an epoch those of both: the rest has been seen.
-        self._windows = {key: rows for key, rows in self._windows.items() if key in needed}
+        self.windows = {key: rows for key, rows in self.windows.items() if key in needed}
         self._epochs = {
             epoch: order for epoch, order in self._epochs.items() if epoch in {key[0] for key in needed}
         }
-        for key in sorted(needed - self._windows.keys()):
+        for key in sorted(needed - self.windows.keys()):
             order = self._epochs[key[0]]
             window = order.rows[order.windows == key[1]]
             # The shuffled rows name the sorted ones: inside a window the order is the dataset's. Trained
             # weights depend on this pairing to the last bit.
-            self._windows[key] = dict(zip(window.tolist(), self.index.read(np.sort(window)), strict=True))
+            self.windows[key] = dict(zip(window.tolist(), self.index.read(np.sort(window)), strict=True))
         rows = []
         for epoch, place in places:
             order = self._epochs[epoch]
-            rows.append(self._windows[epoch, int(order.windows[place])][int(order.rows[place])])
+            rows.append(self.windows[epoch, int(order.windows[place])][int(order.rows[place])])
         return rows
 
     def _epoch(self, epoch: int) -> Epoch:

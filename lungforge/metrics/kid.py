@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Rows of the kernel matrix that are held at a time.
-_BLOCK_ROWS = 1024
+BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _kernel(products: NDArray[np.float64], dimensions: int) -> NDArray[np.float6
 
 
 def _kernel_sum(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    blocks = (x[start : start + _BLOCK_ROWS] for start in range(0, len(x), _BLOCK_ROWS))
+    blocks = (x[start : start + BLOCK_ROWS] for start in range(0, len(x), BLOCK_ROWS))
     return float(sum(_kernel(block @ y.T, x.shape[1]).sum() for block in blocks))
 
 

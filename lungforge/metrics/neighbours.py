@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Distances that are held at a time: 128 MiB.
-_BLOCK_ENTRIES = 2**24
+BLOCK_ENTRIES = 2**24
 
 
 def squared_distances(
@@ -27,7 +27,7 @@ def squared_distances(
     origin = np.asarray(others, dtype=np.float64).mean(axis=0)
     y = others - origin
     lengths = np.einsum("md,md->m", y, y)
-    rows = max(1, _BLOCK_ENTRIES // len(others))
+    rows = max(1, BLOCK_ENTRIES // len(others))
     for start in range(0, len(points), rows):
         block = slice(start, start + rows)
         x = points[block] - origin

@@ -93,7 +93,7 @@ class Lease:
             self._require(since < self._trusted_until, "it was not renewed in time")
             self._holding = dataclasses.replace(self._holding, expires=_from_now(self._duration_s))
             write_bytes_atomic(self._file, _to_bytes(self._holding))
-            self._require(_newest(self._uri) == self._generation, "another job has taken it")
+            self._require(newest_generation(self._uri) == self._generation, "another job has taken it")
             # One that looked before this write arrived would see an expired lease.
             self._require(time.monotonic() < self._trusted_until, "it was not renewed in time")
             self._trusted_until = since + _TRUSTED * self._duration_s
@@ -134,7 +134,7 @@ def take_lease(uri: str, duration_s: float = DURATION_S) -> Lease:
         AccessError: The store refuses.
     """
     for _ in range(_TRIES):
-        newest = _newest(uri)
+        newest = newest_generation(uri)
         if newest:
             data = read_if_there(_file(uri, newest))
             if data is None:
@@ -151,7 +151,7 @@ def take_lease(uri: str, duration_s: float = DURATION_S) -> Lease:
             write_bytes_atomic(_file(uri, newest + 1), _to_bytes(holding), exclusive=True)
         except FileExistsError:
             continue
-        if _newest(uri) == newest + 1:
+        if newest_generation(uri) == newest + 1:
             _clear(uri, below=newest + 1)
             return Lease(uri, newest + 1, holding, duration_s, since)
     raise LeaseHeldError(f"{uri}: other runs take the lease at the same time; try again in a while")
@@ -190,7 +190,7 @@ def _generations(uri: str) -> list[int]:
     return sorted(int(match[1]) for match in map(_NAME.fullmatch, names) if match)
 
 
-def _newest(uri: str) -> int:
+def newest_generation(uri: str) -> int:
     """The newest generation; 0 when there is none."""
     return max(_generations(uri), default=0)
 

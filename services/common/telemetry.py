@@ -24,7 +24,7 @@ PARTS_PLANNED = Gauge("lungforge_sample_parts_planned", "Parts of the run.")
 PARTS_LEFT = Gauge("lungforge_sample_parts_left", "Parts of the run that are yet to be drawn.")
 TASKS = Counter("lungforge_evaluate_tasks", "Parts that were measured, and networks that were trained.")
 
-_STALLS = Counter(
+STALLS = Counter(
     "lungforge_stall_seconds", "Time that workers waited for their input, without computing.", ("service",)
 )
 _RETRIES = Counter("lungforge_retries", "Pieces of work that were begun again after a failure.", ("service",))
@@ -40,7 +40,7 @@ def stall(service: Service) -> Iterator[None]:
         computed = time.thread_time() - computed_before
         waited = time.perf_counter() - started - computed
         if waited > 0:  # Ray refuses to count nothing
-            _STALLS.inc(waited, {"service": service})
+            STALLS.inc(waited, {"service": service})
 
 
 def retry(service: Service) -> None:

@@ -56,28 +56,32 @@ def features_of(
     if not len(rows):
         return np.empty((0, network.description.dimensions), dtype=np.float32)
     if network.cache is None:
-        return _extractor(network).embed_pictures(grey)
+        return worker_extractor(network).embed_pictures(grey)
     name = _name(network.description, part, rows, cut)
     place = join_uri(network.cache, f"{name}.npy")
     content = read_if_there(place)
     features = None if content is None else _decode(content, name)
     if features is None:
-        features = _extractor(network).embed_pictures(grey)
+        features = worker_extractor(network).embed_pictures(grey)
         write_bytes_atomic(place, _encode(features, name))
     return features
 
 
 @functools.lru_cache(maxsize=1)
-def _extractor(network: Network) -> Extractor:
+def worker_extractor(network: Network) -> Extractor:
     """The extractor, once in each worker process, and only if something is to be embedded."""
     description = network.description
     weights = None if network.weights is None else read_bytes(network.weights)
     return load_extractor(
-        description.name, weights=weights, weights_sha256=description.weights_sha256, device=_device()
+        description.name,
+        weights=weights,
+        weights_sha256=description.weights_sha256,
+        device=available_device(),
     )
 
 
-def _device() -> str:
+def available_device() -> str:
+    """The torch device that extractors run on."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -90,7 +94,7 @@ def _name(description: Description, part: Part, rows: NDArray[np.int64], cut: Cu
             "cut": None if cut is None else dataclasses.asdict(cut),
             "extractor": dataclasses.asdict(description),
             "torch": torch.__version__,
-            "device": _device(),
+            "device": available_device(),
         }
     )
 

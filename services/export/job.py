@@ -18,7 +18,7 @@ from services.export.files import CLASS_FOLDERS, Row, RowFiles, UniqueNames
 from services.export.provenance import describe, find_complete, mark_complete, mark_started
 
 #: Rows that are encoded and written concurrently: on object storage every file is a round trip.
-_WRITERS = 8
+WRITERS = 8
 
 Paths = list[PurePosixPath]
 
@@ -96,7 +96,7 @@ def _write_rows(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
                 write_bytes_atomic(join_uri(config.out, path), data)
         return [PurePosixPath(path) for path in made]
 
-    with ThreadPoolExecutor(_WRITERS) as pool, progress("export", dataset.rows, unit="rows") as advance:
+    with ThreadPoolExecutor(WRITERS) as pool, progress("export", dataset.rows, unit="rows") as advance:
         for row, paths in _in_order(pool, write, _named_rows(dataset)):
             files.update(path.stem.rsplit("_", 1)[-1] for path in paths)
             if config.format == "imagefolder":
@@ -140,7 +140,7 @@ def _in_order(
         for name, row in named_rows:
             pending.append((row, pool.submit(write, name, row)))
             # Bounded, so that few rows are in memory.
-            if len(pending) == 2 * _WRITERS:
+            if len(pending) == 2 * WRITERS:
                 row, written = pending.popleft()
                 yield row, written.result()
         for row, written in pending:

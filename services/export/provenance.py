@@ -74,7 +74,7 @@ def find_complete(out: str, description: Mapping[str, Any]) -> dict[str, Any] | 
     """
     document = _read_same(out, PROVENANCE_NAME, description)
     if document is not None:
-        _remove_mark(out)  # left by a run that was killed after its last write
+        remove_mark(out)  # left by a run that was killed after its last write
         return document
     if _read_same(out, UNFINISHED_NAME, description) is None and _names(out):
         raise InputError(f"--out {out} is not empty; name a new folder")
@@ -97,7 +97,7 @@ def mark_complete(out: str, document: Mapping[str, Any], folders: tuple[str, ...
     for folder in (out, *(join_uri(out, name) for name in folders)):
         remove_temporaries(folder)
     write_bytes_atomic(join_uri(out, PROVENANCE_NAME), _encoded(document))
-    _remove_mark(out)
+    remove_mark(out)
 
 
 def _options(kind: Kind, config: ExportConfig) -> dict[str, Any]:
@@ -156,7 +156,8 @@ def _names(out: str) -> list[str]:
     return [name for name in names if not name.startswith(".")]
 
 
-def _remove_mark(out: str) -> None:
+def remove_mark(out: str) -> None:
+    """Remove the mark of ``mark_started``, if it is there."""
     fs, path = open_uri(join_uri(out, UNFINISHED_NAME))
     with explained(out), contextlib.suppress(FileNotFoundError):
         fs.rm_file(path)

@@ -77,7 +77,7 @@ def run(config: SampleConfig) -> SampleResult:
     return _result(writer.uri, writer.commit(parts, details))
 
 
-class _Worker:
+class SamplingActor:
     """A process that samples."""
 
     def __init__(self, run: SamplingRun, plan: SamplingPlan) -> None:
@@ -85,9 +85,11 @@ class _Worker:
         self._sampler: UnitSampler | None = None
 
     def sample(self, number: int) -> Part:
+        """Generate and write a unit of the plan."""
         return self._loaded().sample(self._plan.unit(number))
 
     def time_batch(self) -> float:
+        """Time a batch: seconds an image."""
         return self._loaded().time_batch(self._plan.unit(0))
 
     def _loaded(self) -> UnitSampler:
@@ -103,7 +105,7 @@ class _Worker:
 
 
 def _remote_worker(config: SampleConfig) -> Any:
-    remote: Any = ray.remote(_Worker)
+    remote: Any = ray.remote(SamplingActor)
     return remote.options(num_cpus=config.cpus_per_worker, num_gpus=config.gpus_per_worker, max_restarts=0)
 
 

@@ -20,9 +20,9 @@ from services.common.progress import say
 
 EXIT_FAILURE, EXIT_STOPPED = 1, 130
 #: Timeout of a request; Ray's client has none.
-_ANSWER_S = 30.0
+ANSWER_S = 30.0
 #: Time without log output after which the client checks that the cluster is still there.
-_SILENCE_S = 15.0
+SILENCE_S = 15.0
 #: Pause before a broken log connection is opened again.
 _PAUSE_S = 2.0
 
@@ -39,7 +39,7 @@ class JobClient(JobSubmissionClient):
     """Ray's client, with timeouts."""
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
-        return super()._do_request(method, endpoint, timeout=_ANSWER_S, **options)
+        return super()._do_request(method, endpoint, timeout=ANSWER_S, **options)
 
     def run_to_end(self, base: str, entrypoint: str, *, working_dir: str | None, again: bool) -> JobResult:
         """Submit a job, or attach to it, and follow it to its end; see ``services.submit.job.run``.
@@ -127,7 +127,7 @@ class JobClient(JobSubmissionClient):
         log = self.tail_job_logs(name)
         while True:
             waiting = asyncio.ensure_future(anext(log, None))
-            while not (await asyncio.wait({waiting}, timeout=_SILENCE_S))[0]:
+            while not (await asyncio.wait({waiting}, timeout=SILENCE_S))[0]:
                 # A connection to an unreachable host stays silent without an error; this request times out.
                 self.get_job_info(name)
             try:

@@ -1,4 +1,4 @@
-"""Files of golden numbers for networks of other shapes, made without the network that is being tested."""
+"""Files of golden values for networks of other shapes, made without the network that is being tested."""
 
 import json
 import math
@@ -36,7 +36,7 @@ DOCUMENT = {
 }
 
 
-def random_weights(document: dict[str, Any], draw: np.random.Generator) -> dict[str, Tensor]:
+def random_weights(document: dict[str, Any], generator: np.random.Generator) -> dict[str, Tensor]:
     """Weights that let every layer show, rounded to float16."""
     with torch.device("meta"):
         shapes = {
@@ -44,7 +44,7 @@ def random_weights(document: dict[str, Any], draw: np.random.Generator) -> dict[
         }
     weights = {}
     for key, shape in shapes.items():
-        values = draw.normal(size=shape)
+        values = generator.normal(size=shape)
         if len(shape) > 1:
             values /= math.sqrt(math.prod(shape[1:]))
         else:
@@ -86,20 +86,20 @@ def write_golden(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         document = {**DOCUMENT, **(changes or {})}
         document["out_channels"] = 2 * document["in_channels"]
-        draw = np.random.default_rng(seed)
-        stored = random_weights(document, draw)
+        generator = np.random.default_rng(seed)
+        stored = random_weights(document, generator)
         weights = {key: value.float() for key, value in stored.items()}
         side, heads = document["image_size"], document["num_head_channels"]
         x_0, noise = (
             torch.from_numpy(values.astype(np.float32))
             for values in (
-                draw.uniform(-1, 1, (2, document["in_channels"], side, side)),
-                draw.normal(size=(2, document["in_channels"], side, side)),
+                generator.uniform(-1, 1, (2, document["in_channels"], side, side)),
+                generator.normal(size=(2, document["in_channels"], side, side)),
             )
         )
         labels = np.zeros((2, side, side), np.uint8)
         for label in range(1, document["num_classes"]):
-            row, column = draw.integers(0, side - 2, 2)
+            row, column = generator.integers(0, side - 2, 2)
             labels[:, row : row + side // 3, column : column + side // 3] = label
         steps, maps = torch.tensor(t), one_hot(torch.from_numpy(labels), document["num_classes"])
         left = torch.from_numpy(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))[steps][:, None, None, None]

@@ -73,7 +73,7 @@ def test_training_goes_in_step() -> None:
     ring = 2 * 3 / 4 * 100 / 50
     assert simulate(stage, resources, 4).seconds == pytest.approx(3 * (1 + ring))
     assert simulate(stage, resources, 1).seconds == pytest.approx(10)
-    # Reading goes on meanwhile: 4 units at 0.5 s each are read in 2 s, longer than the second of computing.
+    # Reading continues meanwhile: 4 units at 0.5 s each are read in 2 s, longer than the second of computing.
     scarce = dataclasses.replace(resources, store_bytes_per_second=2.0)
     reading = dataclasses.replace(stage, units=8, bytes=1.0)
     assert simulate(reading, scarce, 4).seconds == pytest.approx(2 * (4 * 0.5 + ring))
@@ -252,12 +252,12 @@ def test_a_stage_is_measured_and_then_checked(
     assert set(fs.find(path)) <= {path}
 
 
-def test_a_store_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_that_is_no_s3_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "--store", str(tmp_path)]) == 2
     assert "give a new folder in an s3:// bucket" in capsys.readouterr().err
 
 
-def test_the_page_says_what_the_model_says_of_the_rates_that_are_kept() -> None:
+def test_the_page_has_the_results_of_the_model_for_the_stored_rates() -> None:
     root = Path(__file__).parents[2]
     limits, kept = read_rates(root / "benchmarks" / "capacity" / "rates.json")
     page = (root / "docs" / "capacity.md").read_text(encoding="utf-8")

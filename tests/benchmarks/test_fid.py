@@ -25,7 +25,7 @@ def test_the_dataset_and_the_png_files_hold_the_same_pictures(tmp_path):
 
 def test_pytorch_fid_is_charged_for_pictures_only(monkeypatch, tmp_path):
     seconds = {"png": 30.0, "few": 10.0}
-    monkeypatch.setattr(fid, "_timed", lambda folder, pictures: seconds[pictures])
+    monkeypatch.setattr(fid, "timed", lambda folder, pictures: seconds[pictures])
     assert fid.pytorch_fid(tmp_path, 102) == pytest.approx(100 / 20)
 
 
@@ -33,7 +33,7 @@ def test_pytorch_fid_is_charged_for_pictures_only(monkeypatch, tmp_path):
 def test_prints_rates_and_their_ratios_round_by_round(monkeypatch, capsys):
     monkeypatch.setattr(fid, "SIDE", 32)
     monkeypatch.setattr(fid, "PART", 3)
-    monkeypatch.setattr(fid, "_timed", lambda folder, pictures: {"png": 12.0, "few": 4.0}[pictures])
+    monkeypatch.setattr(fid, "timed", lambda folder, pictures: {"png": 12.0, "few": 4.0}[pictures])
     monkeypatch.setattr(sys, "argv", ["fid", "--images", "12", "--rounds", "2", "--json"])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert fid.main() == 0

@@ -25,7 +25,7 @@ def arrays_of(path: Path, *, loops: bool = False) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """``run(arrays or path)`` gives exit code, errors by name, and what was said."""
+    """``run(arrays or path)`` gives exit code, errors by name, and the output."""
 
     def run(given):
         path = given
@@ -40,13 +40,13 @@ def run(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_every_golden_number_of_the_original_is_met():
+def test_every_golden_value_of_the_original_is_reproduced():
     errors = compare(GOLDEN)
     assert len(errors) == 20
     assert max(error.error for error in errors.values()) <= LIMIT, errors
 
 
-def test_every_output_that_is_altered_is_found(run):
+def test_every_altered_output_is_detected(run):
     arrays = arrays_of(GOLDEN, loops=True)
     for name in arrays:
         if name.startswith("out/"):
@@ -57,7 +57,7 @@ def test_every_output_that_is_altered_is_found(run):
         assert error == pytest.approx(1 if name.startswith("timesteps") else 3e-4, rel=0.1), name
 
 
-def test_one_altered_number_exits_with_1_and_is_named(tmp_path):
+def test_one_altered_value_exits_with_1_and_is_named(tmp_path):
     arrays = arrays_of(GOLDEN)
     arrays["out/q_sample"].flat[5] += 2e-4
     np.savez(tmp_path / "off.npz", **arrays)
@@ -74,7 +74,7 @@ def test_one_altered_number_exits_with_1_and_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_golden_number_that_is_none_is_no_agreement(run, value):
+def test_a_golden_value_that_is_not_finite_is_no_agreement(run, value):
     arrays = arrays_of(GOLDEN)
     arrays["out/unet_out"].flat[3] = value
     code, errors, _ = run(arrays)
@@ -110,14 +110,14 @@ def test_networks_of_other_shapes_agree(write_golden, changes, t, seed):
     errors = compare(write_golden(changes, seed=seed, t=t))
     assert len(errors) == 11
     assert max(error.error for error in errors.values()) <= LIMIT, errors
-    # Only what one step predicts late in the process may need to be told from rounding, and not by much.
+    # Only what one step predicts late in the process may be beyond the limit, close to rounding.
     beyond = {name: error.distance for name, error in errors.items() if error.distance > LIMIT}
     assert set(beyond) <= {"p_pred_xstart", "p_s15_pred_xstart"}
     assert not beyond or max(t) > 990
     assert max(beyond.values(), default=0) < 2e-3
 
 
-def test_an_image_predicted_at_the_last_step_is_still_held_to_account(write_golden, run):
+def test_an_image_predicted_at_the_last_step_is_still_compared(write_golden, run):
     arrays = arrays_of(write_golden(t=(999, 999)))
     image = arrays["out/p_pred_xstart"]
     where = np.unravel_index(np.abs(image).argmin(), image.shape)
@@ -128,7 +128,7 @@ def test_an_image_predicted_at_the_last_step_is_still_held_to_account(write_gold
     assert max(error for name, error in errors.items() if name != "p_pred_xstart") <= LIMIT
 
 
-def test_what_rounding_explains_is_said(write_golden, run):
+def test_differences_within_rounding_are_reported(write_golden, run):
     arrays = arrays_of(write_golden(t=(999, 999)))
     image = arrays["out/p_pred_xstart"]
     where = np.unravel_index(np.abs(image).argmin(), image.shape)
@@ -173,7 +173,7 @@ def one_weight(arrays: dict[str, np.ndarray]) -> None:
     [sine_before_cosine, gamma_for_beta, query_key_value_before_heads, scale_for_shift, one_weight],
 )
 @pytest.mark.parametrize("source", ["original", "other shape"])
-def test_an_altered_weight_or_convention_is_found(write_golden, run, alter, source):
+def test_an_altered_weight_or_convention_is_detected(write_golden, run, alter, source):
     arrays = arrays_of(GOLDEN if source == "original" else write_golden({"channel_mult": [1, 2, 2]}))
     alter(arrays)
     code, errors, _ = run(arrays)
@@ -181,7 +181,7 @@ def test_an_altered_weight_or_convention_is_found(write_golden, run, alter, sour
     assert errors["unet_out"] > LIMIT
 
 
-def test_guidance_of_another_convention_is_found(write_golden):
+def test_guidance_of_another_convention_is_detected(write_golden):
     # The scale of "conditional + s * (conditional - null)", which is one less for the same picture.
     errors = compare(write_golden(guidance=2.5))
     assert {name for name, error in errors.items() if error.error > LIMIT} >= {
@@ -191,7 +191,7 @@ def test_guidance_of_another_convention_is_found(write_golden):
     assert all(error.error <= LIMIT for name, error in errors.items() if not name.startswith("p_s15"))
 
 
-def test_a_null_map_of_background_in_place_of_zeros_is_found(run):
+def test_a_null_map_of_background_in_place_of_zeros_is_detected(run):
     arrays = arrays_of(GOLDEN)
     weights = {name[3:]: torch.from_numpy(arrays[name]).float() for name in arrays if name.startswith("sd/")}
     images, steps = torch.from_numpy(arrays["in/x0"]), torch.from_numpy(arrays["in/t"])
@@ -244,7 +244,7 @@ def without_outputs(arrays):
         (configured(num_head_channels=24), "head_channels 24 does not divide"),
     ],
 )
-def test_a_file_that_cannot_be_compared_exits_with_2_and_says_why(run, alter, message):
+def test_a_file_that_cannot_be_compared_exits_with_2_and_the_cause(run, alter, message):
     arrays = arrays_of(GOLDEN)
     alter(arrays)
     code, errors, said = run(arrays)
@@ -253,7 +253,7 @@ def test_a_file_that_cannot_be_compared_exits_with_2_and_says_why(run, alter, me
     assert said.count("\n") == 1
 
 
-def test_what_is_no_npz_exits_with_2_and_is_never_unpickled(run, tmp_path):
+def test_a_file_that_is_no_npz_exits_with_2_and_is_never_unpickled(run, tmp_path):
     class Harm:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "harm",))

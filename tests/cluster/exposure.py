@@ -1,4 +1,4 @@
-"""Where others come to see something: Ray's files, the dashboard's pages, the store, and command lines."""
+"""What other users can read: Ray's files, the dashboard's pages, the store, and command lines."""
 
 import contextlib
 import json
@@ -55,7 +55,7 @@ class CommandLines(threading.Thread):
 
 
 def exposed(head: RayHead, store: str) -> dict[str, str]:
-    """Everything that others come to see: Ray's files, the dashboard's pages, the objects of the store."""
+    """Everything that other users can read: Ray's files, the dashboard's pages, the objects of the store."""
     texts = {}
     for file in head.folder.rglob("*"):
         if file.is_file() and file != head.token_file:

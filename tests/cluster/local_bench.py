@@ -79,7 +79,7 @@ STAGES = {
             f"--model {{chain}}/train --data {{chain}}/preprocess --subsets {TRAIN_SUBSETS} --count 48"
             " --part-images 2 --steps 25 --workers 3",
             r"/parts-[^/]+/.*\.parquet",
-            r"ray::_Worker\.sample",
+            r"ray::SamplingActor\.sample",
         ),
         Stage(
             "evaluate",
@@ -101,7 +101,7 @@ class Seen:
     files: dict[str, str]
 
     def done(self, stage: Stage, out: str) -> dict[str, str]:
-        """The files that tell how far a run is."""
+        """The files that show the progress of a run."""
         pattern = re.compile(re.escape(out.removeprefix(f"s3://{BUCKET}/")) + stage.done)
         return {name: written for name, written in self.files.items() if pattern.fullmatch(name)}
 
@@ -209,7 +209,7 @@ class Bench:
         assert self.digests(out) == expected
 
     def busy(self, stage: Stage) -> list[str]:
-        """Workers that are at work on a stage, as the titles of their processes tell."""
+        """Workers that are at work on a stage, by the titles of their processes."""
         return [
             name
             for name in self.cluster.workers
@@ -221,7 +221,7 @@ class Bench:
     def strike(
         self, stage: Stage, out: str, after: int, job: subprocess.Popen, fault: Callable[[str], None]
     ) -> Struck:
-        """As soon as so many pieces of work are done, do something to a host that is at work."""
+        """As soon as ``after`` pieces of work are done, do something to a host that is at work."""
         self.watch.first(f"{after} done", lambda seen: len(seen.done(stage, out)) >= after, job=job)
         deadline = time.monotonic() + PATIENCE_S
         while not (busy := self.busy(stage)):

@@ -69,21 +69,21 @@ class Up:
 
     def namespaces(self) -> set[str]:
         """Those of the processes below it that are not the machine's."""
-        own = {_namespace("self", kind) for kind in ("net", "pid", "mnt", "uts")}
+        host_namespaces = {_namespace("self", kind) for kind in ("net", "pid", "mnt", "uts")}
         below = {self.process.pid}
         for _ in range(6):  # generations
             below |= {pid for pid, parent in parents().items() if parent in below}
-        return namespaces_of(below) - own
+        return namespaces_of(below) - host_namespaces
 
 
 def parents() -> dict[int, int]:
-    found = {}
+    result = {}
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            found[int(path.name)] = int(
+            result[int(path.name)] = int(
                 (path / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
             )
-    return found
+    return result
 
 
 def _namespace(pid: int | str, kind: str) -> str:
@@ -91,12 +91,12 @@ def _namespace(pid: int | str, kind: str) -> str:
 
 
 def namespaces_of(pids: set[int]) -> set[str]:
-    found = set()
+    result = set()
     for pid in pids:
         for kind in ("net", "pid", "mnt", "uts"):
             with contextlib.suppress(OSError):
-                found.add(_namespace(pid, kind))
-    return found
+                result.add(_namespace(pid, kind))
+    return result
 
 
 def await_that(condition: Callable[[], object]) -> None:

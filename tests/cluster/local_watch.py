@@ -1,4 +1,4 @@
-"""Run on the head of a local cluster: tells, as lines of JSON, whom Ray holds for alive and what is in S3.
+"""Run on the head of a local cluster: prints, as lines of JSON, which nodes are alive and what is in S3.
 
 A line is printed whenever one of them changes. Its time is that of CLOCK_MONOTONIC, which all hosts share.
 """
@@ -17,9 +17,9 @@ while True:
     nodes = list_nodes(dashboard, limit=1000, raise_on_missing_output=False)
     alive = sorted(node.node_ip for node in nodes if node.state == "ALIVE")
     files = {
-        path.partition("/")[2]: found["LastModified"].isoformat()
-        for path, found in store.find(bucket, detail=True).items()
-        if found["type"] == "file" and "LastModified" in found
+        path.partition("/")[2]: listed["LastModified"].isoformat()
+        for path, listed in store.find(bucket, detail=True).items()
+        if listed["type"] == "file" and "LastModified" in listed
     }
     if last != (alive, files):
         last = (alive, files)

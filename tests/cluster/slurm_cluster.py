@@ -1,4 +1,4 @@
-"""A Slurm cluster of two nodes on this machine: munged, slurmctld and two slurmd, in a folder of its own."""
+"""A Slurm cluster of two nodes on this machine: munged, slurmctld and two slurmd, in one folder."""
 
 import contextlib
 import json
@@ -80,7 +80,7 @@ class SlurmCluster:
     """
 
     def __init__(self) -> None:
-        # Not pytest's own folder: the user of munged could not enter it.
+        # Not pytest's folder: the user of munged could not enter it.
         self.folder = Path(tempfile.mkdtemp(prefix="lungforge-slurm-"))
         self.folder.chmod(0o755)
         self.slurmd: dict[str, subprocess.Popen] = {}
@@ -98,7 +98,7 @@ class SlurmCluster:
         )
         (self.folder / "gres.conf").write_text("AutoDetect=off\nName=gpu File=/dev/zero\n", encoding="utf-8")
         (self.folder / "state").mkdir()
-        # Not the tests' own Ray and keys.
+        # Without the Ray and keys of the other tests.
         outside = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
         self.settings = {
             "LUNGFORGE_VENV": str(BIN.parent),
@@ -148,7 +148,7 @@ class SlurmCluster:
         return done.stdout
 
     def submit(self, command: str, *options: str, **environment: str) -> int:
-        """Hand a command of lungforge in, as a user does; the job's number."""
+        """Submit a command of lungforge, as a user does; the job ID."""
         words = ["sbatch", "--parsable", *options, str(SCRIPT), *shlex.split(command)]
         self._jobs.append(int(self.run(*words, **self.settings | environment)))
         return self._jobs[-1]

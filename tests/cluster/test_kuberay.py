@@ -50,7 +50,7 @@ def test_objects_and_pods_are_as_kubernetes_has_them(overlay: Any) -> None:
     import kubernetes_validate
 
     core = [item for item in overlay.objects if not item["apiVersion"].startswith("ray.io/")]
-    # The schema of a pod is asked of the templates inside Ray's own kinds, too.
+    # The schema of a pod is asked of the templates inside Ray's kinds, too.
     pods = [
         {
             "apiVersion": "v1",
@@ -134,7 +134,7 @@ def test_requests_are_limits_and_hold_what_is_mounted(overlay: Any) -> None:
         assert disk <= _count(limits["ephemeral-storage"])
 
 
-def test_ray_is_asked_how_it_is(overlay: Any) -> None:
+def test_probes_ask_the_health_of_ray(overlay: Any) -> None:
     for pod in overlay.ray_pods():
         (container,) = pod["spec"]["containers"]
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -164,7 +164,7 @@ def test_every_cluster_asks_for_a_token_and_runs_the_ray_of_the_image(overlay: A
         assert spec == overlay.the("RayCluster", "lungforge")["spec"]
 
 
-def test_groups_of_workers_begin_at_none(overlay: Any) -> None:
+def test_groups_of_workers_start_with_no_worker(overlay: Any) -> None:
     groups = {
         group["groupName"]: group
         for group in overlay.the("RayCluster", "lungforge")["spec"]["workerGroupSpecs"]
@@ -219,7 +219,7 @@ def test_the_network_denies_what_is_not_named(overlay: Any) -> None:
 
 def test_no_head_is_driven_out(overlay: Any) -> None:
     budget = overlay.the("PodDisruptionBudget", "ray-head")["spec"]
-    # For pods of a controller without a scale subresource, Kubernetes knows minAvailable as a number only.
+    # Without a scale subresource of their controller, Kubernetes takes minAvailable only as a count of pods.
     assert isinstance(budget["minAvailable"], int)
     assert "maxUnavailable" not in budget
     assert budget["selector"] == {"matchLabels": {"ray.io/node-type": "head"}}

@@ -119,7 +119,7 @@ class TestUp:
 
     pytestmark = needs_hosts
 
-    def test_says_how_every_host_is(self, up: Up) -> None:
+    def test_hosts_are_listed_with_their_states(self, up: Up) -> None:
         hosts = [line.split() for line in up.do("hosts").stdout.splitlines()]
         addresses = {"s3": "10.77.0.2", "head": "10.77.0.1", "worker-1": "10.77.0.11"}
         assert hosts == [[name, address, "up"] for name, address in addresses.items()]

@@ -19,7 +19,7 @@ from services.common import telemetry
 from services.eval.downstream.runs import train_network
 from services.eval.part_tasks import read_real_part, read_synthetic_part
 from services.preprocess.job import work_on_row
-from services.sample.job import _Worker
+from services.sample.job import SamplingActor
 from services.train.monitoring import Rates
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def test_what_the_services_count_is_in_the_page_and_on_the_dashboard() -> None:
     assert {name for name in counted if name not in shown} == set()
 
 
-def test_stalls_are_told_by_the_tasks_that_work() -> None:
+def test_alerts_of_stalls_match_the_names_of_the_tasks() -> None:
     for alert, tasks in (
         # Ray Data names its tasks by the function that they map.
         ("LungForgePreprocessingStalled", [f"Map({work_on_row.__name__})"]),
@@ -114,10 +114,13 @@ def test_stalls_are_told_by_the_tasks_that_work() -> None:
             assert re.fullmatch(pattern, name) if operator == "=~" else name == pattern, (alert, name)
 
 
-def test_stalls_are_told_by_the_actors_that_work() -> None:
+def test_alerts_of_stalls_match_the_names_of_the_actors() -> None:
     from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
 
-    for alert, actor in (("LungForgeTrainingStalled", RayTrainWorker), ("LungForgeSamplingStalled", _Worker)):
+    for alert, actor in (
+        ("LungForgeTrainingStalled", RayTrainWorker),
+        ("LungForgeSamplingStalled", SamplingActor),
+    ):
         (rule,) = (rule for rule in _rules() if rule["alert"] == alert)
         (pattern,) = re.findall(r'Name=~"([^"]+)"', rule["expr"])
         assert re.fullmatch(pattern, actor.__name__), alert

@@ -115,7 +115,7 @@ def faults(lab: Lab) -> dict[str, str]:
     folds = ["--subsets", "0", "1", "2"]
     sample = ["sample", "--model", model, "--data", slices, *folds, "--steps", "20"]
     process = lab.start(*sample, "--count", "16", "--part-images", "4", "--out", killed)
-    lab.kill_a_worker("ray::_Worker.sample")
+    lab.kill_a_worker("ray::SamplingActor.sample")
     outputs["sample"] = lab.end(process)
     # A file stands where the folder of the parts should be.
     (folder,) = {part.path.split("/")[0] for part in lab.dataset("slices").parts}

@@ -28,7 +28,7 @@ DEEDS = (
 
 @pytest.fixture(scope="module")
 def head(s3_server: Any) -> Iterator[RayHead]:
-    """A cluster whose own environment has the keys of the store, as a mounted secret would give them."""
+    """A cluster whose environment has the keys of the store, as a mounted secret would give them."""
     with RayHead(s3_server.environment) as head:
         yield head
 
@@ -109,7 +109,7 @@ def test_the_services_of_ray_ask_for_the_token_too(head: RayHead) -> None:
 @pytest.mark.s3
 @pytest.mark.ray
 def test_nothing_listens_but_on_loopback(head: RayHead) -> None:
-    """With Ray's switch for one machine, which ``lungforge`` sets for clusters of its own."""
+    """With Ray's switch for one machine, which ``lungforge`` sets for clusters that it starts."""
     listeners = {port: address for address, port in _listeners() if port in head.block}
     assert head.ports["dashboard"] in listeners
     assert head.ports["gcs"] in listeners

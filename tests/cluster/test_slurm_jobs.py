@@ -112,7 +112,7 @@ def test_the_exit_code_is_that_of_the_command(slurm: SlurmCluster) -> None:
     slurm.wait_until_nothing_is_left()
 
 
-def test_a_job_that_is_stopped_saves_and_goes_on_and_one_that_is_cancelled_leaves_nothing(
+def test_a_stopped_job_saves_and_resumes_and_a_cancelled_one_leaves_nothing(
     slurm: SlurmCluster, chain: list[int]
 ) -> None:
     command = f"{TRAIN} --out endless --steps 1000000 --checkpoint-every 1000000"

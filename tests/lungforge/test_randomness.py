@@ -11,7 +11,7 @@ def test_seeds_stay_what_they_are() -> None:
     assert seed_of() == 2858069222894195974
 
 
-def test_identities_are_told_apart() -> None:
+def test_different_identities_give_different_seeds() -> None:
     identities = [(0, 1), (0, "1"), (1, 0), (0, 1, 0), ("0", "1"), (0, 11)]
     assert len({seed_of(*identity) for identity in identities}) == len(identities)
 

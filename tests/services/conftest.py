@@ -29,7 +29,7 @@ def ray_local(s3_server: Any) -> Iterator[None]:
 
 @pytest.fixture
 def own_ray(tmp_path: Path) -> Callable[[], dict[str, str]]:
-    """``own_ray()``: the environment, as it is now, for a process that starts a Ray of its own."""
+    """``own_ray()``: the environment, as it is now, for a process that starts its Ray cluster."""
 
     def environment() -> dict[str, str]:
         token = tmp_path / "token"

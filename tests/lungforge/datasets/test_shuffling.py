@@ -1,4 +1,4 @@
-"""The order of the rows: every row once an epoch, whatever the number of workers, and little read twice."""
+"""The order of the rows: every row once per epoch for any count of workers, and little read twice."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.datasets.shuffling import WINDOW_ROWS, RowStream, shuffle_epoch
 from lungforge.datasets.slices import RowIndex, index_rows
+from tests.factories import slice_row
 
 group_sizes = st.lists(st.integers(1, 128), min_size=1, max_size=30)
 
@@ -44,16 +45,12 @@ def _index(folder: str, rows_of_parts: list[int]) -> RowIndex:
     parts = []
     for part, count in enumerate(rows_of_parts):
         rows = [
-            {
-                "series_uid": f"scan-{part}",
-                "subset": part % 10,
-                "slice_index": index,
-                "z_mm": 0.0,
-                "spacing_mm": [1.0, 1.0],
-                "image": np.full((4, 4), 1000 * part + index, np.int16),
-                "label": np.zeros((4, 4), np.uint8),
-                "nodules": [],
-            }
+            slice_row(
+                series_uid=f"scan-{part}",
+                subset=part % 10,
+                slice_index=index,
+                image=np.full((4, 4), 1000 * part + index, np.int16),
+            )
             for index in range(count)
         ]
         parts.append(writer.write_part(f"{part}", table_from_rows(Kind.SLICES, rows)))
@@ -119,4 +116,4 @@ def test_a_stream_holds_one_window_a_lane(index: RowIndex) -> None:
     stream = RowStream(index, batch=4, positions=range(4), seed=0)
     for step in range(120):
         stream.rows(step)
-        assert len(stream._windows) <= 5  # a lane more at the turn of an epoch
+        assert len(stream.windows) <= 5  # a lane more at the turn of an epoch

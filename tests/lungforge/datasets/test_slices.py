@@ -8,6 +8,7 @@ import pytest
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import ContentError, InputError
+from tests.factories import slice_row
 
 NODULE = {"x": 2.5, "y": 1.0, "diameter_px": 2.0, "diameter_mm": 1.4}
 
@@ -15,16 +16,16 @@ NODULE = {"x": 2.5, "y": 1.0, "diameter_px": 2.0, "diameter_mm": 1.4}
 def _row(uid: str, subset: int, index: int, side: int = 4) -> dict:
     label = np.zeros((side, side), np.uint8)
     label[1, 2] = 5
-    return {
-        "series_uid": uid,
-        "subset": subset,
-        "slice_index": index,
-        "z_mm": -1.5,
-        "spacing_mm": [0.7, 0.6],
-        "image": np.full((side, side), 100 * subset + index, np.int16),
-        "label": label,
-        "nodules": [NODULE],
-    }
+    return slice_row(
+        series_uid=uid,
+        subset=subset,
+        slice_index=index,
+        z_mm=-1.5,
+        spacing_mm=[0.7, 0.6],
+        image=np.full((side, side), 100 * subset + index, np.int16),
+        label=label,
+        nodules=[NODULE],
+    )
 
 
 def _dataset(uri: str, parts: dict[str, list[dict]]) -> Dataset:

@@ -10,15 +10,15 @@ import pytest
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, table_from_rows
 from lungforge.errors import AccessError, InputError
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
+from tests.factories import crop_row
 
 CONFIG = {"size": 32, "model": {"channels": [1, 2], "heads": 4}}
 
 
 def crops(seed: int = 0, count: int = 2):
     generator = np.random.default_rng(seed)
-    row = {"series_uid": "1.2.3", "subset": 0, "slice_index": 0, "x": 1.0, "y": 2.0, "label": 0}
     images = generator.integers(-1000, 400, (count, 32, 32)).astype(np.int16)
-    return table_from_rows(Kind.CROPS, [{**row, "image": image} for image in images], shape=(32, 32))
+    return table_from_rows(Kind.CROPS, [crop_row(image=image) for image in images], shape=(32, 32))
 
 
 def writer_of(uri: str, **changes) -> DatasetWriter:
@@ -65,7 +65,7 @@ def test_a_finished_job_run_again_writes_nothing(tmp_path):
     }
 
 
-def test_the_same_work_gives_the_same_bytes_anywhere(store_uri, tmp_path):
+def test_the_same_dataset_has_the_same_bytes_anywhere(store_uri, tmp_path):
     manifests = []
     for uri in (store_uri, str(tmp_path / "elsewhere")):
         writer = writer_of(uri)
@@ -73,7 +73,7 @@ def test_the_same_work_gives_the_same_bytes_anywhere(store_uri, tmp_path):
     assert manifests[0] == manifests[1]
 
 
-def test_find_part_knows_only_whole_parts_of_its_own_work(store_uri):
+def test_find_part_knows_only_whole_parts_of_the_same_dataset(store_uri):
     writer = writer_of(store_uri)
     part = writer.write_part("a", crops())
     assert writer.find_part("a") == part
@@ -93,7 +93,7 @@ def test_find_part_knows_only_whole_parts_of_its_own_work(store_uri):
     assert writer.find_part("a") == part
 
 
-def test_where_the_input_lies_does_not_matter_but_what_it_is(store_uri):
+def test_the_content_of_the_input_matters_and_its_place_does_not(store_uri):
     first = writer_of(store_uri, parents=(parent("s3://lab/data"),))
     part = first.write_part("a", crops())
     manifest = first.commit([part])
@@ -130,7 +130,7 @@ def test_another_dataset_at_the_place_is_refused_with_what_differs(tmp_path, cha
         assert "\n" not in str(error.value)
 
 
-def test_sixteen_works_race_for_one_place_and_one_wins(store_uri):
+def test_of_sixteen_datasets_written_to_one_place_one_wins(store_uri):
     start = threading.Barrier(16)
 
     def work(number: int):
@@ -156,8 +156,8 @@ def test_sixteen_works_race_for_one_place_and_one_wins(store_uri):
     assert_nothing_hidden(store_uri)
 
 
-def test_writers_of_one_work_do_not_harm_one_another_even_when_their_rows_differ(store_uri):
-    """As two GPUs may round differently: the first part that is there counts, for all of them."""
+def test_concurrent_writers_of_one_dataset_agree_even_when_their_rows_differ(store_uri):
+    """Two GPUs may round differently: the first part that is written counts for all writers."""
     start = threading.Barrier(8)
 
     def work(number: int):
@@ -173,7 +173,7 @@ def test_writers_of_one_work_do_not_harm_one_another_even_when_their_rows_differ
     assert_nothing_hidden(store_uri)
 
 
-def test_the_same_work_with_another_result_is_refused(store_uri):
+def test_the_same_configuration_with_another_result_is_refused(store_uri):
     writer = writer_of(store_uri)
     writer.commit([writer.write_file("x", b"first")])
     with pytest.raises(InputError, match="another writer of the same configuration finished first"):
@@ -194,7 +194,7 @@ def test_a_finished_dataset_is_committed_again_with_more(store_uri):
     assert Dataset.open(store_uri).manifest == second
     assert [part.name for part in second.parts] == ["part-a.parquet", "part-b.parquet"]
     Dataset.open(store_uri).verify()
-    # One that still replaces the first manifest comes too late, and one that says the same is done already.
+    # A writer that still replaces the first manifest is too late; one with the same content is done already.
     assert writer.commit(parts, {"rejected": []}, replacing=first) == second
     with pytest.raises(InputError, match="another writer of the same configuration finished first"):
         writer.commit(parts[:1], {"rejected": ["b", "c"]}, replacing=first)

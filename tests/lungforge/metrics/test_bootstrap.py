@@ -6,7 +6,7 @@ import pytest
 from lungforge.metrics.bootstrap import paired_interval, scan_weights
 
 
-def test_slices_of_a_scan_are_drawn_together() -> None:
+def test_slices_of_a_scan_are_resampled_together() -> None:
     weights = scan_weights(["a", "b", "a", "c"], 500, np.random.default_rng(0))
     assert weights.shape == (501, 4)
     assert (weights[0] == 1).all()
@@ -30,12 +30,12 @@ def test_the_networks_uncertainty_is_in_the_interval() -> None:
     difference = np.repeat([[0.1], [-0.1]], 10, axis=0)
     values = np.broadcast_to(difference, (20, 2001))
     interval = paired_interval(values, np.zeros((20, 2001)), np.random.default_rng(3))
-    # The mean of 20 such draws has a standard deviation of 0.1 / sqrt(20).
+    # The mean of 20 such samples has a standard deviation of 0.1 / sqrt(20).
     assert interval.high == pytest.approx(1.96 * 0.1 / np.sqrt(20), abs=0.01)
     assert interval.low == pytest.approx(-interval.high, abs=0.01)
 
 
-def test_draws_without_a_value_do_not_count() -> None:
+def test_resamples_without_a_value_do_not_count() -> None:
     values = np.full((2, 11), 0.5)
     values[0, 1:4] = np.nan
     interval = paired_interval(values, np.zeros((2, 11)), np.random.default_rng(4))

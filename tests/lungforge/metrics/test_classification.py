@@ -24,19 +24,19 @@ def _scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @settings(max_examples=100, deadline=None)
 @given(_scored())
-def test_every_measure_is_scikit_learns(drawn: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    positive, scores, weights = drawn
-    found = classification(positive, scores, weights)
+def test_every_measure_is_scikit_learns(scored: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    positive, scores, weights = scored
+    measures = classification(positive, scores, weights)
     called = scores >= 0.5
     for row, weight in enumerate(weights):
         options = {"sample_weight": weight}
-        assert found.accuracy[row] == pytest.approx(metrics.accuracy_score(positive, called, **options))
-        assert found.balanced_accuracy[row] == pytest.approx(
+        assert measures.accuracy[row] == pytest.approx(metrics.accuracy_score(positive, called, **options))
+        assert measures.balanced_accuracy[row] == pytest.approx(
             metrics.balanced_accuracy_score(positive, called, **options)
         )
-        assert found.sensitivity[row] == pytest.approx(metrics.recall_score(positive, called, **options))
-        assert found.specificity[row] == pytest.approx(metrics.recall_score(~positive, ~called, **options))
-        assert found.auroc[row] == pytest.approx(metrics.roc_auc_score(positive, scores, **options))
+        assert measures.sensitivity[row] == pytest.approx(metrics.recall_score(positive, called, **options))
+        assert measures.specificity[row] == pytest.approx(metrics.recall_score(~positive, ~called, **options))
+        assert measures.auroc[row] == pytest.approx(metrics.roc_auc_score(positive, scores, **options))
 
 
 def test_a_weight_is_that_many_copies() -> None:
@@ -45,14 +45,14 @@ def test_a_weight_is_that_many_copies() -> None:
     weighted = classification(positive, scores, times[None].astype(float))
     copied = classification(np.repeat(positive, times), np.repeat(scores, times), np.ones((1, times.sum())))
     assert weighted == copied
-    # 2 of 5 nodules found, one of two others called none; nodule above other in 2 x 2 + 3 x 1 of 10 pairs.
+    # 2 of 5 nodules and one of two others are right; nodule above other in 2 x 2 + 3 x 1 of 10 pairs.
     assert (weighted.sensitivity[0], weighted.specificity[0], weighted.auroc[0]) == (0.4, 0.5, 0.7)
 
 
-def test_without_a_class_a_measure_is_no_number() -> None:
-    found = classification(np.array([True, False]), np.array([0.9, 0.1]), np.array([[1.0, 0.0]]))
-    assert (found.accuracy[0], found.sensitivity[0]) == (1.0, 1.0)
-    assert np.isnan([found.specificity[0], found.balanced_accuracy[0], found.auroc[0]]).all()
+def test_without_a_class_a_measure_is_nan() -> None:
+    measures = classification(np.array([True, False]), np.array([0.9, 0.1]), np.array([[1.0, 0.0]]))
+    assert (measures.accuracy[0], measures.sensitivity[0]) == (1.0, 1.0)
+    assert np.isnan([measures.specificity[0], measures.balanced_accuracy[0], measures.auroc[0]]).all()
 
 
 def test_the_curve_steps_over_ties_at_once() -> None:

@@ -1,4 +1,4 @@
-"""Average precision against COCO's own evaluation (pycocotools), on drawn scenes."""
+"""Average precision against COCO's evaluation (pycocotools), on random scenes."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ Scene = tuple[list[tuple[np.ndarray, np.ndarray]], list[np.ndarray]]
 @st.composite
 def _scenes(draw: st.DrawFn) -> Scene:
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    found, truths = [], []
+    detections, truths = [], []
     for _ in range(draw(st.integers(1, 8))):
         truth = np.concatenate([generator.uniform(0, 50, (3, 2)), generator.uniform(4, 20, (3, 2))], axis=1)
         truth = truth[: generator.integers(0, 4)]
@@ -29,15 +29,15 @@ def _scenes(draw: st.DrawFn) -> Scene:
         boxes[:, 2:] = np.maximum(boxes[:, 2:], 1.0)
         truths.append(truth)
         boxes = boxes if len(boxes) else far[:1]  # pycocotools wants one box or more
-        found.append((boxes, generator.random(len(boxes))))
+        detections.append((boxes, generator.random(len(boxes))))
     if not any(len(truth) for truth in truths):
         truths[0] = np.array([[10.0, 10.0, 8.0, 8.0]])
-    return found, truths
+    return detections, truths
 
 
 def _coco(scene: Scene, areas: Sequence[float] = (0.0, 1e5)) -> COCOeval:
     """COCO's evaluation of a scene, over the true boxes whose area is in a range."""
-    found, truths = scene
+    detections, truths = scene
     annotations = [
         {
             "image_id": image,
@@ -53,7 +53,7 @@ def _coco(scene: Scene, areas: Sequence[float] = (0.0, 1e5)) -> COCOeval:
         annotation["id"] = number
     results = [
         {"image_id": image, "category_id": 1, "bbox": box.tolist(), "score": float(score)}
-        for image, (boxes, scores) in enumerate(found)
+        for image, (boxes, scores) in enumerate(detections)
         for box, score in zip(boxes, scores, strict=True)
     ]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -86,12 +86,14 @@ def test_average_precision_and_recall_are_cocos(scene: Scene) -> None:
 @settings(max_examples=60, deadline=None)
 @given(_scenes(), st.integers(0, 2**32 - 1))
 def test_a_weight_is_that_many_copies_of_a_picture(scene: Scene, seed: int) -> None:
-    found, truths = scene
+    detections, truths = scene
     times = np.random.default_rng(seed).integers(0, 4, len(truths))
     times[np.argmax([len(truth) for truth in truths])] += 1
     copies = np.repeat(np.arange(len(truths)), times).tolist()
-    copied = detection.match([found[number] for number in copies], [truths[number] for number in copies], 0.5)
-    weighted = detection.match(found, truths, 0.5)
+    copied = detection.match(
+        [detections[number] for number in copies], [truths[number] for number in copies], 0.5
+    )
+    weighted = detection.match(detections, truths, 0.5)
     one = np.ones((1, len(copies)))
     draw = times[None].astype(float)
     assert detection.average_recall(weighted, draw)[0] == pytest.approx(
@@ -114,12 +116,12 @@ def test_a_second_box_on_a_nodule_is_a_false_one() -> None:
     assert detection.average_precision(matches, np.ones((1, 1)))[0] == 1.0
 
 
-def test_a_nodule_of_another_size_neither_counts_nor_is_found_in_vain() -> None:
+def test_a_nodule_of_another_size_is_neither_a_miss_nor_a_false_positive() -> None:
     truth = [np.array([[0.0, 0.0, 4.0, 4.0], [20.0, 20.0, 10.0, 10.0]])]
-    found = [(truth[0][::-1].copy(), np.array([0.9, 0.8]))]
+    detections = [(truth[0][::-1].copy(), np.array([0.9, 0.8]))]
     counting = [np.array([True, False])]
-    matches = detection.match(found, truth, 0.5, counting)
-    # The larger nodule was found first; without the rule that would halve the precision of the smaller.
+    matches = detection.match(detections, truth, 0.5, counting)
+    # The larger nodule has the higher score; without the rule that would halve the precision of the smaller.
     assert (matches.hit.tolist(), matches.miss.tolist()) == ([False, True], [False, False])
     assert detection.average_precision(matches, np.ones((1, 1)))[0] == pytest.approx(1.0)
     assert np.isnan(detection.average_precision(matches, np.zeros((1, 1)))[0])
@@ -127,8 +129,8 @@ def test_a_nodule_of_another_size_neither_counts_nor_is_found_in_vain() -> None:
 
 def test_pictures_without_nodules_cost_precision_only() -> None:
     truths = [np.array([[0.0, 0.0, 8.0, 8.0]]), np.zeros((0, 4))]
-    found = [(truths[0], np.array([0.6])), (np.array([[3.0, 3.0, 8.0, 8.0]]), np.array([0.9]))]
-    matches = detection.match(found, truths, 0.5)
+    detections = [(truths[0], np.array([0.6])), (np.array([[3.0, 3.0, 8.0, 8.0]]), np.array([0.9]))]
+    matches = detection.match(detections, truths, 0.5)
     both, first = np.ones((1, 2)), np.array([[1.0, 0.0]])
     assert detection.average_precision(matches, first)[0] == pytest.approx(1.0)
     assert detection.average_precision(matches, both)[0] == pytest.approx(0.5)

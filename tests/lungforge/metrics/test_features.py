@@ -98,7 +98,7 @@ def test_what_is_fetched_and_is_another_file_is_not_kept(release, tmp_path):
     assert cached(tmp_path) == []
 
 
-def test_a_release_that_is_gone_is_told(release, tmp_path):
+def test_a_release_that_is_gone_is_named(release, tmp_path):
     with pytest.raises(InputError, match="404"):
         load_extractor("inception-v3")
     assert cached(tmp_path) == []

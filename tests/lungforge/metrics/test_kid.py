@@ -21,7 +21,7 @@ def written_out(x, y):
 
 @pytest.mark.parametrize("block_rows", [7, 1024])
 def test_equals_the_written_out_double_sum(monkeypatch, block_rows):
-    monkeypatch.setattr("lungforge.metrics.kid._BLOCK_ROWS", block_rows)
+    monkeypatch.setattr("lungforge.metrics.kid.BLOCK_ROWS", block_rows)
     generator = np.random.default_rng(0)
     x = generator.normal(size=(40, 12)).astype(np.float32)
     y = (generator.normal(size=(31, 12)) * 1.3 + 0.2).astype(np.float32)
@@ -48,7 +48,7 @@ def test_equals_the_double_sum_whatever_the_sizes(counts, dimensions, offset, se
     assert kid(x, y) == pytest.approx(kid(y, x), rel=1e-9, abs=1e-12 * scale)
 
 
-def test_known_distance_of_numbers():
+def test_known_distance_of_one_dimensional_features():
     # Kernel (xy + 1)^3: within {0, 1} 1, within {1, 2} 27; between them 1, 1, 8, 27.
     assert kid(np.array([[0.0], [1]]), np.array([[1.0], [2]])) == pytest.approx(1 + 27 - 2 * 37 / 4)
 

@@ -18,5 +18,5 @@ def test_two_slices_of_one_scan_are_a_leak():
     assert leak
 
 
-def test_disjoint_scans_are_none():
+def test_disjoint_scans_are_no_leak():
     assert not find_leak(["a", "b"], sources=["c"], training=["d"])

@@ -23,54 +23,53 @@ def label():
     return label
 
 
-def drawn(label):
-    """A slice that is what its map says, with the noise that tells lungs from gas."""
+def rendered(label):
+    """A slice that follows its map, with the noise that separates lungs from gas."""
     levels = np.array([-1000, 30, -830, -830, -980, 20])
     noise = np.random.default_rng(0).normal(scale=40, size=label.shape) * (label != classes.BACKGROUND)
     return np.clip(levels[label] + noise, -1000, 400).astype(np.int16)
 
 
 def test_a_slice_that_is_what_its_map_says_is_segmented_as_its_map(label):
-    found = segment_and_compare(drawn(label), label, SPACING)
-    assert found.dice["body"] > 0.98
-    assert found.dice["lungs"] > 0.98
+    agreement = segment_and_compare(rendered(label), label, SPACING)
+    assert agreement.dice["body"] > 0.98
+    assert agreement.dice["lungs"] > 0.98
     # Left and right are the patient's.
-    assert (found.anatomy[ellipse(48, 68, 10, 8)] == classes.LEFT_LUNG).all()
-    assert (found.anatomy[ellipse(48, 28, 10, 8)] == classes.RIGHT_LUNG).all()
+    assert (agreement.anatomy[ellipse(48, 68, 10, 8)] == classes.LEFT_LUNG).all()
+    assert (agreement.anatomy[ellipse(48, 28, 10, 8)] == classes.RIGHT_LUNG).all()
 
 
-def test_a_lung_that_was_not_drawn_lowers_the_overlap_as_much_as_it_is_large(label):
+def test_a_missing_lung_lowers_the_overlap_in_proportion(label):
     without = np.where(label == classes.LEFT_LUNG, classes.BODY, label)
-    found = segment_and_compare(drawn(without), label, SPACING)
+    agreement = segment_and_compare(rendered(without), label, SPACING)
     # One of two equal lungs: 2 * 1 / (2 + 1).
-    assert found.dice["lungs"] == pytest.approx(2 / 3, abs=0.02)
-    assert found.dice["body"] > 0.98
+    assert agreement.dice["lungs"] == pytest.approx(2 / 3, abs=0.02)
+    assert agreement.dice["body"] > 0.98
 
 
 def test_a_shifted_slice_has_the_overlap_of_shifted_masks(label):
     shifted = np.roll(label, 9, axis=0)
-    found = segment_and_compare(drawn(shifted), label, SPACING)
+    agreement = segment_and_compare(rendered(shifted), label, SPACING)
     for name, inside in (("body", label > 0), ("lungs", label >= classes.LEFT_LUNG)):
-        assert found.dice[name] == pytest.approx(dice(np.roll(inside, 9, axis=0), inside), abs=0.02)
+        assert agreement.dice[name] == pytest.approx(dice(np.roll(inside, 9, axis=0), inside), abs=0.02)
 
 
 def test_nodules_count_neither_for_nor_against_the_lungs(label):
     large = ellipse(48, 28, 12, 10)
     mapped = np.where(large, np.uint8(classes.NODULE), label)
-    found = segment_and_compare(drawn(mapped), mapped, SPACING)
-    assert found.dice["lungs"] > 0.97
-    ignored = segment_and_compare(
-        drawn(label), mapped, SPACING
-    )  # not drawn at all: the contrast tells, not this
+    agreement = segment_and_compare(rendered(mapped), mapped, SPACING)
+    assert agreement.dice["lungs"] > 0.97
+    # A nodule that is missing from the image shows in the contrast, not here.
+    ignored = segment_and_compare(rendered(label), mapped, SPACING)
     assert ignored.dice["lungs"] > 0.97
 
 
 def test_a_structure_that_neither_map_nor_image_holds_has_no_overlap(label):
     belly = np.where(label > 0, np.uint8(classes.BODY), np.uint8(0))
-    assert set(segment_and_compare(drawn(belly), belly, SPACING).dice) == {"body"}
-    assert segment_and_compare(drawn(label), belly, SPACING).dice["lungs"] == 0.0
+    assert set(segment_and_compare(rendered(belly), belly, SPACING).dice) == {"body"}
+    assert segment_and_compare(rendered(label), belly, SPACING).dice["lungs"] == 0.0
     empty = np.zeros((SIDE, SIDE), np.uint8)
-    assert segment_and_compare(drawn(empty), empty, SPACING).dice == {}
+    assert segment_and_compare(rendered(empty), empty, SPACING).dice == {}
 
 
 @settings(deadline=None)

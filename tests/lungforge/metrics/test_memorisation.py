@@ -22,46 +22,46 @@ def measure(training, synthetic, held_out, *, each=5, seed=7):
 @pytest.fixture(scope="module")
 def world():
     generator = np.random.default_rng(0)
-    return {name: generator.normal(size=(400, 6)) for name in ("training", "held_out", "drawn", "noise")}
+    return {name: generator.normal(size=(400, 6)) for name in ("training", "held_out", "synthetic", "noise")}
 
 
 def test_golden_ratio_of_medians():
     training = np.array([[0.0, 0], [10, 0]])
     synthetic = np.array([[0.0, 1], [10, 2], [7, 0]])  # 1, 2, 3 away
     held_out = np.array([[0.0, 4], [10, 8], [0, 6], [4, 0]])  # 4, 8, 6, 4 away
-    found = measure(training, synthetic, held_out, each=1)
-    assert found.synthetic.tolist() == [1, 2, 3]
-    assert found.held_out.tolist() == [4, 8, 6, 4]
-    assert found.nearest.tolist() == [0, 1, 1]
-    assert found.ratio == pytest.approx(2 / 5)
-    assert found.closer_than_5_percent == 1.0
+    distances = measure(training, synthetic, held_out, each=1)
+    assert distances.synthetic.tolist() == [1, 2, 3]
+    assert distances.held_out.tolist() == [4, 8, 6, 4]
+    assert distances.nearest.tolist() == [0, 1, 1]
+    assert distances.ratio == pytest.approx(2 / 5)
+    assert distances.closer_than_5_percent == 1.0
 
 
 def test_images_of_the_real_distribution_have_a_ratio_of_1(world):
-    found = measure(world["training"], world["drawn"], world["held_out"])
-    assert found.ratio == pytest.approx(1, abs=0.1)
-    assert found.interval[0] < 1 < found.interval[1]
-    assert found.closer_than_5_percent == pytest.approx(0.05, abs=0.03)
+    distances = measure(world["training"], world["synthetic"], world["held_out"])
+    assert distances.ratio == pytest.approx(1, abs=0.1)
+    assert distances.interval[0] < 1 < distances.interval[1]
+    assert distances.closer_than_5_percent == pytest.approx(0.05, abs=0.03)
 
 
 def test_training_images_with_a_little_noise_are_seen(world):
     memorised = world["training"] + 0.05 * world["noise"]
-    found = measure(world["training"], memorised, world["held_out"])
-    np.testing.assert_array_equal(found.nearest, np.arange(400))
-    assert found.interval[1] < 0.3
-    assert found.closer_than_5_percent > 0.95
+    distances = measure(world["training"], memorised, world["held_out"])
+    np.testing.assert_array_equal(distances.nearest, np.arange(400))
+    assert distances.interval[1] < 0.3
+    assert distances.closer_than_5_percent > 0.95
 
 
 def test_images_far_from_everything_have_a_ratio_above_1(world):
-    found = measure(world["training"], world["drawn"] + 20, world["held_out"])
-    assert found.interval[0] > 5
+    distances = measure(world["training"], world["synthetic"] + 20, world["held_out"])
+    assert distances.interval[0] > 5
 
 
 def test_the_interval_is_that_of_scans_not_of_slices(world):
     """Twenty equal slices of a scan say no more than one of them."""
 
     def width(each):
-        repeated = np.repeat(world["drawn"][: 400 // each], each, axis=0)
+        repeated = np.repeat(world["synthetic"][: 400 // each], each, axis=0)
         low, high = measure(world["training"], repeated, world["held_out"], each=each).interval
         return high - low
 
@@ -69,14 +69,14 @@ def test_the_interval_is_that_of_scans_not_of_slices(world):
 
 
 def test_depends_on_the_seed_only(world):
-    first, again = (measure(world["training"], world["drawn"], world["held_out"]) for _ in range(2))
+    first, again = (measure(world["training"], world["synthetic"], world["held_out"]) for _ in range(2))
     assert first.interval == again.interval
 
 
 def test_without_something_to_compare_with_there_is_no_ratio(world):
     nothing = np.empty((0, 6))
-    assert measure(nothing, world["drawn"], world["held_out"]) is None
-    assert measure(world["training"], world["drawn"], nothing) is None
+    assert measure(nothing, world["synthetic"], world["held_out"]) is None
+    assert measure(world["training"], world["synthetic"], nothing) is None
     # Held-out images that were trained on after all: their distances are 0.
-    assert measure(world["training"], world["drawn"], world["training"]) is None
-    assert measure(world["training"], world["drawn"], world["held_out"], each=1000).interval is None
+    assert measure(world["training"], world["synthetic"], world["training"]) is None
+    assert measure(world["training"], world["synthetic"], world["held_out"], each=1000).interval is None

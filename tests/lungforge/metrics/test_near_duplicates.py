@@ -36,8 +36,8 @@ def thorax_map(size):
     return label
 
 
-def drawn(label, seed, *, grain=1.0, levels=15.0):
-    """A slice that follows the map exactly, with texture of its own, grey uint8."""
+def rendered(label, seed, *, grain=1.0, levels=15.0):
+    """A slice that follows the map exactly, with texture of the seed, grey uint8."""
     grey = np.choose(label, [0, 190, 30, 30, 0, 180]).astype(float)
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=label.shape), grain)
     grey += (label > 0) * noise * (levels / noise.std())
@@ -55,29 +55,29 @@ def by_pillow(grey, halving, enlargement):
 @pytest.mark.parametrize("enlargement", ["nearest", "bilinear", "bicubic", "lanczos"])
 def test_a_real_slice_halved_and_enlarged_is_a_near_duplicate(size, halving, enlargement):
     label = thorax_map(size)
-    real = drawn(label, 0)
-    found = resemblance(by_pillow(real, halving, enlargement), label, real)
-    assert found.is_near_duplicate
-    assert found.error_levels < 2
+    real = rendered(label, 0)
+    match = resemblance(by_pillow(real, halving, enlargement), label, real)
+    assert match.is_near_duplicate
+    assert match.error_levels < 2
 
 
 @pytest.mark.parametrize("corner", [(40, 30), (41, 30), (33, 57), (0, 0), (96, 96)])
 @pytest.mark.parametrize("halving", ["nearest", "box", "bicubic", "lanczos"])
 def test_a_patch_of_a_halved_slice_is_a_near_duplicate_wherever_it_was_cut(corner, halving):
     label = thorax_map(128)
-    real = drawn(label, 0)
+    real = rendered(label, 0)
     cut = np.s_[corner[0] : corner[0] + 32, corner[1] : corner[1] + 32]
     copy = by_pillow(real, halving, "bicubic")[cut]
-    found = resemblance(copy, label[cut], real[cut], PatchLocation(real, corner))
-    assert found.is_near_duplicate or (label[cut] == 0).all()
+    match = resemblance(copy, label[cut], real[cut], PatchLocation(real, corner))
+    assert match.is_near_duplicate or (label[cut] == 0).all()
     # Another texture from the same map is none, though there are twice as many views to be like.
-    other = resemblance(drawn(label, 1)[cut], label[cut], real[cut], PatchLocation(real, corner))
+    other = resemblance(rendered(label, 1)[cut], label[cut], real[cut], PatchLocation(real, corner))
     assert not other.is_near_duplicate
 
 
 def test_every_other_pixel_is_a_near_duplicate_whichever_is_kept():
     label = thorax_map(64)
-    real = drawn(label, 0)
+    real = rendered(label, 0)
     for start in (0, 1):
         copy = real[start::2, start::2].repeat(2, axis=0).repeat(2, axis=1)
         assert resemblance(copy, label, real).is_near_duplicate
@@ -85,7 +85,7 @@ def test_every_other_pixel_is_a_near_duplicate_whichever_is_kept():
 
 def test_the_same_slice_brighter_or_with_a_little_noise_is_a_near_duplicate():
     label = thorax_map(128)
-    real = drawn(label, 0, levels=20)
+    real = rendered(label, 0, levels=20)
     noise = np.random.default_rng(5).normal(scale=4, size=real.shape)
     for copy in (real, real * 0.8 + 20, real + noise):
         assert resemblance(np.clip(np.rint(copy), 0, 255).astype(np.uint8), label, real).is_near_duplicate
@@ -93,19 +93,19 @@ def test_the_same_slice_brighter_or_with_a_little_noise_is_a_near_duplicate():
 
 @pytest.mark.parametrize("size", [32, 64, 128])
 @pytest.mark.parametrize("levels", [2.0, 15.0])
-def test_slices_drawn_from_the_same_map_are_none_however_well(size, levels):
+def test_good_slices_from_the_same_map_are_no_duplicates(size, levels):
     label = thorax_map(size)
-    real = drawn(label, 0, levels=levels)
+    real = rendered(label, 0, levels=levels)
     for seed in range(1, 6):
-        found = resemblance(drawn(label, seed, levels=levels), label, real)
-        assert not found.is_near_duplicate
-        assert abs(found.correlation) < 0.8
+        match = resemblance(rendered(label, seed, levels=levels), label, real)
+        assert not match.is_near_duplicate
+        assert abs(match.correlation) < 0.8
 
 
 def test_a_plain_correlation_would_accuse_what_only_follows_the_map():
     # Why the texture is compared: these two share nothing but their map.
     label = thorax_map(128)
-    one, other = drawn(label, 0, levels=3), drawn(label, 1, levels=3)
+    one, other = rendered(label, 0, levels=3), rendered(label, 1, levels=3)
     assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.995
     assert not resemblance(one, label, other).is_near_duplicate
 
@@ -117,15 +117,15 @@ def test_empty_and_flat_pictures_are_no_copies_of_one_another():
     assert not resemblance(flat, thorax_map(64), flat).is_near_duplicate
 
 
-def test_a_copy_from_a_larger_real_slice_is_found():
+def test_a_copy_from_a_larger_real_slice_is_detected():
     label = thorax_map(128)
-    real = drawn(label, 0, grain=2.0)
+    real = rendered(label, 0, grain=2.0)
     small = np.asarray(Image.fromarray(real).resize((64, 64), Image.Resampling.BOX))
     assert resemblance(small, thorax_map(64), real).is_near_duplicate
 
 
 def test_halving_and_enlarging_agrees_with_pillow():
-    real = drawn(thorax_map(64), 0)
+    real = rendered(thorax_map(64), 0)
     for halving in ("box", "bilinear", "bicubic"):
         for enlargement in ("nearest", "bilinear", "bicubic"):
             expected = by_pillow(real, halving, enlargement)
@@ -134,11 +134,11 @@ def test_halving_and_enlarging_agrees_with_pillow():
 
 
 def test_nearest_finds_the_slice_itself_first():
-    pictures = np.stack([drawn(thorax_map(64), seed) for seed in range(6)])
+    pictures = np.stack([rendered(thorax_map(64), seed) for seed in range(6)])
     small = thumbnails(pictures)
-    found = nearest(small[[4, 1]], small, 3)
-    assert found.shape == (2, 3)
-    assert found[:, 0].tolist() == [4, 1]
+    neighbours = nearest(small[[4, 1]], small, 3)
+    assert neighbours.shape == (2, 3)
+    assert neighbours[:, 0].tolist() == [4, 1]
     assert nearest(small[:1], small[:2], 3).shape == (1, 2)
 
 

@@ -25,7 +25,7 @@ def test_blocks_hold_every_distance_once_and_to_its_bound_of_rounding(count, oth
     y = (generator.normal(size=(others, 7)) + offset).astype(np.float32)
     found = np.full((count, others), -1.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "_BLOCK_ENTRIES", entries)
+        patch.setattr(neighbours, "BLOCK_ENTRIES", entries)
         for block, squares in squared_distances(x, y):
             assert squares.size <= max(entries, others)
             assert (found[block] == -1).all()
@@ -35,7 +35,7 @@ def test_blocks_hold_every_distance_once_and_to_its_bound_of_rounding(count, oth
 
 def test_the_nearest_of_each_and_exactly_nothing_to_a_copy():
     generator = np.random.default_rng(0)
-    # Far from zero: the square of a distance there is a small difference of large numbers.
+    # Far from zero: the square of a distance there is a small difference of large values.
     others = (generator.normal(size=(40, 16)) + 1e4).astype(np.float32)
     points = np.concatenate([others[[7, 30]], (generator.normal(size=(20, 16)) + 1e4).astype(np.float32)])
     indices, distances = nearest_neighbours(points, others)

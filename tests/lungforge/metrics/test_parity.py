@@ -1,4 +1,4 @@
-"""The FID of pytorch-fid's own program, from the same file of weights and the same PNG files."""
+"""The FID of the program pytorch-fid, from the same file of weights and the same PNG files."""
 
 import hashlib
 import os
@@ -60,11 +60,11 @@ def by_pytorch_fid(first, second, hub, folder):
 @pytest.mark.parametrize(
     ("counts", "channels"), [((24, 24), 1), ((30, 25), 3)], ids=["grey, equal n", "colour, unequal n"]
 )
-def test_fid_is_that_of_pytorch_fids_own_program(counts, channels, hub, extractor, tmp_path):
+def test_fid_is_that_of_the_pytorch_fid_program(counts, channels, hub, extractor, tmp_path):
     first, second = (
         blobs(seed, count, channels, sigma) for seed, count, sigma in zip((1, 2), counts, (2, 3), strict=True)
     )
     expected = by_pytorch_fid(first, second, hub, tmp_path)
-    found = frechet_distance_of_features(extractor.embed_pictures(first), extractor.embed_pictures(second))
-    assert found == pytest.approx(expected, rel=1e-3)
-    assert found > 1
+    distance = frechet_distance_of_features(extractor.embed_pictures(first), extractor.embed_pictures(second))
+    assert distance == pytest.approx(expected, rel=1e-3)
+    assert distance > 1

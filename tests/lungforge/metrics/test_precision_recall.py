@@ -14,11 +14,11 @@ def written_out(reference, points):
         return float(((a - b) ** 2).sum())
 
     radii = [
-        sorted(distance(own, other) for number, other in enumerate(reference) if number != index)[2]
-        for index, own in enumerate(reference)
+        sorted(distance(within, other) for number, other in enumerate(reference) if number != index)[2]
+        for index, within in enumerate(reference)
     ]
     inside = [
-        any(distance(point, own) <= radius for own, radius in zip(reference, radii, strict=True))
+        any(distance(point, within) <= radius for within, radius in zip(reference, radii, strict=True))
         for point in points
     ]
     return sum(inside) / len(inside)
@@ -42,12 +42,12 @@ def test_golden_case_on_a_line():
     seed=st.integers(0, 2**32),
 )
 def test_equals_brute_force_also_where_distances_tie(real, synthetic, entries, seed):
-    # Whole numbers of few values: many vectors are equal, and many lie just on the surface of a ball.
+    # Few different integers: many vectors are equal, and many lie just on the surface of a ball.
     generator = np.random.default_rng(seed)
     first = generator.integers(-2, 3, size=(real, 3)).astype(np.float32)
     second = generator.integers(-1, 4, size=(synthetic, 3)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "_BLOCK_ENTRIES", entries)
+        patch.setattr(neighbours, "BLOCK_ENTRIES", entries)
         assert precision(first, second) == written_out(first, second)
         assert recall(first, second) == written_out(second, first)
 

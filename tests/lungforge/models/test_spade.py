@@ -50,10 +50,10 @@ def test_both_paths_equal_plain_convolutions_in_value_and_gradient(monkeypatch, 
     modulation = module.modulation(SemanticMap(maps), size)
     assert (modulation.places is None) == (dense_share < 0)
     whole = modulation.whole()
-    found = torch.cat([whole.scale, whole.shift], dim=1)
-    gradients = torch.autograd.grad((found * upstream).sum(), list(module.parameters()))
+    actual = torch.cat([whole.scale, whole.shift], dim=1)
+    gradients = torch.autograd.grad((actual * upstream).sum(), list(module.parameters()))
 
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
     for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-10, atol=1e-10)
 
@@ -70,12 +70,12 @@ def test_neighbourhoods_tell_apart_exactly_the_neighbourhoods_that_differ(labels
     ids = torch.randint(0, classes, (count, height, width), generator=torch.Generator().manual_seed(seed))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spade, "DENSE_SHARE", 2.0)
-        found = find_neighbourhoods(one_hot(ids, classes))
+        actual = find_neighbourhoods(one_hot(ids, classes))
     # Outside counts as no class, and a neighbourhood also knows which of its inner pixels are outside.
     windows = F.pad(ids + 1, (2, 2, 2, 2)).unfold(1, 5, 1).unfold(2, 5, 1).reshape(-1, 25)
     distinct = len(torch.unique(windows, dim=0))
-    assert len(found.taps.members) == distinct
-    pairs = torch.cat([found.pixels.members, windows], dim=1)
+    assert len(actual.taps.members) == distinct
+    pairs = torch.cat([actual.pixels.members, windows], dim=1)
     assert len(torch.unique(pairs, dim=0)) == distinct
 
 
@@ -103,8 +103,8 @@ def test_maps_that_are_no_ids_take_the_dense_path():
 
 
 def test_maps_of_chests_have_few_neighbourhoods():
-    found = find_neighbourhoods(draw_map("chest", count=8, size=32))
-    assert len(found.taps.members) < 0.1 * found.pixels.members.numel()
+    actual = find_neighbourhoods(draw_map("chest", count=8, size=32))
+    assert len(actual.taps.members) < 0.1 * actual.pixels.members.numel()
 
 
 @pytest.mark.parametrize("wrong", [-1, 6, 255])

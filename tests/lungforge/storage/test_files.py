@@ -60,7 +60,7 @@ class Proxy:
 
 @pytest.fixture
 def proxy(s3_server, monkeypatch):
-    """Makes a proxy that misbehaves as told, and sends S3 through it."""
+    """Makes a proxy that misbehaves as given, and sends S3 through it."""
     made = []
 
     def make(misbehave) -> Proxy:

@@ -18,7 +18,7 @@ DURATION_S = 100.0
 
 
 class Clock:
-    """Stands in for the module ``time``: both clocks go on only when told to."""
+    """Stands in for the module ``time``: both clocks advance only by calls."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -45,7 +45,7 @@ def newest(uri: str) -> dict:
 def race(uri: str, takers: int = 16) -> list:
     """What each of the takers that start at once gets: a lease, or None."""
     start = threading.Barrier(takers)
-    lease._newest(uri)  # S3's client is made here, once, and not by each of them
+    lease.newest_generation(uri)  # S3's client is made here, once, and not by each of them
 
     def take(_: int):
         start.wait()
@@ -74,7 +74,7 @@ def test_a_dead_ones_lease_is_taken_by_one_and_not_before_it_expires(store_uri, 
     assert race(store_uri) == [None] * 16
     clock.now += 0.001
     (living,) = [each for each in race(store_uri) if each]
-    # The dead one was only asleep. It has no right to go on, nor to take the lease from the other.
+    # The first job was only asleep. It may neither continue nor take the lease from the other.
     with pytest.raises(LeaseLostError, match=r"not renewed in time; the same command again resumes"):
         dead.renew()
     dead.release()
@@ -136,13 +136,13 @@ def test_one_that_slept_between_looking_and_creating_steps_back(store_uri, clock
     fs, path = open_uri(store_uri)
     assert not fs.exists(f"{path}/000001.json")
     # At its first look nothing was there, so it creates the first generation.
-    real, looks = lease._newest, []
+    real, looks = lease.newest_generation, []
 
     def look(uri: str) -> int:
         looks.append(real(uri))
         return 0 if len(looks) == 1 else looks[-1]
 
-    monkeypatch.setattr(lease, "_newest", look)
+    monkeypatch.setattr(lease, "newest_generation", look)
     with pytest.raises(LeaseHeldError, match="held by another run"):
         take_lease(store_uri, DURATION_S)
     assert fs.exists(f"{path}/000001.json")
@@ -150,7 +150,7 @@ def test_one_that_slept_between_looking_and_creating_steps_back(store_uri, clock
     assert newest(store_uri)["released"] is False
 
 
-def test_what_a_lease_says(store_uri, clock):
+def test_a_lease_records_its_holder_and_its_times(store_uri, clock):
     with held_lease(store_uri, DURATION_S):
         document = newest(store_uri)
         assert sorted(document) == ["expires", "holder", "host", "released", "started"]

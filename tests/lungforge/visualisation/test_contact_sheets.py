@@ -47,7 +47,7 @@ def cielab(linear_rgb: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("vision", COLOUR_VISION)
-def test_the_classes_are_told_apart_with_any_colour_vision(vision: str) -> None:
+def test_the_class_colours_differ_with_any_colour_vision(vision: str) -> None:
     linear = [(np.array(colour) / 255) ** 2.2 for colour in COLOURS]
     seen = [cielab(np.array(COLOUR_VISION[vision]) @ colour) for colour in linear]
     # A difference of 10 in CIELAB is plain to the eye at a glance.

@@ -49,7 +49,7 @@ def test_an_unknown_option_is_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--size" in capsys.readouterr().err
 
 
-def test_a_mistake_found_by_a_task_of_ray_is_told_plainly(
+def test_an_input_error_in_a_ray_task_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from ray.exceptions import RayTaskError

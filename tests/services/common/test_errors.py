@@ -1,4 +1,4 @@
-"""One line that tells why, and gives nothing away."""
+"""Messages of one line that give the cause, and no secret."""
 
 import pytest
 
@@ -14,7 +14,7 @@ class _WrappedError(RuntimeError):
         self.cause = cause
 
 
-def test_the_error_behind_is_told_in_one_line() -> None:
+def test_the_cause_of_an_error_is_given_in_one_line() -> None:
     error = InputError("maps are of 16 x 16 px;\n make others")
     assert reason_of(_WrappedError(_WrappedError(error))) == "maps are of 16 x 16 px; make others"
     assert reason_of(_WrappedError(RuntimeError("part 000007"))) == "RuntimeError: part 000007"
@@ -26,7 +26,7 @@ def test_a_long_story_is_cut() -> None:
     assert reason.endswith("…")
 
 
-def test_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_message_contains_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "abc/def+hunter2")
     monkeypatch.setenv("LAB_TOKEN", "7")  # too short to be one, and part of many words
     error = OSError(

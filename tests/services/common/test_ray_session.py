@@ -1,4 +1,4 @@
-"""Joining Ray: a new cluster has its own token and is on loopback; an open session is used and left open."""
+"""Joining Ray: a new cluster has a token and is on loopback; an open session is used and left open."""
 
 import os
 import subprocess

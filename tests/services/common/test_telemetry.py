@@ -13,7 +13,7 @@ from services.preprocess.volume import VolumeOutcome
 
 
 class Sum:
-    """Stands in for a counter of Ray, whose value only a scrape tells."""
+    """Stands in for a counter of Ray, whose value only a scrape gives."""
 
     def __init__(self) -> None:
         self.counted: list[tuple[float, dict[str, str]]] = []
@@ -26,7 +26,7 @@ class Sum:
 @pytest.fixture
 def stalls(monkeypatch: pytest.MonkeyPatch) -> Sum:
     counter = Sum()
-    monkeypatch.setattr(telemetry, "_STALLS", counter)
+    monkeypatch.setattr(telemetry, "STALLS", counter)
     return counter
 
 
@@ -38,7 +38,7 @@ def test_waiting_is_a_stall(stalls: Sum) -> None:
     assert tags == {"service": "train"}
 
 
-def test_computing_is_none(stalls: Sum) -> None:
+def test_computing_is_not_a_stall(stalls: Sum) -> None:
     started, computed = time.perf_counter(), time.thread_time()
     with telemetry.stall("preprocess"):
         while time.thread_time() - computed < 0.3:
@@ -48,7 +48,7 @@ def test_computing_is_none(stalls: Sum) -> None:
     assert counted <= time.perf_counter() - started - 0.3 + 0.01
 
 
-def test_what_fails_after_waiting_is_counted_and_goes_on(stalls: Sum) -> None:
+def test_a_failure_after_waiting_is_counted_and_raised(stalls: Sum) -> None:
     @telemetry.stall("preprocess")
     def read() -> None:
         threading.Event().wait(0.1)

@@ -8,16 +8,17 @@ from PIL import Image
 from scipy import ndimage
 
 from lungforge.ct import classes
-from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
+from lungforge.datasets import Dataset, DatasetWriter, Kind, rows_from_table, table_from_rows
 from services.eval import job
 from services.eval.results import EvaluationReport
+from tests.factories import nodule_at, sample_row, slice_row
 
 SIDE = 64
 #: HU of background, body, left lung, right lung, trachea, nodule.
 LEVELS = np.array([-1000, 30, -830, -830, -1000, 20])
 
 
-def draw_map(scan):
+def map_of(scan):
     rows, columns = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE - 0.5
     label = np.zeros((SIDE, SIDE), dtype=np.uint8)
     label[(columns / (0.42 + 0.01 * (scan % 5))) ** 2 + (rows / 0.38) ** 2 < 1] = classes.BODY
@@ -28,7 +29,7 @@ def draw_map(scan):
 
 
 def render_slice(label, seed, noise_hu=60.0):
-    """A slice of its own that follows the map."""
+    """A slice that follows the map, with noise of the seed."""
     texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=label.shape), 1.0)
     hu = LEVELS[label] + (label > 0) * texture * (noise_hu / texture.std())
     return np.clip(np.rint(hu), -1000, 400).astype(np.int16)
@@ -40,26 +41,22 @@ def halve_and_enlarge(hu):
     return np.clip(np.rint(enlarged), -1000, 400).astype(np.int16)
 
 
-def nodules():
-    return [{"x": 45.5, "y": 31.5, "diameter_px": 4.0, "diameter_mm": 3.0}]
-
-
 def write_slices(uri, *, scans=12, per_scan=2):
-    """Scans 0, 1, 2, ... a part each; the subset of a scan is its number modulo 4."""
+    """One part per scan; the subset of a scan is its index modulo 4."""
     writer = DatasetWriter(uri=uri, kind=Kind.SLICES, config={"scans": scans})
     parts = []
     for scan in range(scans):
         rows = [
-            {
-                "series_uid": f"scan-{scan:02}",
-                "subset": scan % 4,
-                "slice_index": index,
-                "z_mm": float(index),
-                "spacing_mm": [5.0, 5.0],
-                "image": render_slice(draw_map(scan), 1000 * scan + index),
-                "label": draw_map(scan),
-                "nodules": nodules(),
-            }
+            slice_row(
+                series_uid=f"scan-{scan:02}",
+                subset=scan % 4,
+                slice_index=index,
+                z_mm=float(index),
+                spacing_mm=[5.0, 5.0],
+                image=render_slice(map_of(scan), 1000 * scan + index),
+                label=map_of(scan),
+                nodules=[nodule_at(45.5, 31.5, 4.0, 3.0)],
+            )
             for index in range(per_scan)
         ]
         parts.append(writer.write_part(f"scan-{scan:02}", table_from_rows(Kind.SLICES, rows)))
@@ -76,36 +73,31 @@ def write_model(uri, slices, subsets=(0, 1, 2), patch=None):
 
 
 def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2), patch=None):
-    """A sample a slice of the subsets: ``make(row, number)`` gives its HU; ``patch`` px of it, if given."""
+    """One sample per slice of the subsets: ``make(row, number)`` gives its HU, ``patch`` its size in px."""
     writer = DatasetWriter(
         uri=uri, kind=Kind.SAMPLES, config={"uri": uri}, seed=0, parents=(model.parent(), slices.parent())
     )
-    rows = [row for part in slices.parts for row in _rows(slices, part) if row["subset"] in subsets]
+    rows = [
+        row
+        for part in slices.parts
+        for row in rows_from_table(slices.read_part(part))
+        if row["subset"] in subsets
+    ]
     corner = (0, 0) if patch is None else (24, 28)
     top, left = corner
     cut = np.s_[top : top + (patch or SIDE), left : left + (patch or SIDE)]
-    moved = [{**nodule, "x": nodule["x"] - left, "y": nodule["y"] - top} for nodule in nodules()]
     samples = [
-        {
-            "sample_id": f"{row['series_uid']}_{row['slice_index']:04}_r0",
-            "source_series_uid": row["series_uid"],
-            "source_slice_index": row["slice_index"],
-            "source_top": top,
-            "source_left": left,
-            "subset": row["subset"],
-            "replicate": 0,
-            "seed": number,
-            "edit": "",
-            "inpainted": False,
-            "sampler": "ancestral",
-            "steps": 50,
-            "guidance": 1.5,
-            "model_sha256": model.manifest_sha256,
-            "spacing_mm": [5.0, 5.0],
-            "image": make(row, number)[cut].copy(),
-            "label": row["label"][cut].copy(),
-            "nodules": moved,
-        }
+        sample_row(
+            row,
+            sample_id=f"{row['series_uid']}_{row['slice_index']:04}_r0",
+            source_top=top,
+            source_left=left,
+            seed=number,
+            model_sha256=model.manifest_sha256,
+            image=make(row, number)[cut].copy(),
+            label=row["label"][cut].copy(),
+            nodules=[nodule_at(45.5 - left, 31.5 - top, 4.0, 3.0)],
+        )
         for number, row in enumerate(rows)
     ]
     writer.commit(
@@ -132,20 +124,9 @@ def remembered(row, number):
     return np.clip(np.rint(row["image"] + noise), -1000, 400).astype(np.int16)
 
 
-def _rows(dataset, part):
-    table = dataset.read_part(part)
-    images = table.column("image").combine_chunks().to_numpy_ndarray()
-    labels = table.column("label").combine_chunks().to_numpy_ndarray()
-    small = table.select(["series_uid", "subset", "slice_index"]).to_pylist()
-    return [
-        {**row, "image": image, "label": label}
-        for row, image, label in zip(small, images, labels, strict=True)
-    ]
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Slices, a model of subsets 0 to 2, drawn samples, and halved real slices passed off as samples."""
+    """Slices, a model of subsets 0 to 2, synthetic samples, and halved real slices passed off as samples."""
     root = tmp_path_factory.mktemp("world")
     slices = write_slices(str(root / "slices"))
     model = write_model(str(root / "model"), slices)
@@ -156,7 +137,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def build():
-    """The functions above, for tests that need a world of their own."""
+    """The functions above, for tests that write other datasets."""
     return {
         "slices": write_slices,
         "model": write_model,

@@ -40,7 +40,7 @@ def test_the_cache_gives_the_same_bits_without_the_network(description, store_ur
     plain = features_of(Network(description), PART, ROWS, GREY)
     network = Network(description, cache=store_uri)
     first = features_of(network, PART, ROWS, GREY)
-    monkeypatch.setattr(features, "_extractor", no_network)
+    monkeypatch.setattr(features, "worker_extractor", no_network)
     again = features_of(network, PART, ROWS, GREY)
     assert plain.tobytes() == first.tobytes() == again.tobytes()
     assert (again.dtype, again.shape) == (np.float32, (5, 1280))
@@ -49,7 +49,7 @@ def test_the_cache_gives_the_same_bits_without_the_network(description, store_ur
 
 
 def test_whatever_changes_the_features_has_a_file_of_its_own(network, monkeypatch):
-    monkeypatch.setattr(features, "_extractor", lambda network: Constant())
+    monkeypatch.setattr(features, "worker_extractor", lambda network: Constant())
     features_of(network, PART, ROWS, GREY)
     others = [
         (network, dataclasses.replace(PART, sha256="b" * 64), ROWS),
@@ -60,11 +60,11 @@ def test_whatever_changes_the_features_has_a_file_of_its_own(network, monkeypatc
         others.append((dataclasses.replace(network, description=changed), PART, ROWS))
     for other, part, rows in others:
         features_of(other, part, rows, GREY)
-    monkeypatch.setattr(features, "_device", lambda: "another")
+    monkeypatch.setattr(features, "available_device", lambda: "another")
     features_of(network, PART, ROWS, GREY)
     assert len(files(network)) == 2 + len(others)
     # Where a part lies and where the weights lie decide nothing.
-    monkeypatch.setattr(features, "_device", lambda: "cpu")
+    monkeypatch.setattr(features, "available_device", lambda: "cpu")
     features_of(network, dataclasses.replace(PART, path="parts/b.parquet"), ROWS, GREY)
     features_of(dataclasses.replace(network, weights="elsewhere"), PART, ROWS, GREY)
     assert len(files(network)) == 2 + len(others)
@@ -80,8 +80,8 @@ class Constant:
         return np.full((len(grey), 3), self.value, np.float32)
 
 
-def test_a_damaged_file_is_noticed_and_made_anew(network, monkeypatch):
-    monkeypatch.setattr(features, "_extractor", lambda network: Constant())
+def test_a_damaged_file_is_detected_and_replaced(network, monkeypatch):
+    monkeypatch.setattr(features, "worker_extractor", lambda network: Constant())
     features_of(network, PART, ROWS, GREY)
     (file,) = files(network)
     sound = file.read_bytes()
@@ -102,35 +102,35 @@ def test_a_damaged_file_is_noticed_and_made_anew(network, monkeypatch):
 
 
 def test_a_sound_file_under_the_name_of_another_is_not_taken(network, monkeypatch):
-    monkeypatch.setattr(features, "_extractor", lambda network: Constant(1.0))
+    monkeypatch.setattr(features, "worker_extractor", lambda network: Constant(1.0))
     features_of(network, PART, ROWS, GREY)
-    (own,) = files(network)
-    monkeypatch.setattr(features, "_extractor", lambda network: Constant(2.0))
+    (damaged,) = files(network)
+    monkeypatch.setattr(features, "worker_extractor", lambda network: Constant(2.0))
     features_of(network, PART, ROWS + 1, GREY)
-    (other,) = set(files(network)) - {own}
-    own.write_bytes(other.read_bytes())
-    monkeypatch.setattr(features, "_extractor", lambda network: Constant(1.0))
+    (other,) = set(files(network)) - {damaged}
+    damaged.write_bytes(other.read_bytes())
+    monkeypatch.setattr(features, "worker_extractor", lambda network: Constant(1.0))
     assert (features_of(network, PART, ROWS, GREY) == 1.0).all()
 
 
 def test_racing_writers_leave_one_whole_file(network, monkeypatch):
-    monkeypatch.setattr(features, "_extractor", lambda network: Constant())
+    monkeypatch.setattr(features, "worker_extractor", lambda network: Constant())
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: features_of(network, PART, ROWS, GREY), range(40)))
-    assert all((one == 1.0).all() for one in found)
+        values = list(pool.map(lambda _: features_of(network, PART, ROWS, GREY), range(40)))
+    assert all((one == 1.0).all() for one in values)
     assert len(files(network)) == 1
-    monkeypatch.setattr(features, "_extractor", no_network)
+    monkeypatch.setattr(features, "worker_extractor", no_network)
     assert (features_of(network, PART, ROWS, GREY) == 1.0).all()
 
 
 def test_a_file_is_an_array_that_numpy_opens_without_pickle(network, monkeypatch):
-    monkeypatch.setattr(features, "_extractor", lambda network: Constant())
-    found = features_of(network, PART, ROWS, GREY)
+    monkeypatch.setattr(features, "worker_extractor", lambda network: Constant())
+    values = features_of(network, PART, ROWS, GREY)
     (file,) = files(network)
-    np.testing.assert_array_equal(np.load(file, allow_pickle=False), found)
+    np.testing.assert_array_equal(np.load(file, allow_pickle=False), values)
 
 
 def test_of_no_rows_nothing_is_loaded_or_kept(network, monkeypatch):
-    monkeypatch.setattr(features, "_extractor", no_network)
+    monkeypatch.setattr(features, "worker_extractor", no_network)
     assert features_of(network, PART, ROWS[:0], GREY[:0]).shape == (0, 1280)
     assert not Path(network.cache).exists()

@@ -5,6 +5,7 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.errors import InputError
 from services.eval.guards import check_leak, check_sizes
 from services.eval.lineage import trace
+from tests.factories import slice_row
 
 
 def test_scans_that_neither_model_nor_maps_saw_pass(world):
@@ -80,16 +81,7 @@ def test_a_generator_of_unknown_training_scans_is_never_taken_for_clean(world, t
 
 def test_pictures_of_another_size_are_refused(world, tmp_path):
     writer = DatasetWriter(uri=str(tmp_path / "large"), kind=Kind.SLICES, config={})
-    row = {
-        "series_uid": "a",
-        "subset": 3,
-        "slice_index": 0,
-        "z_mm": 0.0,
-        "spacing_mm": [1.0, 1.0],
-        "image": np.zeros((128, 128), np.int16),
-        "label": np.zeros((128, 128), np.uint8),
-        "nodules": [],
-    }
+    row = slice_row(subset=3, image=np.zeros((128, 128), np.int16))
     writer.commit([writer.write_part("a", table_from_rows(Kind.SLICES, [row]))])
     with pytest.raises(InputError, match=r"64 x 64 px.*128 x 128.*--size 64"):
         check_sizes(Dataset.open(str(tmp_path / "large")), [trace(Dataset.open(str(world / "drawn")))], None)

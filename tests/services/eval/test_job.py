@@ -201,7 +201,7 @@ def test_patches_are_compared_with_patches_of_real_slices(ray_local, config, wor
 def test_a_patch_that_is_the_real_one_of_its_place_is_a_near_duplicate(
     ray_local, config, world, tmp_path, build
 ):
-    # The patch lies elsewhere than the one that stands for the slice: only its own place gives it away.
+    # The patch lies elsewhere than the one that stands for the slice: only its place gives it away.
     slices = Dataset.open(str(world / "slices"))
     model = build["model"](str(tmp_path / "model"), slices, patch=32)
     copies = build["samples"](str(tmp_path / "copies"), slices, model, build["copied"], patch=32)

@@ -75,7 +75,7 @@ def test_distances_of_synthetic_and_of_held_out_slices_to_the_training_slices():
     assert histogram.held_out[-1] == pytest.approx(1 / 3, rel=1e-5)  # the largest belongs to the last bin
 
 
-def test_without_training_slices_or_held_out_ones_it_is_said_why():
+def test_without_training_or_held_out_slices_the_cause_is_stated():
     one = measured([[1]], [("a", 0)])
     nothing = memorisation(np.empty((0, 1), np.float32), [], one, one, "set", 0)
     assert nothing == NotMeasured("the slices that the generator was trained on are not available")

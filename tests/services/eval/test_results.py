@@ -65,7 +65,7 @@ def test_no_digit_is_lost(value: float) -> None:
     assert EvaluationReport.from_json(results.to_json()) == results
 
 
-def test_what_is_no_number_in_json_is_not_written() -> None:
+def test_nan_and_infinity_are_not_written() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         report(set_results(frechet=FrechetResult("F", float("nan"), 1, 1, None))).to_json()
 

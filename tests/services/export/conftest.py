@@ -8,6 +8,7 @@ import pytest
 
 from lungforge.ct.classes import BODY, LEFT_LUNG, NODULE, RIGHT_LUNG
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
+from tests.factories import crop_row, nodule_at, sample_row, slice_row
 
 #: Not square, and of two spacings, so that rows and columns cannot be taken for one another.
 HEIGHT, WIDTH = 40, 48
@@ -31,53 +32,28 @@ class Build:
         label[4:36, 28:44] = LEFT_LUNG
         if not healthy:
             label[10:13, 6:8] = NODULE
-        nodule = {"x": 6.5, "y": 11.0, "diameter_px": 3.0, "diameter_mm": 3.0}
-        return {
-            "series_uid": uid,
-            "subset": 0,
-            "slice_index": index,
-            "z_mm": -10.0,
-            "spacing_mm": SPACING_MM,
-            "image": LEVELS[label] + np.int16(index),
-            "label": label,
-            "nodules": [] if healthy else [nodule],
-        }
+        return slice_row(
+            series_uid=uid,
+            slice_index=index,
+            z_mm=-10.0,
+            spacing_mm=SPACING_MM,
+            image=LEVELS[label] + np.int16(index),
+            label=label,
+            nodules=[] if healthy else [nodule_at(6.5, 11.0, 3.0)],
+        )
 
     @classmethod
     def sample(
         cls, sample_id: str = "0123abcd", *, edit: str = "none", healthy: bool = False
     ) -> dict[str, Any]:
         """A sample that looks like the slice."""
-        row = cls.slice(healthy=healthy)
-        kept = {name: row[name] for name in ("subset", "spacing_mm", "image", "label", "nodules")}
-        return kept | {
-            "sample_id": sample_id,
-            "source_series_uid": row["series_uid"],
-            "source_slice_index": row["slice_index"],
-            "source_top": 0,
-            "source_left": 0,
-            "replicate": 0,
-            "seed": 0,
-            "edit": edit,
-            "inpainted": False,
-            "sampler": "ancestral",
-            "steps": 10,
-            "guidance": 1.5,
-            "model_sha256": MODEL_SHA256,
-        }
+        source = cls.slice(healthy=healthy)
+        return sample_row(source, sample_id=sample_id, edit=edit, steps=10, model_sha256=MODEL_SHA256)
 
     @staticmethod
     def crop(x: float = 40.2, y: float = 9.0, *, label: int = 1, hu: int = 0) -> dict[str, Any]:
         """A crop around a candidate."""
-        return {
-            "series_uid": "1.2.3",
-            "subset": 0,
-            "slice_index": 7,
-            "x": x,
-            "y": y,
-            "label": label,
-            "image": np.full((32, 32), hu, np.int16),
-        }
+        return crop_row(slice_index=7, x=x, y=y, label=label, image=np.full((32, 32), hu, np.int16))
 
     def dataset(self, kind: Kind, *parts: list[dict[str, Any]], name: str = "data", **writer: Any) -> Dataset:
         """A dataset with a part for each list of rows."""

@@ -21,7 +21,7 @@ from services.export.config import ExportConfig
         ("out", "", "--out is empty; give at least one value"),
     ],
 )
-def test_a_wrong_value_is_a_line_that_says_what_would_do(field: str, value: Any, message: str) -> None:
+def test_a_wrong_value_is_one_line_with_the_allowed_values(field: str, value: Any, message: str) -> None:
     with pytest.raises(InputError) as error:
         ExportConfig(**({"data": "a", "out": "b"} | {field: value}))
     assert str(error.value) == message

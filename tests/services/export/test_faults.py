@@ -73,7 +73,7 @@ def test_a_full_disk_is_a_line_and_the_export_is_not_taken_for_whole(
 
 
 @pytest.mark.parametrize("renames", [1, 2, 9, 16, 22])
-def test_a_killed_export_goes_on_to_the_same_bytes(build, samples: str, tmp_path: Path, renames: int) -> None:
+def test_a_killed_export_resumes_to_the_same_bytes(build, samples: str, tmp_path: Path, renames: int) -> None:
     """Seven rows are 21 files, after the mark and before the provenance: 23 renames."""
     run(ExportConfig(data=samples, out=str(tmp_path / "undisturbed")))
     config = ExportConfig(data=samples, out=str(tmp_path / "out"))
@@ -109,7 +109,7 @@ def test_killed_between_the_provenance_and_the_end_it_is_whole(
 ) -> None:
     config = ExportConfig(data=samples, out=str(tmp_path / "out"))
     with monkeypatch.context() as patch:
-        patch.setattr(provenance, "_remove_mark", _interrupt)
+        patch.setattr(provenance, "remove_mark", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(config)
     assert "unfinished.json" in build.tree(tmp_path / "out")

@@ -110,7 +110,7 @@ def test_an_identifier_cannot_lead_out_of_the_folder(build) -> None:
     assert row_name(Kind.SAMPLES, build.sample("../../etc/pass wd")) == "synthetic_.._.._etc_pass_wd"
 
 
-def test_two_rows_of_one_name_are_told_apart(build) -> None:
+def test_two_rows_of_one_name_get_different_files(build) -> None:
     names = UniqueNames(Kind.CROPS)
     first, second = build.crop(40.2), build.crop(39.8)
     assert [names.next(row) for row in (first, second, build.crop(label=0))] == [

@@ -83,7 +83,7 @@ def test_the_bytes_are_the_same_each_time_and_with_any_number_of_threads(
     build, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: Any, writers: int
 ) -> None:
     run(ExportConfig(data=samples, out=str(tmp_path / "a"), format=format_))
-    monkeypatch.setattr(job, "_WRITERS", writers)
+    monkeypatch.setattr(job, "WRITERS", writers)
     run(ExportConfig(data=samples, out=str(tmp_path / "b"), format=format_))
     assert build.tree(tmp_path / "a") == build.tree(tmp_path / "b")
 
@@ -91,7 +91,7 @@ def test_the_bytes_are_the_same_each_time_and_with_any_number_of_threads(
 def test_rows_of_several_parts_are_written_at_a_time(
     build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Preprocessing makes a part a scan, often of one row: waiting for each part would be one at a time."""
+    """Preprocessing makes one part per scan, often of one row: waiting for each would write one at a time."""
     dataset = build.dataset(Kind.SLICES, *([build.slice(index)] for index in range(6)))
     together = threading.Barrier(3, timeout=30)
     write = job.write_bytes_atomic
@@ -101,7 +101,7 @@ def test_rows_of_several_parts_are_written_at_a_time(
         write(uri, data)
 
     monkeypatch.setattr(job, "write_bytes_atomic", wait_and_write)
-    monkeypatch.setattr(job, "_WRITERS", 3)
+    monkeypatch.setattr(job, "WRITERS", 3)
     assert run(ExportConfig(data=dataset.uri, out=str(tmp_path / "out"))).files["ct"] == 6
 
 

@@ -1,4 +1,4 @@
-"""What ``provenance.json`` says, and what it never says."""
+"""What ``provenance.json`` holds, and what it never holds."""
 
 import json
 from pathlib import Path

@@ -14,6 +14,7 @@ from lungforge.errors import InputError
 from lungforge.models.model_dataset import ModelDataset, read_history
 from lungforge.models.registry import generator_names, load_generator
 from services.cli.commands import parse
+from tests.factories import nodule_at, slice_row
 
 PACKAGES = Path(__file__).parent / "packages"
 SIDE = 32
@@ -63,16 +64,15 @@ def write_slices(uri: str, scans: int = 6, slices: int = 12) -> None:
             y, x = generator.integers(9, 20), generator.integers(8, 12)
             label[y : y + 2, x : x + 2] = 5
             rows.append(
-                {
-                    "series_uid": f"scan-{scan}",
-                    "subset": scan,
-                    "slice_index": index,
-                    "z_mm": float(index),
-                    "spacing_mm": [1.0, 1.0],
-                    "image": (GREY[label] + generator.normal(0, 20, label.shape)).astype(np.int16),
-                    "label": label,
-                    "nodules": [{"x": x + 0.5, "y": y + 0.5, "diameter_px": 2.0, "diameter_mm": 2.0}],
-                }
+                slice_row(
+                    series_uid=f"scan-{scan}",
+                    subset=scan,
+                    slice_index=index,
+                    z_mm=float(index),
+                    image=(GREY[label] + generator.normal(0, 20, label.shape)).astype(np.int16),
+                    label=label,
+                    nodules=[nodule_at(x + 0.5, y + 0.5, 2.0)],
+                )
             )
         parts.append(writer.write_part(f"{scan}", table_from_rows(Kind.SLICES, rows)))
     writer.commit(parts)

@@ -23,7 +23,7 @@ def test_a_night_has_come() -> None:
         NightlyConfig(store="s", date=str(today + timedelta(3))).night()
 
 
-def test_what_is_compared_with_is_not_drawn_from() -> None:
+def test_test_subsets_are_not_sampled_from() -> None:
     with pytest.raises(InputError, match="--subsets-of-maps and --test-subsets share 3 6;"):
         NightlyConfig(store="s", subsets_of_maps=(6, 3, 0), test_subsets=(3, 6, 9))
     with pytest.raises(InputError, match="--test-subsets is empty"):

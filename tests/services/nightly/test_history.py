@@ -39,10 +39,10 @@ def test_a_night_comes_into_its_place_and_only_once(make_night):
             with_night(nights, make_night(day))
 
 
-def test_a_failed_night_is_not_found(make_night):
+def test_a_failed_night_is_not_compared_with(make_night):
     nights = [make_night(1, status="failed"), make_night(2, status="worse"), make_night(3)]
-    found = [find(nights, each.date) for each in nights]
-    assert found == [None, nights[1], nights[2]]
+    previous = [find(nights, each.date) for each in nights]
+    assert previous == [None, nights[1], nights[2]]
 
 
 def test_another_file_is_named(tmp_path):

@@ -34,7 +34,7 @@ def test_a_night_samples_and_measures_what_was_asked_for(bench):
     assert (sample.count, sample.steps, sample.seed, sample.subsets) == (12, 5, 7, (0, 1, 2, 3, 4, 5, 6))
     assert (evaluate.real, evaluate.synthetic) == (f"{bench.store}/slices", (sample.out,))
     assert (evaluate.subsets, evaluate.seed) == ((8, 9), 7)
-    # Near-duplicates are counted and judged; a leak makes every number worthless.
+    # Near-duplicates are counted and judged; a leak makes every value worthless.
     assert (evaluate.allow_near_duplicates, evaluate.allow_leakage) == (True, False)
     assert sample.out == f"{bench.store}/nights/2026-03-03/samples"
     assert result.report == f"{bench.store}/nights/2026-03-03/report/report.html"
@@ -76,7 +76,7 @@ def test_a_run_that_waited_while_another_did_the_night_does_nothing(bench, monke
     assert (len(bench.samples), len(history(bench))) == (1, 1)
 
 
-def test_a_failed_night_says_why_and_is_tried_again(bench, capsys, monkeypatch):
+def test_a_failed_night_records_its_cause_and_is_retried(bench, capsys, monkeypatch):
     monkeypatch.setenv("LAB_TOKEN", "hunter2hunter2")
     bench.failure = RuntimeError("worker lost\nwith hunter2hunter2")
     failed = bench.run(1)
@@ -84,7 +84,7 @@ def test_a_failed_night_says_why_and_is_tried_again(bench, capsys, monkeypatch):
     assert failed.reason == "RuntimeError: worker lost with ***"
     (row,) = history(bench)
     assert (row.status, row.reason, row.frechet, row.near_duplicates) == ("failed", failed.reason, None, None)
-    assert "Traceback" in capsys.readouterr().err  # a fault of ours is told in full, but in no file
+    assert "Traceback" in capsys.readouterr().err  # a fault is printed in full, and in no file
     assert b"Traceback" not in read_bytes(f"{bench.store}/index.html")
     bench.failure = None
     assert bench.run(1).exit_code == 0
@@ -168,7 +168,7 @@ def test_a_try_of_another_model_makes_way(bench, write):
     assert first.manifest.parents[0].uri == evaluate_model(bench, "first")
 
 
-def test_a_try_of_the_same_is_gone_on_with(bench):
+def test_a_failed_night_run_again_resumes(bench):
     bench.failure = RuntimeError("killed")
     bench.run(1)
     before = content(bench.samples[0].out)
@@ -177,7 +177,7 @@ def test_a_try_of_the_same_is_gone_on_with(bench):
     assert content(bench.samples[0].out) == before
 
 
-def test_what_is_not_there_is_no_night(bench, tmp_path):
+def test_missing_inputs_record_no_night(bench, tmp_path):
     with pytest.raises(InputError, match="no finished model"):
         job.run(dataclasses.replace(bench.config(1), store=str(tmp_path / "mistyped")))
     assert not (tmp_path / "mistyped").exists()
@@ -199,7 +199,7 @@ def test_two_runs_do_not_meet(bench):
 
 
 def test_who_lost_the_lease_commits_nothing(bench, monkeypatch):
-    """It slept while it drew; another took over and did the night."""
+    """A run sleeps while it samples; another takes over and completes the night."""
     real = lease.time
 
     class Later:
@@ -224,7 +224,7 @@ def test_who_lost_the_lease_while_measuring_commits_nothing(bench, monkeypatch):
 
     def evaluate_slowly(config):
         numbers = evaluate(config)
-        newest = lease._newest(f"{bench.store}/lease")
+        newest = lease.newest_generation(f"{bench.store}/lease")
         other = join_uri(bench.store, "lease", f"{newest + 1:06}.json")
         fs, path = open_uri(other)
         fs.pipe_file(path, read_bytes(join_uri(bench.store, "lease", f"{newest:06}.json")))

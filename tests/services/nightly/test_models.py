@@ -40,8 +40,8 @@ def test_unfinished_models_and_stray_files_are_passed_over(store_uri: str, write
     assert newest_model(store_uri).uri == f"{store_uri}/models/finished"
 
 
-def test_the_stores_own_clock_decides(store_uri: str, write: Callable) -> None:
-    """S3 tells whole seconds, so that of two in one second the last by name is taken."""
+def test_the_clock_of_the_store_decides(store_uri: str, write: Callable) -> None:
+    """S3 stores whole seconds: of two in the same second, the last by name is taken."""
     for name in ("z", "a"):
         write(f"{store_uri}/models/{name}")
     fs, path = open_uri(f"{store_uri}/models")

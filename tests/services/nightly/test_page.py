@@ -1,4 +1,4 @@
-"""The page needs nothing else, tells what the pictures tell, and believes no text."""
+"""The page needs no other file, gives in text what its charts show, and escapes all text."""
 
 import dataclasses
 from html.parser import HTMLParser
@@ -110,7 +110,7 @@ def test_the_first_lines_say_how_the_newest_night_was(nights, count, sentence):
     assert f"<strong>{newest.date}: {newest.status}.</strong>" in text
 
 
-def test_a_judged_night_that_is_well_is_told_so(make_night):
+def test_a_judged_night_without_drift_is_shown_as_stable(make_night):
     text = render([make_night(day) for day in range(1, 6)]).decode()
     assert "The model is no worse than those of the nights before." in text
 

@@ -21,15 +21,16 @@ from lungforge.models.sdm.unet import SemanticUNet
 from lungforge.storage import open_uri, read_bytes, write_bytes_atomic
 from services.eval.results import EvaluationReport
 from services.nightly.history import read_history
+from tests.factories import nodule_at, slice_row
 
-#: Gives the environment for a process that starts a Ray of its own.
+#: Gives the environment for a process that starts its Ray cluster.
 OwnRay = Callable[[], dict[str, str]]
 
 SIDE = 32
 
 
 def write_slices(uri: str) -> Dataset:
-    """Four scans of two slices; the subset of a scan is its number."""
+    """Four scans of two slices; scan N is in subset N."""
     writer = DatasetWriter(uri=uri, kind=Kind.SLICES, config={})
     label = np.zeros((SIDE, SIDE), np.uint8)
     label[3:-3, 3:-3], label[8:-8, 6:14], label[8:-8, 18:26], label[14:17, 8:11] = 1, 3, 2, 5
@@ -41,16 +42,15 @@ def write_slices(uri: str) -> Dataset:
             noise = np.random.default_rng([scan, index]).normal(size=label.shape)
             image = levels[label] + 120 * ndimage.gaussian_filter(noise, 1.0) * (label > 0)
             rows.append(
-                {
-                    "series_uid": f"scan-{scan}",
-                    "subset": scan,
-                    "slice_index": index,
-                    "z_mm": 0.0,
-                    "spacing_mm": [0.8, 0.8],
-                    "image": np.clip(image, -1000, 400).astype(np.int16),
-                    "label": label,
-                    "nodules": [{"x": 9.0, "y": 15.0, "diameter_px": 3.0, "diameter_mm": 2.4}],
-                }
+                slice_row(
+                    series_uid=f"scan-{scan}",
+                    subset=scan,
+                    slice_index=index,
+                    spacing_mm=[0.8, 0.8],
+                    image=np.clip(image, -1000, 400).astype(np.int16),
+                    label=label,
+                    nodules=[nodule_at(9.0, 15.0, 3.0, 2.4)],
+                )
             )
         parts.append(writer.write_part(f"{scan}", table_from_rows(Kind.SLICES, rows)))
     writer.commit(parts)
@@ -78,7 +78,7 @@ def make_model(uri: str, slices: Dataset) -> None:
 
 
 def start(store: str, own_ray: OwnRay) -> subprocess.Popen:
-    """The command as a user would type it, with a Ray of its own."""
+    """The command as a user would type it, on a new Ray cluster."""
     options = ["--date", "2026-03-01", "--count", "4", "--steps", "2", "--json"]
     subsets = ["--subsets-of-maps", "0", "1", "--test-subsets", "2", "3"]
     return subprocess.Popen(
@@ -93,7 +93,7 @@ def start(store: str, own_ray: OwnRay) -> subprocess.Popen:
 
 @pytest.mark.ray
 @pytest.mark.s3
-def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, own_ray: OwnRay) -> None:
+def test_a_killed_night_resumes_and_is_recorded_once(s3_uri: str, own_ray: OwnRay) -> None:
     make_model(f"{s3_uri}/models/small", write_slices(f"{s3_uri}/slices"))
     fs, path = open_uri(s3_uri)
     samples = f"{path}/nights/2026-03-01/samples/manifest.json"
@@ -105,7 +105,7 @@ def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, own_ray: OwnR
     os.killpg(job.pid, signal.SIGKILL)
     _, errors = job.communicate(timeout=60)
     assert job.returncode == -signal.SIGKILL, errors
-    drawn = fs.modified(samples)
+    sampled = fs.modified(samples)
     assert read_history(f"{s3_uri}/history.parquet") == []
 
     # The dead one's lease keeps others out until it expires.
@@ -118,7 +118,7 @@ def test_a_killed_night_is_gone_on_with_and_done_once(s3_uri: str, own_ray: OwnR
 
     printed, errors = (done := start(s3_uri, own_ray)).communicate(timeout=300)
     assert done.returncode == 0, errors
-    assert fs.modified(samples) == drawn
+    assert fs.modified(samples) == sampled
     result = json.loads(printed)
     (night,) = read_history(f"{s3_uri}/history.parquet")
     assert (night.status, night.images, night.model) == ("done", 4, f"{s3_uri}/models/small")

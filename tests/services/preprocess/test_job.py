@@ -127,7 +127,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
-def test_a_bad_volume_is_named_and_the_rest_goes_on(own_source, tmp_path, capsys, spoil):
+def test_a_bad_volume_is_named_and_the_rest_is_preprocessed(own_source, tmp_path, capsys, spoil):
     shutil.rmtree(own_source / "subset6")
     reason = spoil(own_source)
     result = job.run(PreprocessConfig(str(own_source), str(tmp_path / "out"), size=32))
@@ -253,9 +253,9 @@ def test_the_manifest_counts_what_is_there(unbroken):
     )
     rows = [row for part in slices.parts for row in slices.read_part(part, ["subset", "nodules"]).to_pylist()]
     for subset, counts in slices.manifest.details["subsets"].items():
-        own = [row for row in rows if str(row["subset"]) == subset]
-        assert counts["slices"] == len(own)
-        assert counts["slices_with_nodules"] == sum(bool(row["nodules"]) for row in own)
+        of_subset = [row for row in rows if str(row["subset"]) == subset]
+        assert counts["slices"] == len(of_subset)
+        assert counts["slices_with_nodules"] == sum(bool(row["nodules"]) for row in of_subset)
     labels = [row["label"] for part in crops.parts for row in crops.read_part(part, ["label"]).to_pylist()]
     counted = crops.manifest.details["subsets"].values()
     assert sum(counts["class_1"] for counts in counted) == sum(labels) > 0

@@ -67,7 +67,7 @@ def test_every_annotated_nodule_of_luna16_is_in_its_map(s3_uri):
             x, y = (x + 0.5) / 2 - 0.5, (y + 0.5) / 2 - 0.5
             if not (0 <= x < 256 and 0 <= y < 256):
                 continue
-            away = min(np.hypot(found["x"] - x, found["y"] - y) for found in row["nodules"])
+            away = min(np.hypot(mapped["x"] - x, mapped["y"] - y) for mapped in row["nodules"])
             worst, checked = max(worst, away), checked + 1
             marked = np.argwhere(row["label"] == NODULE)[:, ::-1]
             # Its pixels are within the annotated disc dilated by two pixels of the scan, one of the map.

@@ -47,7 +47,7 @@ ray.shutdown()
 
 @dataclass
 class Commands:
-    """Runs ``lungforge preprocess``; ``fault`` says what is wrong with the store meanwhile."""
+    """Runs ``lungforge preprocess``; ``fault`` is what the store does wrong meanwhile."""
 
     process: subprocess.Popen
     errors: Path
@@ -56,7 +56,7 @@ class Commands:
     requests: list[tuple[str, str]] = field(default_factory=list)
 
     def run(self, out: str, *options: str, source: str | None = None) -> tuple[int, str]:
-        """The exit code and what the command says on stderr."""
+        """The exit code and the stderr of the command."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         before = self.errors.stat().st_size
@@ -186,7 +186,7 @@ def test_a_store_that_refuses_ends_the_job_and_mended_it_is_as_if_undisturbed(
     assert last.startswith(f"lungforge preprocess: {commands.source}/subset{BAD}/{UIDS[BAD]}.")
     assert words in last
     assert "rejected" not in said
-    # It was tried again before the job ended: three times in all.
+    # The request is tried three times before the job ends.
     asked = [method for method, path in commands.requests if fault(method, path)]
     assert max(map(asked.count, asked)) >= 3
     for uri in (s3_uri, join_uri(s3_uri, "crops")):
@@ -209,9 +209,7 @@ def test_a_list_that_is_denied_ends_the_job(commands: Commands, s3_uri: str) -> 
         Dataset.open(s3_uri)
 
 
-def test_what_looks_damaged_once_is_looked_at_once_more(
-    commands: Commands, undisturbed: str, s3_uri: str
-) -> None:
+def test_what_looks_damaged_is_read_again(commands: Commands, undisturbed: str, s3_uri: str) -> None:
     asked = []
 
     def too_short_at_first(method: str, path: str) -> Any:

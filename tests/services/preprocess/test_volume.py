@@ -76,7 +76,7 @@ def test_nodule_centres_are_where_simpleitk_maps_them(source, tmp_path, size):
             assert nearest["diameter_px"] == pytest.approx(nodule.diameter_mm / spacing)
             assert row["spacing_mm"] == pytest.approx([spacing, spacing])
             assert abs(row["z_mm"] - nodule.z_mm) <= image.GetSpacing()[2] / 2 + 1e-6
-            # The nodule is in the map: at its own pixels, however few the shrink leaves.
+            # The nodule is in the map, at its place, however few pixels the shrink leaves.
             marked = np.argwhere(row["label"] == NODULE)[:, ::-1]
             assert np.linalg.norm(marked - expected, axis=1).min() <= max(1.5, nearest["diameter_px"] / 2)
             seen += 1

@@ -21,29 +21,25 @@ from lungforge.models.sdm.unet import SemanticUNet
 from services.sample.config import SampleConfig
 from services.sample.plan import make_plan
 from services.sample.worker import SamplingRun, UnitSampler, check_model
+from tests.factories import nodule_at, slice_row
 
 SIDE = 16
 
 
 def _row(scan: int, index: int, image: np.ndarray, label: np.ndarray, nodules: list[dict]) -> dict[str, Any]:
-    return {
-        "series_uid": f"scan-{scan}",
-        "subset": scan,
-        "slice_index": index,
-        "z_mm": 0.0,
-        "spacing_mm": [0.8, 0.7],
-        "image": image,
-        "label": label,
-        "nodules": nodules,
-    }
-
-
-def _nodule(x: float, y: float) -> dict[str, float]:
-    return {"x": x, "y": y, "diameter_px": 2.0, "diameter_mm": 1.5}
+    return slice_row(
+        series_uid=f"scan-{scan}",
+        subset=scan,
+        slice_index=index,
+        spacing_mm=[0.8, 0.7],
+        image=image,
+        label=label,
+        nodules=nodules,
+    )
 
 
 def write_slices(uri: str, *, rows_of_parts: tuple[int, ...] = (5, 3, 4), side: int = SIDE) -> str:
-    """A slices dataset: a scan a part, a nodule in each slice, its place different in each."""
+    """A slices dataset: one part per scan, and a nodule in each slice, in a different place in each."""
     writer = DatasetWriter(uri=uri, kind=Kind.SLICES, config={"rows": list(rows_of_parts), "side": side})
     parts = []
     for scan, count in enumerate(rows_of_parts):
@@ -55,7 +51,7 @@ def write_slices(uri: str, *, rows_of_parts: tuple[int, ...] = (5, 3, 4), side: 
             x = y = 4 + index
             label[y : y + 2, x : x + 2] = 5
             image = np.full((side, side), -500, np.int16)
-            rows.append(_row(scan, 10 + index, image, label, [_nodule(x + 0.5, y + 0.5)]))
+            rows.append(_row(scan, 10 + index, image, label, [nodule_at(x + 0.5, y + 0.5, 2.0, 1.5)]))
         parts.append(writer.write_part(f"{scan}", table_from_rows(Kind.SLICES, rows)))
     writer.commit(parts)
     return uri
@@ -136,7 +132,7 @@ def write_mixed_slices(uri: str, *, slices: int = 4, side: int = SIDE, margin: i
             nodules = []
             if index % 2:
                 label[7:9, 6:8] = 5
-                nodules = [_nodule(6.5, 7.5)]
+                nodules = [nodule_at(6.5, 7.5, 2.0, 1.5)]
             grey = np.array([-1024, 1200, -850, -830, -1000, 30])[label]
             image = (grey + generator.normal(0, 30, label.shape)).astype(np.int16)
             rows.append(_row(scan, index, image, label, nodules))

@@ -1,4 +1,4 @@
-"""What an image is drawn from: the edit of its map, chosen by its identity, and the real pixels it keeps."""
+"""What an image is made from: the edit of its map, chosen by its identity, and the real pixels it keeps."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -57,11 +57,11 @@ def test_edits_follow_their_weights(
 ) -> None:
     run = make_run(gaugan, mixed_slices, tmp_path, edits=(("none", 1.0), ("insert", 3.0), ("remove", 1.0)))
     healthy, ill = run.index.read([0, 1])
-    drawn = Counter(choose_edit(run.config, healthy, replicate) for replicate in range(2000))
-    assert drawn["insert"] / 2000 == pytest.approx(3 / 4, abs=0.04)
-    assert set(drawn) == {"none", "insert"}
-    drawn = Counter(choose_edit(run.config, ill, replicate) for replicate in range(2000))
-    assert drawn["remove"] / 2000 == pytest.approx(1 / 2, abs=0.045)
+    chosen = Counter(choose_edit(run.config, healthy, replicate) for replicate in range(2000))
+    assert chosen["insert"] / 2000 == pytest.approx(3 / 4, abs=0.04)
+    assert set(chosen) == {"none", "insert"}
+    chosen = Counter(choose_edit(run.config, ill, replicate) for replicate in range(2000))
+    assert chosen["remove"] / 2000 == pytest.approx(1 / 2, abs=0.045)
 
 
 def test_an_edit_depends_on_the_identity_alone(
@@ -108,12 +108,12 @@ def test_inpainted_images_are_real_outside_the_mask(
     assert {row["edit"] for row in rows} == {name for name, _ in edits}
     for row in rows:
         source = sources[row["source_series_uid"], row["source_slice_index"]]
-        drawn = surroundings(row["label"] != source.label, (0.8, 0.7))
+        generated = surroundings(row["label"] != source.label, (0.8, 0.7))
         assert row["inpainted"]
         # To the last bit, also where the slice is brighter or darker than the window of the model.
-        assert np.array_equal(row["image"][~drawn], source.image[~drawn])
-        assert (source.image[~drawn] > 400).any()
-        assert np.abs(row["image"][drawn].astype(int) - source.image[drawn]).mean() > 20
+        assert np.array_equal(row["image"][~generated], source.image[~generated])
+        assert (source.image[~generated] > 400).any()
+        assert np.abs(row["image"][generated].astype(int) - source.image[generated]).mean() > 20
     plain = make_run(model, mixed_slices, tmp_path / "plain", edits=edits, per_map=2, steps=4)
     assert {row["sample_id"] for row in rows}.isdisjoint(row["sample_id"] for row in sample(plain))
 
@@ -139,7 +139,7 @@ def test_the_surroundings_of_an_edit() -> None:
     assert surroundings(changed, (9.0, 9.0)).sum() == 13  # at least 2 px
 
 
-def test_a_gaugan_draws_in_one_pass(
+def test_a_gaugan_samples_in_one_pass(
     make_run: MakeRun, sample: Sample, gaugan: str, mixed_slices: str, tmp_path: Path
 ) -> None:
     rows = sample(make_run(gaugan, mixed_slices, tmp_path, per_map=2))

@@ -19,7 +19,7 @@ from lungforge.storage import open_uri
 from services.sample.config import SampleConfig
 from services.sample.job import SampleResult, run
 
-#: Gives the environment for a process that starts a Ray of its own.
+#: Gives the environment for a process that starts its Ray cluster.
 OwnRay = Callable[[], dict[str, str]]
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -32,7 +32,7 @@ def _config(model: str, slices: str, out: Path, **changes: Any) -> SampleConfig:
 
 @pytest.fixture(scope="module")
 def unbroken(model: str, slices: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one worker draws."""
+    """What one worker samples."""
     out = tmp_path_factory.mktemp("job") / "unbroken"
     result = run(_config(model, slices, out))
     assert result == SampleResult(samples=str(out), images=96, parts=12, maps=12)
@@ -40,7 +40,7 @@ def unbroken(model: str, slices: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def _kill_a_worker_after(path: Path, parts: int) -> threading.Thread:
-    """In a thread: as soon as there are so many parts, kill -9 a process that draws."""
+    """In a thread: as soon as there are ``parts`` parts, kill -9 a process that samples."""
 
     def wait_and_kill() -> None:
         gone = threading.Event()
@@ -54,24 +54,24 @@ def _kill_a_worker_after(path: Path, parts: int) -> threading.Thread:
 
 
 def _workers() -> list[int]:
-    """The processes below this one that draw, by Linux's own tables."""
-    parents, drawing = {}, []
+    """The descendants of this process that sample, from /proc."""
+    parents, sampling = {}, []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parents[int(folder.name)] = int(
                 (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
             )
-            if (folder / "cmdline").read_bytes().startswith(b"ray::_Worker"):
-                drawing.append(int(folder.name))
-    own = [os.getpid()]
-    for parent in own:
-        own += [child for child, other in parents.items() if other == parent]
-    return sorted(set(own) & set(drawing))
+            if (folder / "cmdline").read_bytes().startswith(b"ray::SamplingActor"):
+                sampling.append(int(folder.name))
+    descendants = [os.getpid()]
+    for parent in descendants:
+        descendants += [child for child, other in parents.items() if other == parent]
+    return sorted(set(descendants) & set(sampling))
 
 
-def test_two_workers_draw_what_one_draws(model: str, slices: str, tmp_path: Path, unbroken: Path) -> None:
+def test_two_workers_sample_what_one_samples(model: str, slices: str, tmp_path: Path, unbroken: Path) -> None:
     run(_config(model, slices, tmp_path / "samples", workers=2))
-    # Every part with its sha256, the lineage, and no word of who drew it.
+    # Every part with its sha256, the lineage, and nothing of which worker sampled it.
     manifest = (tmp_path / "samples" / "manifest.json").read_bytes()
     assert manifest == (unbroken / "manifest.json").read_bytes()
     dataset = Dataset.open(str(unbroken), Kind.SAMPLES)
@@ -106,7 +106,7 @@ def test_a_finished_run_writes_nothing(model: str, slices: str, unbroken: Path) 
         run(_config(model, slices, unbroken, guidance=2.0))
 
 
-def test_half_a_run_is_gone_on_with(model: str, slices: str, tmp_path: Path, unbroken: Path) -> None:
+def test_an_incomplete_run_resumes(model: str, slices: str, tmp_path: Path, unbroken: Path) -> None:
     # As a killed driver leaves it: some parts, one of them damaged, and no manifest.
     out = tmp_path / "samples"
     parts = sorted(unbroken.glob("parts-*/part-*.parquet"))[3:9]
@@ -123,7 +123,7 @@ def test_half_a_run_is_gone_on_with(model: str, slices: str, tmp_path: Path, unb
 
 
 def _start(model: str, slices: str, out: Path | str, own_ray: OwnRay, *more: str) -> subprocess.Popen:
-    """The job of ``_config`` as a user would start it, with a Ray of its own."""
+    """The job of ``_config`` as a user would start it, on a new Ray cluster."""
     options = [f"--model={model}", f"--data={slices}", f"--out={out}", "--per-map=8", "--steps=20"]
     return subprocess.Popen(
         [sys.executable, "-m", "services", "sample", *options, "--part-images=8", "--batch=5", *more],
@@ -154,7 +154,7 @@ def _parts(path: Path) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_job_that_is_ended_goes_on(
+def test_an_interrupted_job_resumes(
     model: str, slices: str, tmp_path: Path, unbroken: Path, number: signal.Signals, own_ray: OwnRay
 ) -> None:
     out = tmp_path / "samples"
@@ -178,7 +178,7 @@ def test_a_job_that_is_ended_goes_on(
 
 
 @pytest.mark.s3
-def test_four_workers_outlast_a_store_that_is_away(
+def test_four_workers_survive_a_store_that_is_down_for_a_while(
     model: str, slices: str, s3_server: Any, s3_uri: str, unbroken: Path, own_ray: OwnRay
 ) -> None:
     job = _start(model, slices, s3_uri, own_ray, "--workers=4")
@@ -200,7 +200,7 @@ def test_four_workers_outlast_a_store_that_is_away(
     ]
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(
+def test_a_full_disk_is_reported_and_nothing_is_lost(
     model: str, slices: str, tmp_path: Path, unbroken: Path
 ) -> None:
     folder = tmp_path / "small"
@@ -222,7 +222,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_dry_run_says_the_plan_and_writes_nothing(model: str, slices: str, tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_plan_and_writes_nothing(model: str, slices: str, tmp_path: Path) -> None:
     out = tmp_path / "samples"
     result = run(_config(model, slices, out, dry_run=True, workers=2))
     assert (result.images, result.parts, result.maps, result.dry_run) == (96, 12, 12, True)
@@ -245,7 +245,9 @@ def test_what_has_no_room_is_left_out_and_counted(
     assert run(config) == result
 
 
-def test_a_models_fault_is_told_plainly(patch_model: str, other_slices: str, tmp_path: Path) -> None:
+def test_a_fault_of_the_model_is_reported_in_one_line(
+    patch_model: str, other_slices: str, tmp_path: Path
+) -> None:
     path = next(Path(patch_model).glob("*/model.safetensors"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(InputError, match=r"model.safetensors: altered since it was written"):

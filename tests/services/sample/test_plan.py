@@ -54,7 +54,7 @@ def test_a_count_is_spread_evenly(rows: int, count: int, seed: int) -> None:
         assert sorted(replicate for other, replicate in images if other == row) == list(range(of_rows[row]))
 
 
-def test_a_few_of_many_maps_are_drawn_by_lot() -> None:
+def test_a_few_of_many_maps_are_chosen_at_random() -> None:
     plans = [_images(make_plan(_config(count=10, seed=seed), _Index(rows=1000))) for seed in (0, 0, 1)]
     assert plans[0] == plans[1] != plans[2]
     assert max(row for row, _ in plans[0]) > 500
@@ -75,7 +75,7 @@ def test_edits_that_apply_to_no_map_are_refused() -> None:
         make_plan(_config(edits=(("remove", 1.0),)), _Index(rows=1))
 
 
-def test_a_unit_outside_the_plan_is_none() -> None:
+def test_a_unit_outside_the_plan_is_refused() -> None:
     plan = make_plan(_config(part_images=4), _Index(rows=6))
     assert plan.unit(1).name == "000001"
     for number in (-1, 2):

@@ -13,7 +13,7 @@ from lungforge.errors import InputError
 from services.sample.config import SampleConfig
 from services.sample.job import run
 
-#: Gives the environment for a process that starts a Ray of its own.
+#: Gives the environment for a process that starts its Ray cluster.
 OwnRay = Callable[[], dict[str, str]]
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.usefixtures("ray_local")]

@@ -1,4 +1,4 @@
-"""What a worker draws, without Ray: rows by identity, and models that do not fit."""
+"""What a worker samples, without Ray: rows by identity, and models that do not fit."""
 
 import json
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def test_sample_ids_stay_what_they_are() -> None:
 def test_the_batch_changes_rounding_at_most(
     make_run: MakeRun, sample: Sample, model: str, slices: str, tmp_path: Path, sampler: str
 ) -> None:
-    drawn = [
+    batches = [
         sample(
             make_run(
                 model, slices, tmp_path / str(batch), batch=batch, per_map=2, subsets=(2,), sampler=sampler
@@ -70,9 +70,9 @@ def test_the_batch_changes_rounding_at_most(
         )
         for batch in (1, 3, 8)
     ]
-    for rows in drawn[1:]:
-        assert [row["sample_id"] for row in rows] == [row["sample_id"] for row in drawn[0]]
-        for row, other in zip(rows, drawn[0], strict=True):
+    for rows in batches[1:]:
+        assert [row["sample_id"] for row in rows] == [row["sample_id"] for row in batches[0]]
+        for row, other in zip(rows, batches[0], strict=True):
             assert np.abs(row["image"].astype(int) - other["image"]).max() <= 1
 
 
@@ -91,7 +91,7 @@ def test_identity_and_map_decide_the_image(
         assert np.abs(row["image"].astype(int) - whole[row["sample_id"]]).max() <= 1
 
 
-def test_a_part_that_is_there_is_not_drawn_again(
+def test_a_part_that_is_there_is_not_sampled_again(
     make_run: MakeRun, model: str, slices: str, tmp_path: Path
 ) -> None:
     run = make_run(model, slices, tmp_path)
@@ -103,13 +103,13 @@ def test_a_part_that_is_there_is_not_drawn_again(
     assert path.stat().st_mtime_ns == written
 
 
-def test_a_model_of_patches_draws_patches_around_nodules(
+def test_a_model_of_patches_samples_patches_around_nodules(
     make_run: MakeRun, sample: Sample, patch_model: str, other_slices: str, tmp_path: Path
 ) -> None:
     rows = sample(make_run(patch_model, other_slices, tmp_path / "samples"))
     assert [row["image"].shape for row in rows] == [(16, 16)] * 3
     assert all((row["label"] == 5).any() and row["nodules"] for row in rows)
-    # Where a patch was cut is in its row, so that the place in the real slice can be found again.
+    # The row of a patch has the place of the cut in the real slice.
     sources = {row.slice_index: row for row in index_rows(Dataset.open(other_slices)).read(range(3))}
     for row in rows:
         top, left = row["source_top"], row["source_left"]

@@ -96,7 +96,7 @@ def test_what_failed_is_run_again(head: RayHead, tmp_path: Path) -> None:
     source = tmp_path / "luna16"
     words = _preprocess(source, tmp_path / "slices")
     failed = head.submit(*words)
-    # The stage's own code and words, not Ray's 1.
+    # The exit code and message of the stage, not Ray's 1.
     assert failed.returncode == 2
     assert failed.stdout == ""
     assert "lungforge preprocess: " in failed.stderr
@@ -151,7 +151,7 @@ def test_ctrl_c_leaves_the_job_running_and_a_stop_leaves_with_130(head: RayHead,
 @pytest.mark.ray
 def test_the_folder_that_is_sent_is_what_runs(head: RayHead, tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
-    # Python's own listing, so that a lungforge that is installed there could not have printed it.
+    # Python's listing, which a lungforge that is installed there could not have printed.
     program = (
         "import json, os, sys\nprint(json.dumps({'files': sorted(os.listdir()), 'words': sys.argv[1:]}))\n"
     )
@@ -173,7 +173,7 @@ def test_the_folder_that_is_sent_is_what_runs(head: RayHead, tmp_path: Path) -> 
 
 
 @pytest.mark.ray
-def test_a_missing_and_a_wrong_token_are_told_apart(head: RayHead, tmp_path: Path) -> None:
+def test_a_missing_and_a_wrong_token_have_different_messages(head: RayHead, tmp_path: Path) -> None:
     assert head.get("/api/jobs/", token=None)[0] == 401
     assert head.get("/api/jobs/", token="0" * 64)[0] == 403
     words = ["show", "somewhere"]
@@ -211,17 +211,17 @@ def _plain(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_token_that_others_can_read_is_told_of(tmp_path: Path) -> None:
+def test_a_token_that_others_can_read_is_warned_about(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("0" * 64, encoding="utf-8")
-    told = {}
+    printed = {}
     for mode in (0o600, 0o640, 0o604):
         token.chmod(mode)
-        told[mode] = _plain(
+        printed[mode] = _plain(
             "--address", NOBODY, "show", "x", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token)
         ).stderr
     warning = f"lungforge submit: other users can read the token in {token}; to fix this: chmod 600 {token}\n"
-    assert [text.startswith(warning) for text in told.values()] == [False, True, True]
+    assert [text.startswith(warning) for text in printed.values()] == [False, True, True]
 
 
 @pytest.mark.ray
@@ -253,7 +253,7 @@ def test_another_server_is_no_dashboard(tmp_path: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     try:
-        told = subprocess.run(
+        printed = subprocess.run(
             [sys.executable, "-m", "services", "submit", "--address", address, "show", "x"],
             capture_output=True,
             encoding="utf-8",
@@ -262,6 +262,6 @@ def test_another_server_is_no_dashboard(tmp_path: Path) -> None:
         )
     finally:
         server.shutdown()
-    assert told.returncode == 2
-    assert told.stderr.startswith(f"lungforge submit: {address} is not a Ray dashboard (")
-    assert told.stderr.count("\n") == 1
+    assert printed.returncode == 2
+    assert printed.stderr.startswith(f"lungforge submit: {address} is not a Ray dashboard (")
+    assert printed.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Following a job through what happens on the way: a rival, a connection that is cut, a cluster that goes."""
+"""Following a job despite a second submission, a cut connection and a cluster that ends."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ sys.exit(main())
 """
 
 
-def test_one_that_comes_second_attaches_to_the_first(head: RayHead) -> None:
+def test_a_second_submission_attaches_to_the_first(head: RayHead) -> None:
     name = submission_id("show", parse("show", ["somewhere"]))
     start = [sys.executable, "-c", RIVAL, name, *head.command("show", "somewhere", "--json")[1:]]
     done = subprocess.run(
@@ -109,24 +109,22 @@ print(json.dumps({"lines": 30}))
 """
 
 
-def test_a_connection_that_is_cut_is_made_anew_and_no_line_is_lost_or_doubled(
-    head: RayHead, tmp_path: Path
-) -> None:
+def test_a_cut_connection_is_restored_and_no_line_is_lost_or_repeated(head: RayHead, tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "__main__.py").write_text(COUNTING, encoding="utf-8")
     wire = Wire(head.ports["dashboard"])
-    own = ["--address", f"http://127.0.0.1:{wire.port}", "--working-dir", str(tmp_path)]
+    options = ["--address", f"http://127.0.0.1:{wire.port}", "--working-dir", str(tmp_path)]
     process = subprocess.Popen(
-        [*head.command()[:2], *own, "show", str(tmp_path), "--json"],
+        [*head.command()[:2], *options, "show", str(tmp_path), "--json"],
         env=head.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
     assert process.stderr is not None
-    told = []
+    printed = []
     for line in process.stderr:
-        told.append(line)
+        printed.append(line)
         if line == "line 5\n":
             break
     wire.cut()
@@ -135,7 +133,7 @@ def test_a_connection_that_is_cut_is_made_anew_and_no_line_is_lost_or_doubled(
     wire.close()
     assert process.returncode == 0, rest
     assert json.loads(out) == {"lines": 30}
-    lines = [line for line in [*told, *rest.splitlines(keepends=True)] if line.startswith("line ")]
+    lines = [line for line in [*printed, *rest.splitlines(keepends=True)] if line.startswith("line ")]
     assert lines == [f"line {number}\n" for number in range(30)]
 
 
@@ -143,7 +141,7 @@ def test_a_connection_that_is_cut_is_made_anew_and_no_line_is_lost_or_doubled(
 IMPATIENT = """
 import sys
 from services.submit import client
-client._ANSWER_S, client._SILENCE_S = 3.0, 1.0
+client.ANSWER_S, client.SILENCE_S = 3.0, 1.0
 from services.cli.main import main
 sys.exit(main())
 """
@@ -151,13 +149,13 @@ sys.exit(main())
 
 def _dashboard(head: RayHead) -> list[int]:
     """The processes that answer for the dashboard."""
-    found = []
+    children = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             if str(head.ray_folder) in line and "/dashboard/dashboard.py" in line:
-                found.append(int(entry.name))
-    return found
+                children.append(int(entry.name))
+    return children
 
 
 def test_a_cluster_that_falls_silent_or_dies_ends_the_following(tmp_path: Path) -> None:
@@ -173,10 +171,10 @@ def test_a_cluster_that_falls_silent_or_dies_ends_the_following(tmp_path: Path) 
             assert stopped
             for process in stopped:
                 os.kill(process, signal.SIGSTOP)
-            _, told = silent.communicate(timeout=60)
-            assert silent.returncode == 1, told
-            assert told.endswith("or resumes from what is in the store\n")
-            assert f"{head.address} no longer answers" in told
+            _, printed = silent.communicate(timeout=60)
+            assert silent.returncode == 1, printed
+            assert printed.endswith("or resumes from what is in the store\n")
+            assert f"{head.address} no longer answers" in printed
             for process in stopped:
                 os.kill(process, signal.SIGCONT)
             following = subprocess.Popen(
@@ -188,7 +186,7 @@ def test_a_cluster_that_falls_silent_or_dies_ends_the_following(tmp_path: Path) 
             for process in stopped:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGCONT)
-    _, told = following.communicate(timeout=60)
-    assert following.returncode == 1, told
-    assert f"{head.address} no longer answers" in told
-    assert "Traceback" not in told
+    _, printed = following.communicate(timeout=60)
+    assert following.returncode == 1, printed
+    assert f"{head.address} no longer answers" in printed
+    assert "Traceback" not in printed

@@ -46,19 +46,19 @@ def test_the_line_of_shell_keeps_every_word_together() -> None:
     words = ["--source", "s3://lab/a b;rm -rf $HOME", "--out", "x'y"]
     line = entrypoint("preprocess", words)
     assert shlex.split(line) == ["python", "-m", "services", "preprocess", *words, "--json"]
-    told = subprocess.run(
+    printed = subprocess.run(
         ["sh", "-c", line.replace("python -m services", "printf '%s\\n'")],
         capture_output=True,
         encoding="utf-8",
         check=True,
     )
-    assert told.stdout.splitlines() == ["preprocess", *words, "--json"]
+    assert printed.stdout.splitlines() == ["preprocess", *words, "--json"]
 
 
 def test_own_options_stand_before_the_stage_and_the_stages_behind() -> None:
     stage = ["phantom", "--out=--again"]
-    for own in (["--again", "--address", "http://h:1"], ["--address=http://h:1", "--again"]):
-        read = parse("submit", [*own, *stage])
+    for flags in (["--again", "--address", "http://h:1"], ["--address=http://h:1", "--again"]):
+        read = parse("submit", [*flags, *stage])
         assert (read.address, read.again, read.command) == ("http://h:1", True, tuple(stage))
     assert not parse("submit", stage).again
     # The value of an option is no stage, even if it is called like one.
@@ -75,7 +75,7 @@ def test_own_options_stand_before_the_stage_and_the_stages_behind() -> None:
         (["--working-dir", "/no/such", "show", "x"], "--working-dir is '/no/such'; there is no such folder"),
     ],
 )
-def test_what_is_wrong_with_its_own_words_is_one_line(words: list[str], message: str) -> None:
+def test_a_wrong_option_of_submit_is_one_line(words: list[str], message: str) -> None:
     with pytest.raises(InputError) as error:
         parse("submit", words)
     assert message in str(error.value)

@@ -1,4 +1,4 @@
-"""A state dict from elsewhere becomes a model that draws, or a sentence that says why not."""
+"""A state dict from elsewhere becomes a model that samples, or is refused with the reason."""
 
 import dataclasses
 import pickle

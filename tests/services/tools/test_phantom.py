@@ -1,4 +1,4 @@
-"""``lungforge phantom``: drawn once, over what was cut short, and never among other files."""
+"""``lungforge phantom``: generated once, over incomplete files, and never among other files."""
 
 import dataclasses
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_annotations_are_written_last(tmp_path: Path) -> None:
     assert candidates <= annotations
 
 
-def test_run_again_it_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_again_it_generates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(_config(tmp_path))
     monkeypatch.delattr(phantom, "write_phantoms")
     assert run(_config(tmp_path)) == first
@@ -58,7 +58,7 @@ def test_run_again_it_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("lost", ["mhd", "annotations"])
-def test_what_is_not_whole_is_drawn_again(tmp_path: Path, lost: str) -> None:
+def test_incomplete_files_are_generated_again(tmp_path: Path, lost: str) -> None:
     run(_config(tmp_path))
     files = _files(tmp_path)
     path = next(tmp_path.glob("subset1/*.mhd")) if lost == "mhd" else tmp_path / "annotations.csv"
@@ -68,7 +68,7 @@ def test_what_is_not_whole_is_drawn_again(tmp_path: Path, lost: str) -> None:
 
 
 @pytest.mark.parametrize("more", [{"seed": 1}, {"size": 65}, {"slices": 11}, {"series": 2}])
-def test_another_drawing_is_not_mixed_in(tmp_path: Path, more: dict[str, int]) -> None:
+def test_phantoms_of_another_configuration_are_not_mixed_in(tmp_path: Path, more: dict[str, int]) -> None:
     run(_config(tmp_path))
     with pytest.raises(InputError, match=r"has other files \(2\.25\..*\); name a new folder"):
         run(_config(tmp_path, **more))
@@ -82,7 +82,9 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.s3
-def test_on_s3_it_is_drawn_once_and_no_bucket_is_made(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_s3_phantoms_are_generated_once_and_no_bucket_is_made(
+    s3_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = run(_config(s3_uri))
     monkeypatch.delattr(phantom, "write_phantoms")
     assert run(_config(s3_uri)) == first

@@ -13,19 +13,17 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, table_from_
 from lungforge.errors import InputError
 from lungforge.visualisation.training_curves import plot_curves
 from services.tools.show import ShowConfig, dataset_row, run, spread
+from tests.factories import slice_row
 
 
 def _slice(index: int) -> dict[str, Any]:
-    return {
-        "series_uid": "1.2.3",
-        "subset": 0,
-        "slice_index": index,
-        "z_mm": float(index),
-        "spacing_mm": [2.0, 2.0],
-        "image": np.full((16, 16), index, np.int16),
-        "label": np.full((16, 16), BODY, np.uint8),
-        "nodules": [],
-    }
+    return slice_row(
+        slice_index=index,
+        z_mm=float(index),
+        spacing_mm=[2.0, 2.0],
+        image=np.full((16, 16), index, np.int16),
+        label=np.full((16, 16), BODY, np.uint8),
+    )
 
 
 def _slices(folder: Path, *, config: dict[str, Any] | None = None, rows: int = 5) -> Dataset:
@@ -107,7 +105,7 @@ def test_a_model_has_no_sheet(tmp_path: Path) -> None:
         run(ShowConfig(data=str(tmp_path / "model"), sheet=str(tmp_path / "sheet.png")))
 
 
-def test_a_trained_model_is_drawn_as_its_curves(tmp_path: Path) -> None:
+def test_a_trained_model_is_shown_as_its_curves(tmp_path: Path) -> None:
     writer = DatasetWriter(str(tmp_path / "model"), Kind.MODEL, {})
     history = {"loss": [1.0, 0.5, 0.25], "gradient_norm": [3.0, 2.0, 1.0]}
     part = writer.write_file("history.json", json.dumps(history).encode())

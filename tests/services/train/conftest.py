@@ -1,4 +1,4 @@
-"""Slices that are drawn, small and different from one another, for runs of a second or two."""
+"""Synthetic slices, small and all different, for runs of a second or two."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lungforge.datasets import DatasetWriter, Kind, table_from_rows
+from tests.factories import nodule_at, slice_row
 
 SIDE = 16
 
@@ -26,19 +27,19 @@ def draw_slices(uri: str, *, scans: int = 5, slices: int = 4, side: int = SIDE) 
             if index % 2:
                 x, y = generator.integers(3, side // 2 - 2), generator.integers(4, side - 4)
                 label[y : y + 2, x : x + 2] = 5
-                nodules = [{"x": x + 0.5, "y": y + 0.5, "diameter_px": 2.0, "diameter_mm": 4.0}]
+                nodules = [nodule_at(x + 0.5, y + 0.5, 2.0, 4.0)]
             grey = np.array([-1000, 40, -850, -820, -1000, 30])[label]
             rows.append(
-                {
-                    "series_uid": f"scan-{scan}",
-                    "subset": scan,
-                    "slice_index": index,
-                    "z_mm": 2.0 * index,
-                    "spacing_mm": [2.0, 2.0],
-                    "image": (grey + generator.normal(0, 20, label.shape)).astype(np.int16),
-                    "label": label,
-                    "nodules": nodules,
-                }
+                slice_row(
+                    series_uid=f"scan-{scan}",
+                    subset=scan,
+                    slice_index=index,
+                    z_mm=2.0 * index,
+                    spacing_mm=[2.0, 2.0],
+                    image=(grey + generator.normal(0, 20, label.shape)).astype(np.int16),
+                    label=label,
+                    nodules=nodules,
+                )
             )
         parts.append(writer.write_part(f"scan-{scan}", table_from_rows(Kind.SLICES, rows)))
     writer.commit(parts)
@@ -47,7 +48,7 @@ def draw_slices(uri: str, *, scans: int = 5, slices: int = 4, side: int = SIDE) 
 
 @pytest.fixture(scope="session")
 def slices(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Twenty slices of five scans, a scan a subset."""
+    """Twenty slices of five scans, one scan per subset."""
     return draw_slices(str(tmp_path_factory.mktemp("train") / "slices"))
 
 

@@ -1,4 +1,4 @@
-"""What a step sees: mirrored, hidden and noised by the number of the sample alone."""
+"""What a step sees: mirrored, hidden and noised by the index of the sample alone."""
 
 import dataclasses
 

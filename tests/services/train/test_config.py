@@ -51,7 +51,7 @@ def test_a_wrong_value_is_named_with_its_remedy(values: dict[str, Any], message:
     assert message in str(error.value)
 
 
-def test_a_wrong_value_of_a_generators_own_is_named() -> None:
+def test_a_wrong_option_of_a_generator_is_named() -> None:
     with pytest.raises(InputError, match=r"--condition-dropout is 1.5; give a number from 0 to 1"):
         DiffusionOptions(condition_dropout=1.5)
     with pytest.raises(InputError, match=r"--channel-multipliers is 4 1.5; give a whole number, at least 1"):

@@ -26,7 +26,7 @@ from services.train.loop import train
 from services.train.presets import tiny
 from services.train.run import prepare
 
-#: Gives the environment for a process that starts a Ray of its own.
+#: Gives the environment for a process that starts its Ray cluster.
 OwnRay = Callable[[], dict[str, str]]
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local", "one_thread")]
@@ -75,17 +75,17 @@ def _losses(uri: Path) -> np.ndarray:
 
 
 def _descendants(pid: int) -> list[int]:
-    """Processes below one, by Linux's own tables."""
+    """The descendants of a process, from /proc."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parents[int(folder.name)] = int(
                 (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
             )
-    found = [pid]
-    for parent in found:
-        found += [child for child, other in parents.items() if other == parent]
-    return found[1:]
+    descendants = [pid]
+    for parent in descendants:
+        descendants += [child for child, other in parents.items() if other == parent]
+    return descendants[1:]
 
 
 def _kill_when(
@@ -135,7 +135,7 @@ def test_two_workers_one_of_them_killed_agree_with_one(
 
 
 def _start(slices: str, out: Path | str, model: str, own_ray: OwnRay, *more: str) -> subprocess.Popen:
-    """The job of ``_config`` as a user would start it, with a Ray of its own."""
+    """The job of ``_config`` as a user would start it, on a new Ray cluster."""
     options = [f"--data={slices}", f"--out={out}", f"--model={model}", "--preset=tiny"]
     network = {f"network.{name}": value for name, value in SMALL[model].items()}
     for name, value in {**network, "batch": 4, "steps": 40, "checkpoint_every": 4}.items():

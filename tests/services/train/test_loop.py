@@ -132,7 +132,9 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert (tmp_path / "model" / "manifest.json").read_bytes() == unbroken
 
 
-def test_half_a_checkpoint_is_none(slices: str, tmp_path: Path, model: str, unbroken: bytes) -> None:
+def test_an_incomplete_checkpoint_is_ignored(
+    slices: str, tmp_path: Path, model: str, unbroken: bytes
+) -> None:
     config = _config(slices, tmp_path / "model", model)
     with pytest.raises(_Killed):
         _train(config, _kill_after(5))

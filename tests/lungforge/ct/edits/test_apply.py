@@ -229,7 +229,7 @@ def check_all(given: Map) -> list[bool]:
 
 @settings(max_examples=150, deadline=None)
 @given(given=generated_maps())
-def test_drawn_maps_are_edited_as_promised(given: Map) -> None:
+def test_random_maps_are_edited_as_documented(given: Map) -> None:
     check_all(given)
 
 
@@ -272,7 +272,7 @@ def test_a_slice_has_the_edits_that_apply_to_it() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(given=generated_maps())
-def test_an_edit_that_does_not_apply_gives_none(given: Map) -> None:
+def test_an_edit_that_does_not_apply_gives_no_map(given: Map) -> None:
     for name in EDITS:
         if name not in edits_for(bool(given.nodules)):
             assert edit(name, given) is None

@@ -64,7 +64,7 @@ def test_a_nodule_at_the_edge_is_not_whole() -> None:
         assert visible_nodules(label, [nodule(column, row, 1)])[0].is_whole == ((row, column) == (3, 3))
 
 
-def test_a_map_shows_nodules_only_with_their_own_pixels() -> None:
+def test_visible_nodules_have_pixels_in_the_map() -> None:
     label = parse_map(["2222222", "2552552", "2222222"])
     shown = visible_nodules(label, [nodule(1.5, 1, 2), nodule(4.5, 1, 2)])
     assert is_consistent(label, shown)

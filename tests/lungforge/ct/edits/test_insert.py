@@ -32,7 +32,7 @@ def seeds(
     ]
 
 
-def test_a_diameter_is_drawn_as_often_as_it_is_given() -> None:
+def test_a_diameter_is_chosen_as_often_as_it_is_given() -> None:
     counts = Counter(
         each.nodules[0]["diameter_mm"] for each in seeds(lung(40, 40), [4.0, 4.0, 9.5, 4.0], 400)
     )
@@ -76,7 +76,7 @@ def test_outlines_are_as_long_as_wide_in_mm_and_each_its_own() -> None:
     assert len(shapes) == 60
 
 
-def test_where_the_drawn_diameter_has_no_room_the_largest_smaller_one_is_taken() -> None:
+def test_where_the_chosen_diameter_has_no_room_the_largest_smaller_one_is_taken() -> None:
     # The room is 3 x 3 pixels: three pixels in one piece (2 mm) always fit, ten (3.6 mm) never.
     for each in seeds(lung(7, 7), [1.0, 2.0, 3.6, 30.0], 60):
         assert each.nodules[0]["diameter_mm"] in (1.0, 2.0)

@@ -45,7 +45,7 @@ def test_every_place_with_room_is_as_likely_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(("width", "there"), [(5, False), (6, True)])
-def test_the_last_place_is_found_and_one_pixel_less_is_none(width: int, there: bool) -> None:
+def test_the_last_place_is_used_and_one_pixel_less_has_none(width: int, there: bool) -> None:
     label = lung(5, width)
     label[3, 3] = NODULE  # the room is one row, from column 3 on
     (result,) = seeds(label, [nodule(3, 3, 1)], 1)
@@ -67,7 +67,7 @@ def test_the_margin_is_in_mm_along_rows_and_columns() -> None:
         assert len({x for _, x in places}) == columns, spacing
 
 
-def test_a_nodule_stays_in_its_own_lung_and_clear_of_the_other_one() -> None:
+def test_a_nodule_stays_in_its_lung_and_clear_of_the_other_nodule() -> None:
     label = np.hstack([lung(9, 9, RIGHT_LUNG)[:, :-1], lung(9, 9, LEFT_LUNG)[:, 1:]])
     label[5, 5] = NODULE
     for each in seeds(label, [nodule(5, 5, 1)], 200):

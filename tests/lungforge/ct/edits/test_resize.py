@@ -31,7 +31,7 @@ def test_the_factor_is_spread_evenly_over_its_logarithm() -> None:
         assert (each.label == NODULE).sum() == round(before * factor**2)
         centre = ndimage.center_of_mass(each.label == NODULE)
         np.testing.assert_allclose(centre, ndimage.center_of_mass(label == NODULE), atol=0.3)
-    # Of 300 numbers spread evenly from ln 0.6 to ln 1.6, to within four standard errors.
+    # Of 300 values spread evenly from ln 0.6 to ln 1.6, to within four standard errors.
     assert np.mean(logarithms) == pytest.approx(np.log(0.6 * 1.6) / 2, abs=4 * 0.283 / np.sqrt(300))
     assert np.std(logarithms) == pytest.approx(np.log(1.6 / 0.6) / np.sqrt(12), rel=0.12)
     assert (FACTORS.min(), FACTORS.max()) == (0.6, 1.6)

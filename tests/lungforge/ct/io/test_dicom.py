@@ -1,4 +1,4 @@
-"""DICOM series: written with pydicom, read through GDCM, compared with SimpleITK's own series reader."""
+"""DICOM series: written with pydicom, read through GDCM, compared with SimpleITK's series reader."""
 
 import fsspec
 import numpy as np

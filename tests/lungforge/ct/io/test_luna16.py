@@ -32,13 +32,13 @@ def source(tmp_path):
 
 
 def test_luna_is_sorted_by_subset_and_uid_with_its_masks(source):
-    found = list_series(str(source))
-    assert found.entries == (
+    listing = list_series(str(source))
+    assert listing.entries == (
         SeriesEntry("a", 0, f"{source}/subset0/a.mhd", f"{source}/{MASK_FOLDER}/a.mhd"),
         SeriesEntry("z", 0, f"{source}/subset0/z.mhd", None),
         SeriesEntry("b", 9, f"{source}/subset9/b.mhd", None),
     )
-    assert [entry.listed for entry in found.entries] == [
+    assert [entry.listed for entry in listing.entries] == [
         tuple(
             f"{source}/{folder}/a.{ending}"
             for folder in ("subset0", MASK_FOLDER)
@@ -47,9 +47,9 @@ def test_luna_is_sorted_by_subset_and_uid_with_its_masks(source):
         (f"{source}/subset0/z.mhd", f"{source}/subset0/z.raw"),
         (f"{source}/subset9/b.mhd", f"{source}/subset9/b.raw"),
     ]
-    assert found.rejected == ()
-    assert found.annotations_uri == f"{source}/annotations.csv"
-    assert found.candidates_uri == f"{source}/candidates_V2.csv"
+    assert listing.rejected == ()
+    assert listing.annotations_uri == f"{source}/annotations.csv"
+    assert listing.candidates_uri == f"{source}/candidates_V2.csv"
 
 
 @pytest.mark.s3
@@ -67,9 +67,9 @@ def test_a_bucket_gives_the_same_as_a_folder(source, s3_uri):
 
 def test_of_a_uid_in_two_subsets_the_first_is_used_and_the_other_reported(source):
     write(source / "subset3" / "a.mhd")
-    found = list_series(str(source))
-    assert [(entry.series_uid, entry.subset) for entry in found.entries] == [("a", 0), ("z", 0), ("b", 9)]
-    (rejected,) = found.rejected
+    listing = list_series(str(source))
+    assert [(entry.series_uid, entry.subset) for entry in listing.entries] == [("a", 0), ("z", 0), ("b", 9)]
+    (rejected,) = listing.rejected
     assert (rejected.series_uid, rejected.uri) == ("a", f"{source}/subset3/a.mhd")
     assert rejected.reason == f"the same series is there twice; {source}/subset0/a.mhd is used"
 
@@ -78,12 +78,16 @@ def test_plain_folders_have_no_subset(tmp_path):
     write(tmp_path / "b.mhd")
     write(tmp_path / "a.mhd")
     write(tmp_path / "more" / "c.mha")
-    found = list_series(str(tmp_path))
-    assert [(entry.series_uid, entry.subset) for entry in found.entries] == [("a", -1), ("b", -1), ("c", -1)]
-    assert (found.annotations_uri, found.candidates_uri) == (None, None)
+    listing = list_series(str(tmp_path))
+    assert [(entry.series_uid, entry.subset) for entry in listing.entries] == [
+        ("a", -1),
+        ("b", -1),
+        ("c", -1),
+    ]
+    assert (listing.annotations_uri, listing.candidates_uri) == (None, None)
 
 
-def test_dicom_folders_are_found_at_any_depth(tmp_path):
+def test_dicom_folders_are_listed_at_any_depth(tmp_path):
     folder = tmp_path / "LIDC-IDRI-0001" / "study" / "series"
     folder.mkdir(parents=True)
     image = sitk.GetImageFromArray(np.zeros((2, 2), np.int16))
@@ -96,11 +100,11 @@ def test_dicom_folders_are_found_at_any_depth(tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "1.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
-    found = list_series(str(tmp_path))
-    assert found.entries == (SeriesEntry(UID, -1, str(folder)),)
-    assert found.entries[0].listed == tuple(f"{folder}{name}" for name in ("", "/1.dcm", "/max.xml"))
-    assert [(entry.series_uid, entry.uri) for entry in found.rejected] == [("broken", str(broken))]
-    assert list_series(str(folder)).entries == found.entries
+    listing = list_series(str(tmp_path))
+    assert listing.entries == (SeriesEntry(UID, -1, str(folder)),)
+    assert listing.entries[0].listed == tuple(f"{folder}{name}" for name in ("", "/1.dcm", "/max.xml"))
+    assert [(entry.series_uid, entry.uri) for entry in listing.rejected] == [("broken", str(broken))]
+    assert list_series(str(folder)).entries == listing.entries
 
 
 def test_a_source_without_series_is_refused(tmp_path):
@@ -113,7 +117,7 @@ def test_a_source_without_series_is_refused(tmp_path):
 @pytest.mark.real_data
 @pytest.mark.skipif("LUNGFORGE_REAL_DATA" not in os.environ, reason="LUNGFORGE_REAL_DATA is not set")
 def test_luna16_mini():
-    found = list_series(str(Path(os.environ["LUNGFORGE_REAL_DATA"]) / "luna16_mini"))
-    assert len(found.entries) == 433
-    assert {entry.subset for entry in found.entries} == {0, 1, 2, 3}
-    assert all(entry.lung_mask_uri for entry in found.entries)
+    listing = list_series(str(Path(os.environ["LUNGFORGE_REAL_DATA"]) / "luna16_mini"))
+    assert len(listing.entries) == 433
+    assert {entry.subset for entry in listing.entries} == {0, 1, 2, 3}
+    assert all(entry.lung_mask_uri for entry in listing.entries)

@@ -149,7 +149,7 @@ def test_a_bad_header_is_named_with_its_reason(header, fault):
         (b"ElementDataFile = LOCAL\n", "its header has no NDims"),
     ],
 )
-def test_what_is_no_header_is_refused(tmp_path, content, reason):
+def test_a_file_that_is_no_header_is_refused(tmp_path, content, reason):
     path = tmp_path / "1.mhd"
     path.write_bytes(content)
     with pytest.raises(VolumeError, match=reason):
@@ -235,7 +235,7 @@ def test_damaged_compressed_voxels_are_refused(tmp_path, damage, reason):
     state(path, "CompressedDataSize", None)
     pixels = path.with_suffix(".zraw")
     pixels.write_bytes(damage(pixels.read_bytes()))
-    read_geometry(str(path))  # the header alone cannot tell
+    read_geometry(str(path))  # the header alone is valid
     with pytest.raises(VolumeError, match=reason):
         read_volume(str(path))
 

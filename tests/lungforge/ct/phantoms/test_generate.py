@@ -42,7 +42,7 @@ def as_image(phantom: Phantom) -> SimpleITK.Image:
     return image
 
 
-def test_a_seed_draws_the_same_bytes_and_another_draws_others(tmp_path):
+def test_a_seed_gives_the_same_bytes_and_another_gives_others(tmp_path):
     for name, seed in (("first", 3), ("again", 3), ("other", 4)):
         write_phantoms(str(tmp_path / name), series=2, seed=seed, size=64, slices=12)
     assert checksums(tmp_path / "first") == checksums(tmp_path / "again")

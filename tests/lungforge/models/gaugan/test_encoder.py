@@ -13,10 +13,10 @@ from lungforge.models.gaugan.spec import SPEC
 
 @given(mean=st.floats(-3, 3), log_variance=st.floats(-4, 2))
 def test_kl_divergence_is_that_of_two_gaussians(mean, log_variance):
-    found = kl_divergence(Encoding(torch.tensor([[mean]]), torch.tensor([[log_variance]])))
+    divergence = kl_divergence(Encoding(torch.tensor([[mean]]), torch.tensor([[log_variance]])))
     posterior = torch.distributions.Normal(mean, math.exp(log_variance / 2))
     expected = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0))
-    torch.testing.assert_close(found, expected[None], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(divergence, expected[None], atol=1e-4, rtol=1e-4)
 
 
 def test_kl_divergence_is_a_sum_over_components_for_each_image():
@@ -24,7 +24,7 @@ def test_kl_divergence_is_a_sum_over_components_for_each_image():
     assert kl_divergence(encoding).tolist() == [2.5, 0.0]
 
 
-def test_reparameterised_draws_have_the_mean_and_variance():
+def test_reparameterised_samples_have_the_mean_and_variance():
     mean, log_variance = torch.tensor([[0.5, -2.0]]), torch.tensor([[0.0, math.log(9.0)]])
     assert reparameterise(Encoding(mean, log_variance), torch.tensor([[2.0, -1.0]])).tolist() == [
         pytest.approx([2.5, -5.0])

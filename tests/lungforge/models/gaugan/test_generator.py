@@ -108,31 +108,31 @@ def test_an_image_does_not_depend_on_its_batch(norm):
     config = dataclasses.replace(SPEC.preset_config("tiny"), norm=norm)
     generator = generator_of(config)
     maps, z = disc_maps(5), noise(5, config)
-    generator(maps, z)  # gives batch normalisation statistics of its own
-    drawn = fold(generator)
-    together = generate(drawn, maps, z)
-    alone = torch.cat([generate(drawn, maps[index : index + 1], z[index : index + 1]) for index in range(5)])
+    generator(maps, z)  # updates the statistics of batch normalisation
+    folded = fold(generator)
+    together = generate(folded, maps, z)
+    alone = torch.cat([generate(folded, maps[index : index + 1], z[index : index + 1]) for index in range(5)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     assert (together[0] - together[1]).abs().max() > 1e-2
 
 
 def test_z_and_map_both_change_the_image():
     config = SPEC.preset_config("tiny")
-    drawn = fold(generator_of(config))
+    folded = fold(generator_of(config))
     maps = disc_maps(2)
-    first = generate(drawn, maps[:1], noise(1, config, seed=1))
-    assert (first - generate(drawn, maps[:1], noise(1, config, seed=2))).abs().mean() > 1e-2
-    assert (first - generate(drawn, maps[1:], noise(1, config, seed=1))).abs().mean() > 1e-2
-    assert torch.equal(first, generate(drawn, maps[:1], noise(1, config, seed=1)))
+    first = generate(folded, maps[:1], noise(1, config, seed=1))
+    assert (first - generate(folded, maps[:1], noise(1, config, seed=2))).abs().mean() > 1e-2
+    assert (first - generate(folded, maps[1:], noise(1, config, seed=1))).abs().mean() > 1e-2
+    assert torch.equal(first, generate(folded, maps[:1], noise(1, config, seed=1)))
 
 
 def test_without_z_the_map_alone_decides():
     config = dataclasses.replace(SPEC.preset_config("tiny"), latent_channels=0, encoder=False)
-    drawn = fold(generator_of(config))
-    images = generate(drawn, disc_maps(2), None)
+    folded = fold(generator_of(config))
+    images = generate(folded, disc_maps(2), None)
     assert (images[0] - images[1]).abs().mean() > 1e-2
     with pytest.raises(InputError, match="takes no noise z"):
-        generate(drawn, disc_maps(2), torch.zeros(2, 16))
+        generate(folded, disc_maps(2), torch.zeros(2, 16))
 
 
 def test_maps_and_noise_of_another_shape_are_refused():
@@ -163,28 +163,28 @@ def test_folding_changes_neither_the_images_nor_the_generator():
     maps, z = disc_maps(2), noise(2, config)
     generator(maps, z)
     before = {key: value.clone() for key, value in generator.state_dict().items()}
-    drawn = fold(generator)
+    folded = fold(generator)
     assert generator.training
     assert all(module.training for module in generator.modules())
     assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
-    assert set(drawn.state_dict()) == set(Generator(config, spectral=False).state_dict())
+    assert set(folded.state_dict()) == set(Generator(config, spectral=False).state_dict())
     generator.eval()
-    torch.testing.assert_close(generate(drawn, maps, z), generate(generator, maps, z), atol=1e-6, rtol=0)
+    torch.testing.assert_close(generate(folded, maps, z), generate(generator, maps, z), atol=1e-6, rtol=0)
     # Evaluation mode takes no step of power iteration.
     assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
 
 
 def test_a_folded_generator_shares_no_memory_with_its_source():
     generator = generator_of(SPEC.preset_config("tiny"))
-    drawn = fold(generator)
-    before = {key: value.clone() for key, value in drawn.state_dict().items()}
+    folded = fold(generator)
+    before = {key: value.clone() for key, value in folded.state_dict().items()}
     with torch.no_grad():
         for value in generator.parameters():
             value.zero_()
-    assert all(torch.equal(value, before[key]) for key, value in drawn.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in folded.state_dict().items())
 
 
-def test_training_goes_on_bit_for_bit_from_a_state_dict():
+def test_training_resumes_bit_for_bit_from_a_state_dict():
     config = SPEC.preset_config("tiny")
     maps, z = disc_maps(2), noise(2, config)
     generator = generator_of(config)
@@ -205,7 +205,7 @@ def test_synchronised_batch_normalisation_folds_to_the_same_names():
     assert set(fold(synchronised).state_dict()) == set(Generator(config, spectral=False).state_dict())
 
 
-def test_reduced_precision_draws_nearly_the_same_and_keeps_the_state_whole():
+def test_reduced_precision_gives_nearly_the_same_image_and_keeps_the_state():
     config = SPEC.preset_config("tiny")
     maps, z = disc_maps(2), noise(2, config)
     exact, reduced = generator_of(config), generator_of(config)

@@ -106,7 +106,7 @@ def test_identical_images_match_exactly_while_training():
     assert loss.feature_matching.item() == 0
 
 
-def test_the_perceptual_gradient_reaches_the_drawn_image_only():
+def test_the_perceptual_gradient_reaches_the_generated_image_only():
     fake, real = torch.zeros(1, 3, 4, 4, requires_grad=True), torch.ones(1, 3, 4, 4, requires_grad=True)
     perceptual_distance(lambda image: [image], fake, real).backward()
     torch.testing.assert_close(fake.grad, torch.full_like(fake, -1 / 48))
@@ -151,7 +151,7 @@ def test_gradients_of_halves_of_a_batch_average_to_those_of_the_whole():
 
 
 def test_a_few_images_are_learned_by_heart():
-    """Each class has a grey of its own; averaged weights draw it, from noise that no encoder shaped."""
+    """Each class has its grey value; averaged weights generate it, from noise that no encoder shaped."""
     torch.manual_seed(0)
     config = SPEC.preset_config("tiny")
     generator, encoder, discriminator = Generator(config), Encoder(config), Discriminator(config)
@@ -163,8 +163,8 @@ def test_a_few_images_are_learned_by_heart():
         [*generator.parameters(), *encoder.parameters()], 10 * GENERATOR_RATE, betas=ADAM_BETAS
     )
     judge = torch.optim.Adam(discriminator.parameters(), DISCRIMINATOR_RATE, betas=ADAM_BETAS)
-    drawn = fold(generator)
-    before = (generate(drawn, maps, z) - real).abs().mean().item()
+    folded = fold(generator)
+    before = (generate(folded, maps, z) - real).abs().mean().item()
     for _ in range(30):
         encoding = encoder(real)
         fake = generator(maps, reparameterise(encoding, torch.randn_like(z)))
@@ -176,11 +176,11 @@ def test_a_few_images_are_learned_by_heart():
         judge.step()
         average = fold(generator).state_dict()
         with torch.no_grad():
-            for key, value in drawn.state_dict().items():
+            for key, value in folded.state_dict().items():
                 value.lerp_(average[key], 0.2)
-    after = (generate(drawn, maps, z) - real).abs().mean().item()
-    # From 0.79 to 0.06 when this was written; the images' own noise is 0.04.
+    after = (generate(folded, maps, z) - real).abs().mean().item()
+    # From 0.79 to 0.06 when this was written; the noise of the images is 0.04.
     assert after < 0.2 * before
     # The average of normalised weights is still normalised.
-    largest = max(torch.linalg.matrix_norm(block.conv_1.weight.flatten(1), 2) for block in drawn.blocks)
+    largest = max(torch.linalg.matrix_norm(block.conv_1.weight.flatten(1), 2) for block in folded.blocks)
     assert largest < 1.05

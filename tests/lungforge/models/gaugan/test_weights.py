@@ -30,7 +30,7 @@ def drawn_of(config) -> Generator:
     ],
     ids=["tiny", "colour", "map", "batch"],
 )
-def test_a_round_trip_draws_the_same_image(config):
+def test_a_round_trip_gives_the_same_image(config):
     generator = drawn_of(config)
     # A moving average holds float32 only, the count of batches included.
     weights = {key: value.float() for key, value in generator.state_dict().items()}

@@ -51,8 +51,8 @@ def test_the_posterior_is_bayes_rule(step, x_0, x_t):
     # x_{t-1} ~ N(sqrt(before) x_0, 1 - before), then x_t ~ N(sqrt(1 - beta) x_{t-1}, beta).
     precision = 1 / (1 - before) + (1 - beta) / beta
     mean = (math.sqrt(before) * x_0 / (1 - before) + math.sqrt(1 - beta) * x_t / beta) / precision
-    found, log_variance = q_posterior(LINEAR, column(x_0), column(x_t), torch.tensor([step]))
-    assert float(found) == pytest.approx(mean, abs=1e-5)
+    posterior_mean, log_variance = q_posterior(LINEAR, column(x_0), column(x_t), torch.tensor([step]))
+    assert float(posterior_mean) == pytest.approx(mean, abs=1e-5)
     assert float(log_variance) == pytest.approx(-math.log(precision), abs=1e-4)
 
 
@@ -74,8 +74,8 @@ def test_the_posterior_of_a_respaced_step_is_that_of_all_the_steps_it_spans(step
     before = float(LINEAR.alphas_cumprod[earlier])
     precision = 1 / (1 - before) + kept / (1 - kept)
     mean = (math.sqrt(before) * x_0 / (1 - before) + math.sqrt(kept) * x_t / (1 - kept)) / precision
-    found, log_variance = q_posterior(respaced, column(x_0), column(x_t), torch.tensor([step]))
-    assert float(found) == pytest.approx(mean, abs=1e-5)
+    posterior_mean, log_variance = q_posterior(respaced, column(x_0), column(x_t), torch.tensor([step]))
+    assert float(posterior_mean) == pytest.approx(mean, abs=1e-5)
     assert float(log_variance) == pytest.approx(-math.log(precision), abs=1e-4)
 
 
@@ -174,7 +174,7 @@ def test_the_likelihoods_of_all_grey_values_sum_to_one():
     assert float(inside.exp()) == pytest.approx(density, rel=1e-2)
 
 
-def test_the_network_is_told_the_steps_of_the_full_process():
+def test_the_network_gets_the_steps_of_the_full_process():
     seen = []
     respaced = LINEAR.respace("ddim10")
     x = torch.zeros(2, 1, 1, 1)

@@ -51,7 +51,7 @@ def known_denoiser(schedule: NoiseSchedule, covariance: Tensor) -> Callable[[Ten
 def exact_draw(
     covariance: Tensor, inside: Tensor, schedule: NoiseSchedule, walk: list[Move]
 ) -> tuple[Tensor, Tensor]:
-    """What the walk draws of a Gaussian, without clipping: all is linear, so it can be told exactly.
+    """What inpainting samples of a Gaussian, without clipping: all is linear, so it is known exactly.
 
     Returns:
         The matrix that makes the mean of the pixels inside from those outside, and their covariance.
@@ -123,7 +123,7 @@ def test_the_walk_is_connected_and_takes_every_step_as_often_as_it_says(data):
 
 
 @pytest.mark.parametrize(("jump_length", "resamplings"), [(0, 2), (28, 2), (1, 0)])
-def test_a_walk_that_is_none_is_refused_even_where_nothing_is_to_be_drawn(jump_length, resamplings):
+def test_an_invalid_schedule_is_refused_even_where_nothing_is_to_be_inpainted(jump_length, resamplings):
     schedule, x_T = NoiseSchedule.linear().respace("50"), normal(1, 1, 2, 2, seed=0)
     nothing = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
     with pytest.raises(
@@ -183,7 +183,7 @@ def test_outside_the_mask_the_images_are_the_known_ones_to_the_last_bit(dtype):
     assert (images[everywhere] != known[everywhere]).all()
 
 
-def test_without_anything_to_draw_the_network_is_not_asked():
+def test_without_anything_to_inpaint_the_network_is_not_called():
     known = normal(2, 1, 3, 3, seed=0).clamp(-1, 1)
 
     def never(*arguments: object) -> Tensor:
@@ -209,7 +209,7 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch():
     x_T, known = normal(3, *size, seed=0), normal(3, *size, seed=1).clamp(-1, 1)
     mask = torch.stack([torch.ones(size), torch.zeros(size), normal(*size, seed=2)]) > 0.5
 
-    def draw(chosen: list[int]) -> Tensor:
+    def inpaint(chosen: list[int]) -> Tensor:
         generators = [torch_generator("image", image) for image in chosen]
         return sample_inpainted(
             flat_denoiser,
@@ -218,9 +218,9 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch():
             *(known[chosen], mask[chosen]),
         )
 
-    together = draw([0, 1, 2])
+    together = inpaint([0, 1, 2])
     for image in range(3):
-        torch.testing.assert_close(draw([image])[0], together[image])
+        torch.testing.assert_close(inpaint([image])[0], together[image])
 
 
 @pytest.mark.parametrize(("jump_length", "resamplings"), [(1, 1), (1, 3), (4, 2)])
@@ -244,7 +244,7 @@ def test_the_network_sees_the_known_pixels_with_the_noise_of_its_timestep(jump_l
         assert variance == pytest.approx(1 - left, rel=5 * math.sqrt(2 / count))
 
 
-def draw_second_pixel(spacing: str, jump_length: int, resamplings: int, count: int) -> Tensor:
+def sample_second_pixel(spacing: str, jump_length: int, resamplings: int, count: int) -> Tensor:
     schedule, shape = NoiseSchedule.linear().respace(spacing), (count, 1, 1, 2)
     known = torch.tensor([FIRST, -0.9]).expand(shape)
     mask = torch.tensor([False, True]).expand(shape)
@@ -257,7 +257,7 @@ def draw_second_pixel(spacing: str, jump_length: int, resamplings: int, count: i
 
 
 # Mean as a share of the conditional mean, variance as a multiple of the conditional variance: of the exact
-# sampler that these steps stand for, found by carrying mean and covariance through the walk.
+# sampler that these steps stand for, computed by carrying mean and covariance through the walk.
 @pytest.mark.parametrize(
     ("spacing", "jump_length", "resamplings", "share_of_mean", "multiple_of_variance"),
     [
@@ -281,11 +281,11 @@ def test_masking_alone_is_pulled_to_the_prior_and_resampling_leads_to_the_condit
     assert float(spread) / variance == pytest.approx(multiple_of_variance, abs=0.01)
 
     count = 10_000
-    drawn = draw_second_pixel(spacing, jump_length, resamplings, count)
-    assert float(drawn.mean()) == pytest.approx(
+    sampled = sample_second_pixel(spacing, jump_length, resamplings, count)
+    assert float(sampled.mean()) == pytest.approx(
         float(means) * FIRST, abs=5 * math.sqrt(float(spread) / count)
     )
-    assert float(drawn.var()) == pytest.approx(float(spread), rel=5 * math.sqrt(2 / count))
+    assert float(sampled.var()) == pytest.approx(float(spread), rel=5 * math.sqrt(2 / count))
 
 
 def field(side: int, radius: float) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Gradients that are written out here, against finite differences and PyTorch's own."""
+"""Hand-written gradients against finite differences and those of PyTorch."""
 
 import pytest
 import torch

@@ -35,7 +35,7 @@ def pixels(count: int, seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("spacing", ["1000", "100"])
-def test_ancestral_sampling_draws_the_known_gaussian(spacing):
+def test_ancestral_sampling_gives_the_known_gaussian(spacing):
     schedule, count = NoiseSchedule.linear().respace(spacing), 20_000
     images = sample_ancestral(
         known_denoiser(schedule), pixels(count, 0), schedule, lambda step: pixels(count, 1 + step)
@@ -45,7 +45,7 @@ def test_ancestral_sampling_draws_the_known_gaussian(spacing):
 
 
 @pytest.mark.parametrize(("eta", "spacing"), [(0.0, "250"), (0.5, "250"), (1.0, "1000")])
-def test_ddim_draws_the_known_gaussian(eta, spacing):
+def test_ddim_gives_the_known_gaussian(eta, spacing):
     schedule, count = NoiseSchedule.linear().respace(spacing), 10_000
     images = sample_ddim(
         known_denoiser(schedule), pixels(count, 0), schedule, lambda step: pixels(count, 1 + step), eta=eta
@@ -110,7 +110,7 @@ def test_dpm_solver_converges_with_order_2_and_ddim_with_order_1():
 
 
 @pytest.mark.parametrize("steps", [10, 25])
-def test_dpm_solver_with_few_steps_draws_the_known_gaussian(steps):
+def test_dpm_solver_with_few_steps_gives_the_known_gaussian(steps):
     schedule = NoiseSchedule.linear().respace(f"snr{steps}")
     images = sample_dpmpp_2m(known_denoiser(schedule), pixels(20_000, 0), schedule)
     assert float(images.mean()) == pytest.approx(MEAN, abs=0.01)

@@ -1,4 +1,4 @@
-"""Sampling: the noise of each image is its own, and Hounsfield units come out."""
+"""Sampling: each image has its noise, and the result is in Hounsfield units."""
 
 import numpy as np
 import pytest

@@ -75,10 +75,10 @@ def test_the_network_equals_its_plain_form_in_value_and_gradient(config):
         steps,
         noise,
     )
-    found = training_loss(lambda x_t, t: model(x_t, t, maps), NoiseSchedule.linear(), x, steps, noise)
-    torch.testing.assert_close(found.total, expected.total, rtol=1e-5, atol=1e-5)
+    actual = training_loss(lambda x_t, t: model(x_t, t, maps), NoiseSchedule.linear(), x, steps, noise)
+    torch.testing.assert_close(actual.total, expected.total, rtol=1e-5, atol=1e-5)
     expected.total.mean().backward()
-    found.total.mean().backward()
+    actual.total.mean().backward()
     for key, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, weights[key].grad, rtol=1e-3, atol=2e-5, msg=key)
 
@@ -181,8 +181,8 @@ def test_the_loss_of_a_bfloat16_network_is_float32_and_close():
 
     expected = loss()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = loss()
-    for single, rounded in zip(expected, found, strict=True):
+        actual = loss()
+    for single, rounded in zip(expected, actual, strict=True):
         assert rounded.dtype == torch.float32
         torch.testing.assert_close(rounded, single, rtol=0.02, atol=0.02)
 

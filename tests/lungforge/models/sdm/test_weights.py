@@ -44,10 +44,10 @@ def test_a_network_survives_bytes_and_json():
     ],
 )
 def test_the_configuration_can_be_read_off_the_weights(config):
-    found = weights_config(
+    derived = weights_config(
         meta_weights(config), image_size=config.image_size, head_channels=config.head_channels
     )
-    assert found == config
+    assert derived == config
 
 
 @pytest.mark.parametrize(

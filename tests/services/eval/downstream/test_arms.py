@@ -57,13 +57,13 @@ def test_what_an_arm_adds_is_so_many_times_the_real_ones() -> None:
     assert _numbers(half.pictures)[:20] == list(range(20))
     added = [set(_numbers(training.pictures)[20:]) for training in (half, twice)]
     assert [len(each) for each in added] == [10, 40]
-    # The larger arm holds the smaller, so that only the number differs.
+    # The larger arm holds the smaller, so that only the count differs.
     assert added[0] < added[1]
     assert min(added[1]) >= 100
     assert len(half.crops) == 2 * 30
     assert half.crop_is_nodule.sum() == 30
     # Boxes and crops are of the same pictures.
-    assert [own[0][2] - 1 for own in half.boxes] == _numbers(half.pictures)
+    assert [boxes[0][2] - 1 for boxes in half.boxes] == _numbers(half.pictures)
     assert _numbers(half.crops[half.crop_is_nodule]) == _numbers(half.pictures)
     other = compose(_arm("set1-0.5x"), REAL, SYNTHETIC, EVERY, 1)
     assert set(_numbers(other.pictures)[20:]) != added[0]
@@ -91,10 +91,10 @@ def test_a_fold_leaves_its_scans_out_of_both_sides() -> None:
         f"scan-{number % 5 if number < 100 else (number - 100) % 5}" for number in _numbers(training.pictures)
     ]
     assert set(scans) == folds[0]
-    own = sum(number < 100 for number in _numbers(training.pictures))
-    assert own == 4 * len(folds[0])
+    with_real = sum(number < 100 for number in _numbers(training.pictures))
+    assert with_real == 4 * len(folds[0])
     # Twice as many, or all there are of those scans.
-    assert len(scans) - own == min(2 * own, 10 * len(folds[0]))
+    assert len(scans) - with_real == min(2 * with_real, 10 * len(folds[0]))
 
 
 def test_pictures_without_a_nodule_are_for_classification_only() -> None:
@@ -106,7 +106,9 @@ def test_pictures_without_a_nodule_are_for_classification_only() -> None:
 
 def test_too_few_are_refused() -> None:
     require_enough("gan", SYNTHETIC, REAL, [0.5, 2.5], [EVERY])
-    with pytest.raises(InputError, match=r"gan has 50 slices .* ratio 3 to 20 real ones asks for 60; draw"):
+    with pytest.raises(
+        InputError, match=r"gan has 50 slices .* ratio 3 to 20 real ones asks for 60; generate more"
+    ):
         require_enough("gan", SYNTHETIC, REAL, [0.5, 3], [EVERY])
 
 

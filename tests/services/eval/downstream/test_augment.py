@@ -36,7 +36,7 @@ def test_every_turn_and_mirror_comes_up_and_the_same_seed_does_the_same() -> Non
     box = [(8.0, 2.0, 2.0, 3.0)]
     tall = [augment(picture, box, np.random.default_rng(seed))[1][0] for seed in range(64)]
     assert {(width, height) for _, _, width, height in tall} == {(2.0, 3.0), (3.0, 2.0)}
-    # Sides of the picture that the nodule comes to lie at: 4 turns, each mirrored or not.
+    # Sides of the picture that the nodule is moved to: 4 turns, each mirrored or not.
     sides = {(left < 6, top < 6, left > 12, top > 12) for left, top, _, _ in tall}
     assert len([side for side in sides if sum(side) == 1]) == 4
     first, second = (augment(picture, box, np.random.default_rng(5)) for _ in range(2))

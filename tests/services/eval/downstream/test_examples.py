@@ -10,6 +10,7 @@ from lungforge.datasets import Dataset
 from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
 from services.eval.downstream.examples import CROP_PX, as_patches, examples_of, read_rows
+from tests.factories import nodule_at, slice_of
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_rows_of_slices_and_of_samples_are_alike(world, slices: Dataset) -> None
         assert (one.image != other.image).any()
 
 
-def test_a_nodule_gives_a_crop_and_every_picture_a_place_that_is_none(slices: Dataset) -> None:
+def test_a_nodule_gives_a_positive_crop_and_every_picture_a_negative_one(slices: Dataset) -> None:
     row = next(read_rows(slices, None))
     healthy = dataclasses.replace(row, nodules=(), label=np.where(row.label == NODULE, 2, row.label))
     examples = examples_of([row, healthy])
@@ -55,14 +56,13 @@ def _large() -> SliceRow:
     """A slice of 160 px whose pixels say where they are."""
     label = np.full((160, 160), 2, np.uint8)
     label[50:58, 100:108] = NODULE
-    return SliceRow(
+    return slice_of(
         series_uid="scan-1",
-        subset=0,
         slice_index=7,
         spacing_mm=(0.7, 0.7),
         image=np.arange(160 * 160, dtype=np.int32).reshape(160, 160).astype(np.int16),
         label=label,
-        nodules=({"x": 103.5, "y": 53.5, "diameter_px": 8.0, "diameter_mm": 5.6},),
+        nodules=[nodule_at(103.5, 53.5, 8.0, 5.6)],
     )
 
 

@@ -42,9 +42,9 @@ def test_suppression_keeps_what_the_slow_one_keeps(threshold: float) -> None:
     for _ in range(20):
         boxes, scores = _boxes(generator, 60), generator.random(60)
         expected = _slow_nms(boxes, scores, threshold)
-        found, numbers = nms(torch.from_numpy(boxes), torch.from_numpy(scores), threshold)
+        actual, numbers = nms(torch.from_numpy(boxes), torch.from_numpy(scores), threshold)
         assert numbers.tolist() == expected
-        np.testing.assert_allclose(found.numpy()[:, 4], scores[expected])
+        np.testing.assert_allclose(actual.numpy()[:, 4], scores[expected])
 
 
 def test_boxes_whose_edges_are_pixels_are_one_wider() -> None:
@@ -98,10 +98,10 @@ def test_region_alignment_forward(scale: float, points: int) -> None:
     features = generator.normal(size=(2, 3, 12, 15))
     rois = np.concatenate([generator.integers(0, 2, (6, 1)), _boxes(generator, 6, 14 / scale)], axis=1)
     layer = RoIAlign(3, spatial_scale=scale, sampling_ratio=points)
-    found = layer(torch.from_numpy(features), torch.from_numpy(rois)).numpy()
+    actual = layer(torch.from_numpy(features), torch.from_numpy(rois)).numpy()
     for number, roi in enumerate(rois):
         expected = _slow_roi_align(features[int(roi[0])], roi[1:], 3, scale, points)
-        np.testing.assert_allclose(found[number], expected, atol=1e-12)
+        np.testing.assert_allclose(actual[number], expected, atol=1e-12)
 
 
 def test_region_alignment_backward() -> None:
@@ -126,7 +126,7 @@ def test_region_alignment_backward() -> None:
     np.testing.assert_allclose(tensor.grad.numpy(), expected, atol=1e-12)
 
 
-def test_what_is_not_there_names_itself() -> None:
+def test_a_missing_operator_is_named() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10]])
     with pytest.raises(NotImplementedError, match="operator softnms is not there"):
         soft_nms(boxes, torch.tensor([0.9]))

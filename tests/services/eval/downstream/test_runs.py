@@ -58,7 +58,7 @@ def test_a_network_is_a_function_of_its_names(task: Task, examples) -> None:
         return train_and_test(run, real, synthetic if run.arm.ratio else None, test, device)
 
     first = result("real")
-    torch.manual_seed(99)  # what was drawn before in this process must not matter
+    torch.manual_seed(99)  # random values used before in this process must not matter
     torch.rand(3)
     assert _same(first, result("real"))
     assert not _same(first, result("real", seed=1))

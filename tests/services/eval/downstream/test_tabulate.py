@@ -23,7 +23,7 @@ BOX = np.array([[10.0, 10.0, 8.0, 8.0]])
 
 
 def _test_set() -> Examples:
-    """A scan a picture: those of even number show a nodule, of 5, 8 or 12 mm; a crop of each picture."""
+    """One scan per picture: those of even index show a nodule, of 5, 8 or 12 mm; a crop of each picture."""
     shown = np.arange(SCANS) % 2 == 0
     return Examples(
         pictures=np.zeros((SCANS, 32, 32), np.int16),
@@ -39,7 +39,7 @@ def _test_set() -> Examples:
 
 
 def _results(task: Task, right: dict[str, list[int]]) -> dict[DownstreamRun, RunResult]:
-    """Two networks an arm; each is right on so many of the pictures with a nodule, the first ones."""
+    """Two networks per arm; each is right on the first few of the pictures with a nodule."""
     results = {}
     for arm in ARMS:
         for seed, count in enumerate(right.get(arm.key, [10, 10])):

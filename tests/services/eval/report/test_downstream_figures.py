@@ -52,7 +52,7 @@ def _table(**differences: Difference) -> TaskResult:
     return task_result(*(arm_result(keys[name][0], one, keys[name][1]) for name, one in differences.items()))
 
 
-def test_intervals_lie_where_their_numbers_are() -> None:
+def test_intervals_lie_where_their_values_are() -> None:
     plot = forest(
         _table(
             classic=_difference(0.1, 0.05, 0.2),
@@ -86,7 +86,7 @@ def test_zero_is_in_the_picture_when_all_differences_are_of_one_sign() -> None:
     assert plot.groups[1][1][0].judgement == "worse than real"
 
 
-def test_without_an_interval_nothing_is_drawn_and_nothing_judged() -> None:
+def test_without_an_interval_nothing_is_plotted_and_nothing_judged() -> None:
     plot = forest(
         _table(classic=_difference(9.0, None, None, 0), set0_1x=_difference(None, None, None, 0)), ["sdm"]
     )
@@ -99,7 +99,7 @@ def test_without_an_interval_nothing_is_drawn_and_nothing_judged() -> None:
 
 
 @given(st.floats(-1, 0), st.floats(0.01, 1))
-def test_ticks_are_round_numbers_around_what_is_drawn(low: float, high: float) -> None:
+def test_ticks_are_round_values_around_what_is_plotted(low: float, high: float) -> None:
     ticks = round_ticks(low, high)
     assert 2 <= len(ticks) <= 6
     step = ticks[1] - ticks[0]
@@ -138,7 +138,7 @@ def test_curves_lie_between_the_axes() -> None:
     assert right - LEFT == bottom - TOP, "a ROC curve is drawn in a square"
 
 
-def test_each_set_is_drawn_beside_the_real_slices() -> None:
+def test_each_set_is_plotted_beside_the_real_slices() -> None:
     table = _table(classic=_difference(0, 0, 0), set0_1x=_difference(0, 0, 0), set0_only=_difference(0, 0, 0))
     controls, sdm = curves(table, ["sdm"])
     assert [line.arm for line in controls.lines] == ["name of real", "name of classic"]
@@ -148,7 +148,7 @@ def test_each_set_is_drawn_beside_the_real_slices() -> None:
     assert sdm.summary.startswith("true positive rate (sensitivity) over false positive rate")
 
 
-def test_of_many_ratios_the_largest_and_the_set_alone_are_drawn() -> None:
+def test_of_many_ratios_the_largest_and_the_set_alone_are_plotted() -> None:
     none = _difference(0, 0, 0)
     table = task_result(
         arm_result("classic", none),
@@ -186,6 +186,6 @@ def test_bands_are_named_counted_and_kept_out_of_the_other_measures() -> None:
     assert measures_of(table) == ["ap50_nodule", "ar50_nodule"]
 
 
-def test_the_fewest_draws_that_count_are_those_of_the_headline() -> None:
+def test_the_fewest_resamples_that_count_are_those_of_the_headline() -> None:
     table = _table(classic=_difference(0, 0, 0, 990), set0_1x=_difference(0, 0, 0, 17))
     assert fewest_draws(table) == 17

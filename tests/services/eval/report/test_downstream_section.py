@@ -40,18 +40,18 @@ class Tables(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.found, self.name, self.inside = {}, None, False
+        self.tables, self.name, self.inside = {}, None, False
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         values = dict(attributes)
         if values.get("role") == "region":
             self.name = values["aria-label"]
-            self.found[self.name] = []
+            self.tables[self.name] = []
         if tag == "tr" and self.name:
-            self.found[self.name].append([])
+            self.tables[self.name].append([])
         if tag in ("th", "td") and self.name:
-            self.found[self.name][-1].append([])
+            self.tables[self.name][-1].append([])
             self.inside = True
 
     def handle_endtag(self, tag):
@@ -60,12 +60,12 @@ class Tables(HTMLParser):
 
     def handle_data(self, data):
         if self.inside and data.strip():
-            self.found[self.name][-1][-1].append(data.strip().replace("\N{NO-BREAK SPACE}", " "))
+            self.tables[self.name][-1][-1].append(data.strip().replace("\N{NO-BREAK SPACE}", " "))
 
 
 @pytest.fixture(scope="module")
 def tables(result):
-    return Tables(Path(result.report).read_text(encoding="utf-8")).found
+    return Tables(Path(result.report).read_text(encoding="utf-8")).tables
 
 
 def _mean(value):
@@ -140,7 +140,7 @@ def _render(report):
     return render(report, [SetImages((), (), ()) for _ in report.sets]).decode()
 
 
-def test_what_was_not_measured_is_said(report):
+def test_missing_measures_are_stated(report):
     without = _render(dataclasses.replace(report, downstream=None))
     assert NOT_MEASURED in without
     assert "Does it help?" not in without

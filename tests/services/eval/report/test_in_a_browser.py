@@ -22,7 +22,7 @@ def browser():
         pytest.skip("no Chromium on this machine (Debian's package is called chromium)")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as running:
-        # Chromium refuses its own sandbox to root.
+        # Chromium has no sandbox for root.
         options = ["--no-sandbox"] * (os.geteuid() == 0)
         browser = running.chromium.launch(executable_path=CHROMIUM, args=options)
         yield browser
@@ -65,17 +65,17 @@ def page(request, browser, report, scheme):
     context.close()
 
 
-def test_nothing_is_complained_of_and_every_picture_is_drawn(page):
+def test_the_browser_reports_no_error_and_renders_every_picture(page):
     assert page.troubles == []
     widths = page.eval_on_selector_all(
         "img", "images => images.map(image => image.complete && image.naturalWidth)"
     )
     assert widths == [64] * (2 * (8 * 3 + 4 * 3 + 4 * 2))
-    drawn = page.eval_on_selector_all(
+    widths_of_bars = page.eval_on_selector_all(
         "svg rect", "bars => bars.map(bar => bar.getBoundingClientRect().width)"
     )
-    assert len(drawn) > 4
-    assert min(drawn) > 1
+    assert len(widths_of_bars) > 4
+    assert min(widths_of_bars) > 1
     # In each of three pictures of ROC curves the real slices and their group: controls, and two sets.
     curves = page.eval_on_selector_all(
         ".curves figure:has(.chance) polyline",
@@ -87,8 +87,8 @@ def test_nothing_is_complained_of_and_every_picture_is_drawn(page):
 
 def test_axe_finds_no_violation(page):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
-    found = axe.run(page)
-    assert found.response["violations"] == [], found.generate_report()
+    accessibility = axe.run(page)
+    assert accessibility.response["violations"] == [], accessibility.generate_report()
 
 
 def test_nothing_but_wide_tables_and_listings_is_scrolled_sideways(page):
@@ -113,7 +113,7 @@ def test_text_in_pictures_is_not_too_small_to_read(page):
     assert min(heights) > 11
 
 
-def test_differences_are_drawn_where_their_numbers_are(page, report):
+def test_differences_are_plotted_where_their_values_are(page, report):
     results = EvaluationReport.from_json(Path(report).with_name("metrics.json").read_bytes())
     plots = page.eval_on_selector_all(
         ".forest",

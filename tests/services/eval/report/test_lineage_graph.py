@@ -88,7 +88,7 @@ def test_no_arrow_runs_through_a_box_and_all_is_in_the_picture() -> None:
 
 
 @pytest.mark.parametrize("lineage", [(ELSEWHERE, TRAINED, SLICES), (SLICES, ELSEWHERE, TRAINED)])
-def test_a_model_was_trained_on_its_own_parents(lineage: tuple[AncestorDataset, ...]) -> None:
+def test_a_model_was_trained_on_its_parents(lineage: tuple[AncestorDataset, ...]) -> None:
     graph = _graph(*lineage, maps=OTHER)
     assert (
         "“sdm” was generated from maps of subsets 0–2 of the slices at s3://lab/other (bbbbbbbb)."
@@ -102,7 +102,7 @@ def test_a_model_was_trained_on_its_own_parents(lineage: tuple[AncestorDataset, 
     assert _box_of(graph, "slices: other").left < _box_of(graph, "slices: slices").left
 
 
-def test_what_has_gone_is_not_drawn() -> None:
+def test_a_missing_dataset_has_no_arrow() -> None:
     # The maps are of slices that are there, and those that the model saw are not.
     graph = _graph(ELSEWHERE, TRAINED, maps=OTHER)
     assert not any("trained" in " ".join(arrow.label) for arrow in graph.arrows)

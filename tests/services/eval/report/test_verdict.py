@@ -32,7 +32,7 @@ def test_verdict_begins_with_near_duplicates_and_gives_no_result_on_them():
     assert not any("two" in sentence for sentence in sentences[1:])
 
 
-def test_what_it_does_for_the_tasks_comes_first_but_for_near_duplicates():
+def test_the_gain_on_the_tasks_comes_first_unless_there_are_near_duplicates():
     sets = [results(synthetic=25.0), results(synthetic=3.0, near_duplicates=4, name="two")]
     trained = downstream_results(
         task_result(
