@@ -107,7 +107,7 @@ COMMANDS = {
         "services.tools.show:run",
     ),
     "export": Command(
-        "write a dataset's pictures for other programs: PNG, COCO, MetaImage, class folders",
+        "write a dataset's images for other programs: PNG, COCO, MetaImage, class folders",
         "services.export.config:ExportConfig",
         "services.export.job:run",
     ),
@@ -253,7 +253,7 @@ def overview() -> str:
         "",
         "lungforge COMMAND --help tells a command's options. --json prints the result as one JSON line.",
         "Datasets are folders at a path or URI (s3://bucket/folder; the usual AWS_ variables are read).",
-        "Jobs run on the Ray cluster that RAY_ADDRESS names, else on this machine; submit hands them in.",
+        "Jobs run on the Ray cluster that RAY_ADDRESS names, else on this machine (see submit).",
         "Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 worse (nightly), 130 interrupted.",
     ]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from lungforge.datasets import Dataset, Kind, Parent
-from lungforge.errors import AccessError, InputError
+from lungforge.errors import InputError
 from lungforge.models.model_dataset import ModelDetails
 
 
@@ -68,6 +68,6 @@ def _open(child: Dataset, kind: Kind, gaps: list[str]) -> list[Dataset]:
 def _same(parent: Parent) -> Dataset | None:
     try:
         dataset = Dataset.open(parent.uri, parent.kind)
-    except (InputError, AccessError):
+    except InputError:  # gone, or no dataset any more; one that cannot be reached now ends the job
         return None
     return dataset if dataset.manifest_sha256 == parent.sha256 else None

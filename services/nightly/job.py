@@ -10,6 +10,7 @@ from lungforge.config import digest, identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.errors import InputError
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
+from lungforge.storage.errors import explained
 from lungforge.storage.files import absolute_uri
 from lungforge.storage.lease import Lease, LeaseLostError, held_lease
 from services.common.errors import reason_of
@@ -221,7 +222,8 @@ def _make_way(kind: Kind, config: SampleConfig | EvalConfig, *made_from: Dataset
     except InputError as error:
         say(f"removing an earlier attempt at this night: {error}")
         fs, path = open_uri(writer.uri)
-        fs.rm(path, recursive=True)
+        with explained(writer.uri):
+            fs.rm(path, recursive=True)
 
 
 def _commit(tonight: Tonight, night: Night, lease: Lease) -> Night:

@@ -58,7 +58,7 @@ def run(config: SampleConfig) -> SampleResult:
     )
     finished = writer.find_manifest()
     if finished is not None:
-        say(f"{writer.uri} is there already")
+        say(f"{writer.uri} is finished already")
         return _result(writer.uri, finished)
     index = index_rows(data, config.subsets)
     patch = check_model(model, index, inpaint=config.inpaint)

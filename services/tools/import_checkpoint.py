@@ -90,7 +90,7 @@ def run(config: ImportConfig) -> ImportResult:
         )
         write_model(writer, SPEC, shape, network.state_dict(), details)
     else:
-        say(f"{writer.uri} is there already")
+        say(f"{writer.uri} is finished already")
     if shape.classes != classes.COUNT:
         say(
             f"the network has {shape.classes} classes and LungForge's maps have {classes.COUNT}: "

@@ -18,6 +18,7 @@ from torch import Tensor
 from lungforge.errors import ContentError, InputError
 from lungforge.models.checkpoint import to_safetensors
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
+from lungforge.storage.errors import explained
 from services.common.progress import say
 
 _COMMIT = "checkpoint.json"
@@ -149,16 +150,18 @@ class CheckpointStore:
     def _committed(self) -> list[int]:
         """Steps of the checkpoints that are whole, ascending."""
         fs, path = open_uri(self.uri)
-        found = fs.glob(f"{path}/step-*/{_COMMIT}")
-        return sorted(int(name.split("/")[-2].removeprefix("step-")) for name in found)
+        with explained(self.uri):
+            names = fs.glob(f"{path}/step-*/{_COMMIT}")
+        return sorted(int(name.split("/")[-2].removeprefix("step-")) for name in names)
 
     def _remove(self, steps: int) -> None:
-        """Take a checkpoint away, its last file first: half of one is never taken for a whole."""
+        """Remove a checkpoint, its last file first: half of one is never taken for a whole."""
         fs, path = open_uri(self._folder(steps))
-        if fs.exists(f"{path}/{_COMMIT}"):
-            fs.rm_file(f"{path}/{_COMMIT}")
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
+        with explained(self.uri):
+            if fs.exists(f"{path}/{_COMMIT}"):
+                fs.rm_file(f"{path}/{_COMMIT}")
+            if fs.exists(path):
+                fs.rm(path, recursive=True)
 
     def _folder(self, steps: int) -> str:
         return join_uri(self.uri, f"step-{steps:08d}")

@@ -66,7 +66,7 @@ def run(config: TrainConfig) -> TrainResult:
     )
     finished = writer.find_manifest()
     if finished is not None:
-        say(f"{writer.uri} is there already")
+        say(f"{writer.uri} is finished already")
         return _result(writer.uri, finished)
     training = prepare(config, data, writer)
     scans, size = len(training.index.series_uids), training.network.image_size
