@@ -201,6 +201,7 @@ def quick_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.s3
 @pytest.mark.usefixtures("quick_store")
+@pytest.mark.slow
 def test_every_request_to_the_store_is_counted(s3_uri: str) -> None:
     from benchmarks.capacity.measure import counted, measure_store, measure_units
     from lungforge.storage import read_bytes, write_bytes_atomic
@@ -225,6 +226,7 @@ def test_every_request_to_the_store_is_counted(s3_uri: str) -> None:
 @pytest.mark.s3
 @pytest.mark.ray
 @pytest.mark.usefixtures("quick_store")
+@pytest.mark.slow
 def test_a_stage_is_measured_and_then_checked(
     s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

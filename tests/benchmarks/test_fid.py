@@ -30,6 +30,7 @@ def test_pytorch_fid_is_charged_for_pictures_only(monkeypatch, tmp_path):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_prints_rates_and_their_ratios_round_by_round(monkeypatch, capsys):
     monkeypatch.setattr(fid, "SIDE", 32)
     monkeypatch.setattr(fid, "PART", 3)

@@ -58,7 +58,9 @@ def by_pytorch_fid(first, second, hub, folder):
 
 
 @pytest.mark.parametrize(
-    ("counts", "channels"), [((24, 24), 1), ((30, 25), 3)], ids=["grey, equal n", "colour, unequal n"]
+    ("counts", "channels"),
+    [((24, 24), 1), pytest.param((30, 25), 3, marks=pytest.mark.slow)],
+    ids=["grey, equal n", "colour, unequal n"],
 )
 def test_fid_is_that_of_the_pytorch_fid_program(counts, channels, hub, extractor, tmp_path):
     first, second = (

@@ -50,6 +50,7 @@ print(path)
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_new_cluster_is_on_loopback_behind_a_token() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run(

@@ -93,6 +93,7 @@ def start(store: str, own_ray: OwnRay) -> subprocess.Popen:
 
 @pytest.mark.ray
 @pytest.mark.s3
+@pytest.mark.slow
 def test_a_killed_night_resumes_and_is_recorded_once(s3_uri: str, own_ray: OwnRay) -> None:
     make_model(f"{s3_uri}/models/small", write_slices(f"{s3_uri}/slices"))
     fs, path = open_uri(s3_uri)

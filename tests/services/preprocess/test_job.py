@@ -281,6 +281,7 @@ def test_another_configuration_is_refused_by_the_field_that_differs(source, unbr
         job.run(PreprocessConfig(str(source), str(unbroken), size=48, healthy_every=3, crops=True))
 
 
+@pytest.mark.slow
 def test_a_job_killed_half_way_and_run_again_equals_the_unbroken_one(source, unbroken, tmp_path):
     out = tmp_path / "out"
     command = [

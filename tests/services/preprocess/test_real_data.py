@@ -15,7 +15,7 @@ from lungforge.ct.classes import LEFT_LUNG, NODULE, RIGHT_LUNG
 from lungforge.ct.io.luna16_tables import read_annotations
 from lungforge.datasets import Dataset, Kind, tensor_values
 
-pytestmark = [pytest.mark.ray, pytest.mark.real_data]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.real_data]
 
 
 def real(name: str) -> Path:

@@ -169,10 +169,10 @@ def short(method: str, path: str) -> Any:
     ("fault", "words"),
     [
         (denied, "access denied"),
-        (expired, "try again later"),
-        (gone, "gone since it was listed"),
-        (header_gone, "gone since it was listed"),
-        (short, "bytes arrived"),
+        pytest.param(expired, "try again later", marks=pytest.mark.slow),
+        pytest.param(gone, "gone since it was listed", marks=pytest.mark.slow),
+        pytest.param(header_gone, "gone since it was listed", marks=pytest.mark.slow),
+        pytest.param(short, "bytes arrived", marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -153,6 +153,7 @@ def _parts(path: Path) -> int:
     return len(list(path.glob("parts-*/part-*.parquet")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_an_interrupted_job_resumes(
     model: str, slices: str, tmp_path: Path, unbroken: Path, number: signal.Signals, own_ray: OwnRay
@@ -178,6 +179,7 @@ def test_an_interrupted_job_resumes(
 
 
 @pytest.mark.s3
+@pytest.mark.slow
 def test_four_workers_survive_a_store_that_is_down_for_a_while(
     model: str, slices: str, s3_server: Any, s3_uri: str, unbroken: Path, own_ray: OwnRay
 ) -> None:
@@ -200,6 +202,7 @@ def test_four_workers_survive_a_store_that_is_down_for_a_while(
     ]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_and_nothing_is_lost(
     model: str, slices: str, tmp_path: Path, unbroken: Path
 ) -> None:

@@ -16,7 +16,7 @@ from services.sample.job import run
 #: Gives the environment for a process that starts its Ray cluster.
 OwnRay = Callable[[], dict[str, str]]
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.usefixtures("ray_local")]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.s3, pytest.mark.usefixtures("ray_local")]
 
 #: Four parts of four images.
 OPTIONS = ["--count=16", "--steps=2", "--part-images=4", "--batch=4", "--workers=2"]

@@ -7,7 +7,7 @@ from lungforge.datasets import Dataset, Kind, tensor_values
 from services.sample.config import SampleConfig
 from services.sample.job import run
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
 IMAGES = 2_000
 

@@ -158,6 +158,7 @@ def _dashboard(head: RayHead) -> list[int]:
     return children
 
 
+@pytest.mark.slow
 def test_a_cluster_that_falls_silent_or_dies_ends_the_following(tmp_path: Path) -> None:
     stopped: list[int] = []
     with RayHead() as head:

@@ -46,7 +46,7 @@ def _config(slices: str, out: Path, model: str = "sdm", **changes) -> TrainConfi
     return dataclasses.replace(small, **changes)
 
 
-@pytest.fixture(scope="module", params=["sdm", "gaugan"])
+@pytest.fixture(scope="module", params=["sdm", pytest.param("gaugan", marks=pytest.mark.slow)])
 def model(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -166,6 +166,7 @@ def test_the_whole_job_killed_and_run_again_equals_unbroken(
     assert len(list((out / "checkpoints").iterdir())) == 1, "it resumed from its checkpoints"
 
 
+@pytest.mark.slow
 def test_terminated_it_saves_its_step_and_resumes_from_there(
     slices: str, tmp_path: Path, model: str, unbroken: Path, own_ray: OwnRay
 ) -> None:
@@ -187,6 +188,7 @@ def test_terminated_it_saves_its_step_and_resumes_from_there(
 
 
 @pytest.mark.s3
+@pytest.mark.slow
 def test_a_model_on_s3_is_the_same(
     slices: str, s3_uri: str, model: str, unbroken: Path, own_ray: OwnRay
 ) -> None:

@@ -194,6 +194,7 @@ def test_checkpointing_activations_changes_nothing_but_rounding(slices: str, tmp
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+@pytest.mark.slow
 def test_compiling_changes_nothing_but_rounding(slices: str, tmp_path: Path) -> None:
     _train(_config(slices, tmp_path / "plain", steps=3))
     _train(_config(slices, tmp_path / "compiled", steps=3, learner=DiffusionOptions(compile=True)))
