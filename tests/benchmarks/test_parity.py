@@ -241,7 +241,7 @@ def without_outputs(arrays):
         (configured(num_classes="6"), "num_classes '6'; it must be of type int"),
         (configured(channel_mult=2), "channel_mult 2; it must be of type list"),
         (configured(num_classes=5), "classes 6, the configuration says 5"),
-        (configured(num_head_channels=24), "head_channels 24 does not divide"),
+        (configured(num_head_channels=24), "--head-channels 24 does not divide"),
     ],
 )
 def test_a_file_that_cannot_be_compared_exits_with_2_and_the_cause(run, alter, message):

@@ -117,12 +117,12 @@ def faults(lab: Lab) -> dict[str, str]:
     process = lab.start(*sample, "--count", "16", "--part-images", "4", "--out", killed)
     lab.kill_a_worker("ray::SamplingActor.sample")
     outputs["sample"] = lab.end(process)
-    # A file stands where the folder of the parts should be.
+    # Nobody can write to the folder of the parts, root neither.
     (folder,) = {part.path.split("/")[0] for part in lab.dataset("slices").parts}
     Path(refused).mkdir()
-    (Path(refused) / folder).write_text("in the way", encoding="utf-8")
+    (Path(refused) / folder).symlink_to("/sys/kernel")
     preprocess = ["preprocess", "--source", source, "--size", "32", "--slices", "nodules"]
-    outputs["preprocess"] = lab.run(*preprocess, "--workers", "1", "--out", refused, code=2)
+    outputs["preprocess"] = lab.run(*preprocess, "--workers", "1", "--out", refused, code=1)
     train = ["train", "--model", "gaugan", "--data", slices, "--preset", "tiny", *folds]
     process = lab.start(*train, "--steps", "60", "--checkpoint-every", "10", "--out", gaugan)
     wait_until(lambda: any(Path(gaugan).glob("checkpoints/*/*/checkpoint.json")), 240)
@@ -135,7 +135,7 @@ def test_what_is_begun_again_is_a_retry(lab: Lab, faults: dict[str, str]) -> Non
     assert faults["sample"].count("a worker died at part") == 1
     lab.prometheus.expect('sum(ray_lungforge_retries_total{service="sample"})', 1)
     assert lab.dataset("killed").rows == 16
-    assert "something is in the way" in faults["preprocess"]
+    assert "access denied" in faults["preprocess"]
     # The first volume is tried three times, and then the job ends.
     lab.prometheus.expect('sum(ray_lungforge_retries_total{service="preprocess"})', 2)
     lab.prometheus.expect('sum(ray_lungforge_retries_total{service="train"})', 1)

@@ -20,6 +20,7 @@ def _pages() -> list[Path]:
     return named
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1200)
 def test_the_commands_in_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

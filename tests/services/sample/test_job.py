@@ -169,7 +169,7 @@ def test_an_interrupted_job_resumes(
     ender.join(timeout=5)
     assert job.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), errors
     if number == signal.SIGTERM:
-        assert "interrupted; the same command again goes on from here" in errors
+        assert "interrupted; run the same command again to resume" in errors
     assert not (out / "manifest.json").exists()
     written = {path: path.stat().st_mtime_ns for path in out.glob("parts-*/part-*.parquet")}
     assert 3 <= len(written) < 12

@@ -244,7 +244,7 @@ def test_a_store_that_refuses_stops_training_with_its_name(
 
     module = {"checkpoints": "services.train.checkpoints", "previews": "services.train.worker"}[refused]
     monkeypatch.setattr(f"{module}.write_bytes_atomic", refuse)
-    with pytest.raises(InputError, match=rf"/{refused}/.*access denied \(403\); check the policy"):
+    with pytest.raises(AccessError, match=rf"/{refused}/.*access denied \(403\); check the policy"):
         _train(_config(slices, tmp_path / "model", preview_every=2, steps=40))
     assert not (tmp_path / "model" / "manifest.json").exists()
     assert not list((tmp_path / "model").glob(f"{refused}/**/*.*"))
