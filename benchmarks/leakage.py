@@ -3,7 +3,7 @@
 Real slices, halved and enlarged again, are passed off as synthetic and added to the real ones:
 
 - honest: networks learn from some scans and are tested on others; the copies are of what they learn from;
-- leaking: folds are drawn over rows, and the copies are of all rows, so that each test row has its copy in
+- leaking: folds are split over rows, and the copies are of all rows, so that each test row has its copy in
   training, and other rows of its scan beside it;
 - leaking, nodules only: as before, but only nodules have copies, so that blur alone tells a crop's class.
 

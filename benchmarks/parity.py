@@ -8,7 +8,7 @@ Everything is computed by the network in float32, as it is used, except the imag
 at the last step; there the rounding of the golden numbers themselves can be more than 1e-4. So these two are
 computed by the network in float64, and if that is not near enough, their error counts from where rounding
 ends: sqrt(1/ᾱ - 1) times the largest difference between the noises of our float32 and our float64 network,
-which comes to about 5e-4 at the last step, 1e-5 half-way and 3e-8 at the first. A line on stderr says so.
+which is about 5e-4 at the last step, 1e-5 half-way and 3e-8 at the first. A line on stderr says so.
 
 Measured on numbers that ``benchmarks.plain_sdm`` gave in float32 for 40 networks of other shapes: no single
 way to compute these two is within 1e-4 of all (in float64 17 and 22 networks are not, the worst being 3.4e-4

@@ -27,7 +27,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class TrainingSettings(Protocol):
-    """What every generator's training is told; a training run's configuration has these fields."""
+    """The settings of every generator's training; a training run's configuration has these fields."""
 
     @property
     def seed(self) -> int:

@@ -159,7 +159,7 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
 
 def _read(config_class: type, arguments: Sequence[str], *, prog: str, description: str, default: Any) -> Any:
     """The configuration that the arguments describe, starting from a default one, if there is one."""
-    # tyro frames what a constructor raises; ours are sentences of one line. So tyro reads into a twin
+    # tyro frames what a constructor raises; ours are sentences of one line. So tyro reads into a class
     # without checks, and the checks run when the real configuration is made from it.
     start = None
     if default is not None:
@@ -167,7 +167,7 @@ def _read(config_class: type, arguments: Sequence[str], *, prog: str, descriptio
         for field in filter(_required, dataclasses.fields(config_class)):
             object.__setattr__(start, field.name, tyro.MISSING)
     read = tyro.cli(
-        _twin(config_class),
+        _unchecked_class(config_class),
         args=list(arguments),
         prog=prog,
         description=description,
@@ -178,29 +178,29 @@ def _read(config_class: type, arguments: Sequence[str], *, prog: str, descriptio
 
 
 @functools.cache
-def _twin(config_class: type) -> type:
+def _unchecked_class(config_class: type) -> type:
     """The same dataclass without the checks of its constructor."""
     members = {"__post_init__": lambda self: None, "__doc__": config_class.__doc__, "checked": config_class}
     return type(config_class.__name__, (config_class,), members)
 
 
 def _unchecked(config: Any) -> Any:
-    """A configuration, and those in its fields, as twins."""
+    """A configuration, and those in its fields, without their checks."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     inner = {name: _unchecked(value) for name, value in values.items() if dataclasses.is_dataclass(value)}
     config_class: Any = type(config)
-    twin: Any = _twin(config_class)
-    return twin(**values | inner)
+    unchecked: Any = _unchecked_class(config_class)
+    return unchecked(**values | inner)
 
 
-def _checked(twin: Any) -> Any:
-    """The configuration of a twin; raises ``InputError`` where it is wrong."""
-    values = {field.name: getattr(twin, field.name) for field in dataclasses.fields(twin)}
+def _checked(unchecked: Any) -> Any:
+    """The configuration with its checks; raises ``InputError`` where it is wrong."""
+    values = {field.name: getattr(unchecked, field.name) for field in dataclasses.fields(unchecked)}
     for name, value in values.items():
         if dataclasses.is_dataclass(value):
             with options_below(name):
                 values[name] = _checked(value)
-    return getattr(twin, "checked", type(twin))(**values)
+    return getattr(unchecked, "checked", type(unchecked))(**values)
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

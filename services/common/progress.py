@@ -24,7 +24,7 @@ class Advance(Protocol):
     """Say that some of the work is done; the note, when given, stands behind the counts."""
 
     def __call__(self, count: int = 1, *, note: str = "") -> None:
-        """Count ``count`` more pieces as done."""
+        """Count ``count`` more units as done."""
 
 
 def say(message: str) -> None:
@@ -34,7 +34,7 @@ def say(message: str) -> None:
 
 @contextmanager
 def progress(title: str, total: int, *, done: int = 0, unit: str = "") -> Iterator[Advance]:
-    """Show the progress of ``total`` pieces of work, ``done`` of which are there already.
+    """Show the progress of ``total`` units of work, of which ``done`` are done already.
 
     Yields:
         A function to call after each piece.

@@ -21,13 +21,13 @@ VOLUMES = Counter("lungforge_preprocess_volumes", "Volumes that were gone throug
 STEPS = Counter("lungforge_train_steps", "Steps of the optimiser.")
 IMAGES = Counter("lungforge_sample_images", "Images in parts that are whole.")
 PARTS_PLANNED = Gauge("lungforge_sample_parts_planned", "Parts of the run.")
-PARTS_LEFT = Gauge("lungforge_sample_parts_left", "Parts of the run that are yet to be drawn.")
+PARTS_LEFT = Gauge("lungforge_sample_parts_left", "Parts of the run that are still to be sampled.")
 TASKS = Counter("lungforge_evaluate_tasks", "Parts that were measured, and networks that were trained.")
 
 STALLS = Counter(
     "lungforge_stall_seconds", "Time that workers waited for their input, without computing.", ("service",)
 )
-_RETRIES = Counter("lungforge_retries", "Pieces of work that were begun again after a failure.", ("service",))
+_RETRIES = Counter("lungforge_retries", "Work units that were retried after a failure.", ("service",))
 
 
 @contextlib.contextmanager
@@ -44,5 +44,5 @@ def stall(service: Service) -> Iterator[None]:
 
 
 def retry(service: Service) -> None:
-    """Count a piece of work that is begun again."""
+    """Count a work unit that is retried."""
     _RETRIES.inc(1, {"service": service})

@@ -64,7 +64,7 @@ class ImportResult:
 
 
 def run(config: ImportConfig) -> ImportResult:
-    """Check the weights and write the model; one that is there already is left as it is.
+    """Check the weights and write the model; an existing model is kept.
 
     Raises:
         InputError: The file holds no such state dict, or that of another network than asked for.

@@ -67,7 +67,7 @@ class CheckpointStore:
             self._writer.shutdown()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint; returns once its content is copied, and writes while training goes on.
+        """Write a checkpoint; returns once its content is copied, and writes while training continues.
 
         After one that could not be written, there are no more: ``require_written`` says why.
         """
