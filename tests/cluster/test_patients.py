@@ -27,6 +27,8 @@ PRIVATE = {
     "0020|4000": "She was here before",
 }
 
+pytestmark = pytest.mark.slow
+
 
 def _write_dicom(scan: Path, folder: Path) -> None:
     image = sitk.ReadImage(str(scan))

@@ -25,6 +25,8 @@ DEEDS = (
     ("GET", "/worker/traceback?pid=1&node_id=0", None),
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def head(s3_server: Any) -> Iterator[RayHead]:

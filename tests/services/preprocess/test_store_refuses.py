@@ -227,6 +227,7 @@ def test_what_looks_damaged_is_read_again(commands: Commands, undisturbed: str, 
     assert datasets(s3_uri) == datasets(undisturbed)
 
 
+@pytest.mark.slow
 def test_damage_is_rejected_by_name_and_retried_on_request(
     commands: Commands, undisturbed: str, s3_store: str, s3_uri: str
 ) -> None:

@@ -83,6 +83,7 @@ def test_two_workers_sample_what_one_samples(model: str, slices: str, tmp_path: 
     ]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(
     model: str, slices: str, tmp_path: Path, unbroken: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

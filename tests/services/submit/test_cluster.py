@@ -71,6 +71,7 @@ def test_a_stage_runs_there_and_answers_as_it_would_here(head: RayHead, luna16: 
     assert head.jobs()[f"{_id(words)}-2"]["status"] == "SUCCEEDED"
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_two_at_once_are_one_job(head: RayHead, luna16: Path, tmp_path: Path) -> None:
     words = _preprocess(luna16, tmp_path / "slices")
@@ -91,6 +92,7 @@ def test_two_at_once_are_one_job(head: RayHead, luna16: Path, tmp_path: Path) ->
     assert [name for name in head.jobs() if name.startswith(_id(words))] == [_id(words)]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_what_failed_is_run_again(head: RayHead, tmp_path: Path) -> None:
     source = tmp_path / "luna16"
@@ -112,6 +114,7 @@ def test_what_failed_is_run_again(head: RayHead, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_ctrl_c_leaves_the_job_running_and_a_stop_leaves_with_130(head: RayHead, tmp_path: Path) -> None:
     words = _endless(tmp_path / "luna16")
@@ -148,6 +151,7 @@ def test_ctrl_c_leaves_the_job_running_and_a_stop_leaves_with_130(head: RayHead,
     assert f"{name} was stopped" in errors
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_the_folder_that_is_sent_is_what_runs(head: RayHead, tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
@@ -172,6 +176,7 @@ def test_the_folder_that_is_sent_is_what_runs(head: RayHead, tmp_path: Path) -> 
 # --- tokens and addresses -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_missing_and_a_wrong_token_have_different_messages(head: RayHead, tmp_path: Path) -> None:
     assert head.get("/api/jobs/", token=None)[0] == 401
@@ -211,6 +216,7 @@ def _plain(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_token_that_others_can_read_is_warned_about(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("0" * 64, encoding="utf-8")
@@ -224,6 +230,7 @@ def test_a_token_that_others_can_read_is_warned_about(tmp_path: Path) -> None:
     assert [text.startswith(warning) for text in printed.values()] == [False, True, True]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_an_address_that_is_typed_wins_over_the_environments(head: RayHead) -> None:
     lost = _plain("show", "nowhere", RAY_ADDRESS=NOBODY)

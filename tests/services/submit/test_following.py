@@ -17,7 +17,7 @@ from services.cli.commands import parse
 from services.submit.config import submission_id
 from tests.ray_head import RayHead, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,6 @@ def _dashboard(head: RayHead) -> list[int]:
     return children
 
 
-@pytest.mark.slow
 def test_a_cluster_that_falls_silent_or_dies_ends_the_following(tmp_path: Path) -> None:
     stopped: list[int] = []
     with RayHead() as head:

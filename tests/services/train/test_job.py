@@ -116,6 +116,7 @@ def _second_worker() -> list[int]:
     return [max(workers)]
 
 
+@pytest.mark.slow
 def test_two_workers_one_of_them_killed_agree_with_one(
     slices: str, tmp_path: Path, model: str, unbroken: Path
 ) -> None:
@@ -215,6 +216,7 @@ def test_a_finished_run_writes_nothing(slices: str, model: str, unbroken: Path) 
         run(_config(slices, unbroken, model, seed=1))
 
 
+@pytest.mark.slow
 def test_a_damaged_slice_stops_every_worker(slices: str, tmp_path: Path) -> None:
     shutil.copytree(slices, tmp_path / "slices")
     dataset = Dataset.open(str(tmp_path / "slices"))

@@ -10,7 +10,7 @@ from services.eval import job
 from services.eval.config import EvalConfig
 from services.eval.results import EvaluationReport
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
