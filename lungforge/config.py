@@ -110,10 +110,8 @@ def check(config: Any) -> None:
             if rule is not None and not rule.holds(item):
                 raise InputError(f"{option(field.name)} is {_shown(value)}; give {rule.words}")
             if choices and item not in choices:
-                raise InputError(
-                    f"{option(field.name)} is {_shown(value)}; choose {'one of ' if len(choices) > 2 else ''}"
-                    f"{', '.join(choices) if len(choices) > 2 else ' or '.join(choices)}"
-                )
+                words = f"one of {', '.join(choices)}" if len(choices) > 2 else " or ".join(choices)
+                raise InputError(f"{option(field.name)} is {_shown(value)}; choose {words}")
 
 
 def option(name: str) -> str:
