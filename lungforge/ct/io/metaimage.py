@@ -95,6 +95,11 @@ class Header:
         """How many bytes the voxels take without compression."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def lowest(self) -> float:
+        """The lowest value that its type can have."""
+        return float(np.iinfo(self.dtype).min) if self.dtype.kind in "iu" else -math.inf
+
 
 def is_name(uri: str) -> bool:
     """Whether a URI names a MetaImage header."""
