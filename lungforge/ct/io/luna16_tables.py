@@ -76,11 +76,11 @@ class Findings(dict[str, list[Finding]]):
 def outside_reason(finding: Annotation | Candidate, geometry: Geometry) -> str:
     """The line that says where a finding lies that is not in its volume."""
     index = geometry.world_to_index(finding.point_mm)
-    kind = "an annotation" if isinstance(finding, Annotation) else "a candidate"
-    return (
-        f"{kind} of {finding.series_uid} at {_words(finding.point_mm)} mm lies outside its volume: "
-        f"voxel {_words(index.tolist())} of {_words(geometry.size)}"
-    )
+    place = f"{_words(finding.point_mm)} mm lies outside"
+    voxel = f"voxel {_words(index.tolist())} of {_words(geometry.size)}"
+    if isinstance(finding, Annotation):
+        return f"an annotation of {finding.series_uid} at {place} its volume: {voxel}"
+    return f"the candidate at {place} the volume: {voxel}"
 
 
 def read_annotations(uri: str) -> Findings[Annotation]:
@@ -144,8 +144,8 @@ def _each_once(uri: str, findings: Findings[Finding]) -> Findings[Finding]:
         if len({finding.point_mm for finding in once}) < len(once):
             points = Counter(finding.point_mm for finding in once)
             raise ContentError(
-                f"{uri}: rows of {series_uid} contradict each other at {_words(points.most_common(1)[0][0])} mm; "
-                "leave one"
+                f"{uri}: rows of {series_uid} contradict each other at "
+                f"{_words(points.most_common(1)[0][0])} mm; leave one"
             )
     return findings
 

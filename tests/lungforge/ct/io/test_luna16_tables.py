@@ -175,7 +175,10 @@ def test_a_tenth_of_luna16s_candidates_is_read_in_a_moment(tmp_path: Path) -> No
 
 def test_where_a_finding_lies_is_said_in_mm_and_voxels() -> None:
     geometry = Geometry((10, 20, 30), (0.5, 0.5, 2))
-    reason = outside_reason(Candidate("1.2", -3, 1, 4, 0), geometry)
-    assert reason == (
-        "a candidate of 1.2 at (-3, 1, 4) mm lies outside its volume: voxel (-6, 2, 2) of (10, 20, 30)"
+    voxel = "voxel (-6, 2, 2) of (10, 20, 30)"
+    assert outside_reason(Candidate("1.2", -3, 1, 4, 0), geometry) == (
+        f"the candidate at (-3, 1, 4) mm lies outside the volume: {voxel}"
+    )
+    assert outside_reason(Annotation("1.2", -3, 1, 4, 5), geometry) == (
+        f"an annotation of 1.2 at (-3, 1, 4) mm lies outside its volume: {voxel}"
     )
