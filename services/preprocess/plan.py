@@ -1,5 +1,6 @@
 """What is to be made of each volume, decided from its header and the tables alone."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,9 @@ from services.preprocess.config import PreprocessConfig
 
 #: Headers that a dry run reads at a time: on object storage each is a few round trips.
 _READERS = 16
+#: Series uids that name a part as they are, those of DICOM among them: file systems that take small and
+#: capital letters for the same keep them apart, and "--" is left to the others.
+_PLAIN_UID = re.compile(r"(?!.*--)[a-z0-9._-]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,13 @@ class SourceVolume:
 
     @property
     def part_name(self) -> str:
-        """The name of its parts."""
+        """The name of its parts: another for each series uid, whatever its letters."""
         subset = "x" if self.entry.subset < 0 else str(self.entry.subset)
-        return f"subset{subset}-{re.sub('[^A-Za-z0-9._-]', '_', self.entry.series_uid)}"
+        uid = self.entry.series_uid
+        if not _PLAIN_UID.fullmatch(uid):
+            digest = hashlib.sha256(uid.encode(errors="surrogateescape")).hexdigest()
+            uid = f"{re.sub('[^a-z0-9._-]', '_', uid.lower())[:60]}--{digest[:20]}"
+        return f"subset{subset}-{uid}"
 
 
 @dataclass(frozen=True)
