@@ -5,6 +5,7 @@ millimetres in the DICOM patient system LPS (x to the patient's left, y to the b
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -101,6 +102,18 @@ class Geometry:
         """
         points = np.asarray(points, np.float64)
         return np.all((points >= -0.5) & (points <= np.asarray(self.size) - 0.5), axis=-1)
+
+
+def check_slices(indices: Sequence[int], geometry: Geometry) -> None:
+    """Refuse slice indices that a volume lacks.
+
+    Raises:
+        VolumeError: An index is not in 0..Z-1.
+    """
+    depth = geometry.size[2]
+    for index in indices:
+        if not 0 <= index < depth:
+            raise VolumeError(f"there is no slice {index}; the slices are 0 to {depth - 1}")
 
 
 def as_triple(values: ArrayLike) -> Triple:

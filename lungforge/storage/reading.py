@@ -4,7 +4,8 @@ A store that sends fewer bytes than it states proves nothing about the file, so 
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from fsspec.implementations.local import LocalFileSystem
 from lungforge.errors import AccessError
 from lungforge.storage.errors import explained
 from lungforge.storage.files import open_uri
+
+_READERS = 16
+"""Files that are read at a time: on object storage each is a few round trips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,32 +100,36 @@ def read_file(uri: str) -> bytes:
 
 
 @contextmanager
-def local_folder(uri: str) -> Iterator[Path]:
-    """A folder on this machine with the files of a folder, for libraries that read only local files.
+def local_files(uris: Sequence[str]) -> Iterator[list[Path]]:
+    """Files on this machine, for libraries that read only local files.
+
+    Args:
+        uris: Files that were listed.
 
     Yields:
-        The folder itself when it is local, else a copy that lasts as long as the context. The files in a
-        copy have their position in the listing before their names.
+        For each the file itself when it is local, else a copy that lasts as long as the context.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        AccessError: A file cannot be read now.
+        AccessError: A file cannot be read now, or is gone since it was listed.
     """
-    files = [entry for entry in list_folder(uri) if not entry.is_folder]
-    fs, path = open_uri(uri)
-    if isinstance(fs, LocalFileSystem):
-        for entry in files:  # a library may pass over a file that it cannot open
-            read_range(entry.uri, 0, min(1, entry.size))
-        yield Path(path)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        for index, entry in enumerate(files):
-            # The position makes any name of an object a safe and different name of a file.
-            local = Path(folder) / f"{index}-{entry.name}"
-            data = read_file(entry.uri)
-            with explained(str(local)):
-                local.write_bytes(data)
-        yield Path(folder)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(_READERS) as pool:
+
+        def fetch(index: int, uri: str) -> Path:
+            try:
+                fs, path = open_uri(uri)
+                if isinstance(fs, LocalFileSystem):
+                    # A library may pass over a file that it cannot open.
+                    read_range(uri, 0, min(1, file_size(uri)))
+                    return Path(path)
+                data = read_file(uri)
+            except FileNotFoundError as error:
+                raise AccessError(f"{uri}: gone since it was listed") from error
+            copy = Path(folder) / str(index)
+            with explained(str(copy)):
+                copy.write_bytes(data)
+            return copy
+
+        yield list(pool.map(fetch, range(len(uris)), uris))
 
 
 def _uri_of(fs: fsspec.AbstractFileSystem, path: str) -> str:

@@ -73,7 +73,7 @@ def plan_volume(volume: SourceVolume, config: PreprocessConfig) -> VolumePlan:
         AccessError: The volume cannot be read now.
     """
     entry = volume.entry
-    geometry = read_geometry(entry.uri, listed=entry.listed)
+    geometry = read_geometry(entry.uri, files=entry.files, listed=entry.listed)
     mask_uri = _mask(entry, geometry, config)
     nodules, outside = sphere_nodules(volume.annotations, geometry)
     crossed = {index for nodule in nodules for index in nodule.masks}

@@ -200,12 +200,13 @@ def _read(uri: str, indices: set[int], entry: SeriesEntry) -> dict[int, NDArray[
     if not ordered:
         return {}
     with telemetry.stall("preprocess"):
-        return dict(zip(ordered, read_slices(uri, ordered, listed=entry.listed), strict=True))
+        slices = read_slices(uri, ordered, files=entry.files, listed=entry.listed)
+    return dict(zip(ordered, slices, strict=True))
 
 
 def _read_whole(uri: str, entry: SeriesEntry) -> NDArray[np.int16]:
     with telemetry.stall("preprocess"):
-        return read_volume(uri, listed=entry.listed).hu
+        return read_volume(uri, files=entry.files, listed=entry.listed).hu
 
 
 def _require_luna_values(masks: Iterable[NDArray[np.int16]], uri: str | None) -> None:

@@ -1,177 +1,112 @@
-"""A folder with the files of one DICOM CT series, read through SimpleITK (GDCM)."""
+"""The files of one DICOM series: their geometry from the headers, their voxels through SimpleITK (GDCM)."""
 
-import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
-from lungforge.ct.geometry import Geometry, VolumeError, as_rows, as_triple, to_int16
-from lungforge.errors import AccessError
-from lungforge.storage.reading import list_folder, local_folder, read_file
+from lungforge.ct.geometry import Geometry, VolumeError, check_slices, to_int16
+from lungforge.ct.io.dicom_header import DicomHeader, read_header
+from lungforge.ct.io.dicom_series import find_dicom_series
+from lungforge.ct.io.dicom_stack import stack_slices
+from lungforge.storage.reading import list_folder, local_files, read_file
 
 # A damaged file makes ITK talk on stderr besides raising; the error says it already.
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
-_SPACING_TOLERANCE = 0.1
-"""How far the distance of two slices may lie from the median one, as a fraction of it."""
+_READERS = 16
+"""Files that are read at a time: on object storage each is a round trip."""
 
 
-def read_series(uri: str, listed: Collection[str] = ()) -> tuple[str, NDArray[np.int16], Geometry]:
-    """Read a series, its slices in the order of their positions.
-
-    Args:
-        uri: The folder.
-        listed: URIs of files that are known to have been there.
-
-    Returns:
-        The series uid, the Hounsfield units [Z, H, W] (rescale slope and intercept applied), the geometry.
+def series_files(uri: str) -> tuple[str, ...]:
+    """The files of the one series that a folder holds.
 
     Raises:
-        VolumeError: The folder does not hold one series of evenly spaced slices, or a file is damaged.
-        AccessError: A file cannot be read now, or is gone since it was listed.
+        VolumeError: It holds none, or several.
+        AccessError: A file cannot be read now.
         FileNotFoundError: There is no such folder.
     """
-    with _local_series(uri, listed) as folder:
-        series_uid, names, geometry = _read_headers(folder)
-        reader = sitk.ImageSeriesReader()
-        reader.SetImageIO("GDCMImageIO")
-        reader.SetFileNames(names)
-        try:
-            image = reader.Execute()
-        except RuntimeError as error:
-            raise VolumeError(f"its voxels cannot be read: {_reason(error)}") from error
-        return series_uid, to_int16(sitk.GetArrayViewFromImage(image)), geometry
+    series, _ = find_dicom_series([entry for entry in list_folder(uri) if not entry.is_folder])
+    if len(series) != 1:
+        uids = ", ".join(one.series_uid for one in series)
+        held = f"{len(series)} DICOM series ({uids})" if series else "no DICOM file"
+        raise VolumeError(f"the folder holds {held}; a volume is a folder with the files of one series")
+    return series[0].files
 
 
-def read_geometry(uri: str, listed: Collection[str] = ()) -> Geometry:
-    """Read the geometry of a series from the headers of its files.
-
-    Arguments and errors as for ``read_series``.
-    """
-    with _local_series(uri, listed) as folder:
-        return _read_headers(folder)[2]
+def read_geometry(files: Sequence[str]) -> Geometry:
+    """Read the geometry of a series from the headers of its files; errors as for ``read_series``."""
+    return _stacked(files)[1]
 
 
-def read_series_uid(uri: str) -> str:
-    """The series uid of one DICOM file.
+def read_series(
+    files: Sequence[str], indices: Sequence[int] | None = None
+) -> tuple[str, NDArray[np.int16], Geometry]:
+    """Read slices of a series, in the order of their positions.
+
+    Args:
+        files: URIs of its slices, in any order.
+        indices: The slices to read, in any order; all by default.
+
+    Returns:
+        The series uid, the Hounsfield units [Z or len(indices), H, W] (rescale slope and intercept applied),
+        and the geometry of the whole series.
 
     Raises:
-        VolumeError: The file is not DICOM.
-        AccessError: It cannot be read now.
+        VolumeError: The files are no evenly spaced slices of one grid, one is damaged, or there is no such
+            slice.
+        AccessError: A file cannot be read now, or is gone since it was listed.
     """
-    with tempfile.TemporaryDirectory() as local:
-        path = Path(local) / uri.rpartition("/")[2]
-        path.write_bytes(read_file(uri))
-        return _read_header(str(path)).GetMetaData("0020|000e").strip("\0 ")
+    headers, geometry = _stacked(files)
+    chosen = range(geometry.size[2]) if indices is None else indices
+    check_slices(chosen, geometry)
+    uris = [headers[index].uri for index in chosen]
+    columns, rows, _ = geometry.size
+    hu = np.empty((len(uris), rows, columns), np.int16)
+    with local_files(uris) as paths:
+        for row, (uri, path) in enumerate(zip(uris, paths, strict=True)):
+            hu[row] = _pixels(uri, path, (rows, columns))
+    return headers[0].series_uid, hu, geometry
 
 
-@contextmanager
-def _local_series(uri: str, listed: Collection[str]) -> Iterator[str]:
-    """The folder with all files that were listed in it, as a local one.
-
-    ITK takes a file that it cannot read for a damaged one, so a fault is believed only when every file can
-    be read whole.
-    """
-    with local_folder(uri) as folder:
-        entries = list_folder(uri)
-        present = {entry.uri for entry in entries}
-        gone = [file for file in listed if file.startswith(f"{uri}/") and file not in present]
-        if gone:
-            raise AccessError(f"{min(gone)}: gone since it was listed")
-        try:
-            yield str(folder)
-        except VolumeError:
-            for entry in entries:
-                if not entry.is_folder:
-                    read_file(entry.uri)
+def _stacked(files: Sequence[str]) -> tuple[list[DicomHeader], Geometry]:
+    with ThreadPoolExecutor(_READERS) as pool:
+        headers = list(pool.map(read_header, files))
+    try:
+        return stack_slices(headers)
+    except VolumeError as error:
+        folders = sorted({header.folder for header in headers})
+        if len(folders) == 1:
             raise
+        raise VolumeError(
+            f"{error} (its files lie in {len(folders)} folders: {', '.join(folders)})"
+        ) from error
 
 
-def _read_headers(folder: str) -> tuple[str, list[str], Geometry]:
-    """The series uid, the files in the order of their positions, and the geometry."""
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(folder)
-    if len(series) != 1:
-        held = "no DICOM file" if not series else f"{len(series)} DICOM series ({', '.join(sorted(series))})"
-        raise VolumeError(f"the folder holds {held}; a volume is a folder with the files of one series")
-    names = sorted(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, series[0]))
-    headers = [_read_header(name) for name in names]
-    first = headers[0]
-    for name, header in zip(names, headers, strict=True):
-        _check_alike(Path(name).name, header, first)
-    direction = np.asarray(first.GetDirection()).reshape(3, 3)
-    origins = np.asarray([header.GetOrigin() for header in headers])
-    order = np.argsort(origins @ direction[:, 2], kind="stable")
-    origins = origins[order]
-    spacing = (first.GetSpacing()[0], first.GetSpacing()[1], first.GetSpacing()[2])
-    if len(names) > 1:
-        direction[:, 2], step = _stacking(origins)
-        spacing = (*spacing[:2], step)
-    elif first.HasMetaDataKey("0018|0050"):
-        spacing = (*spacing[:2], _number(first.GetMetaData("0018|0050")))
-    geometry = Geometry(
-        size=(first.GetSize()[0], first.GetSize()[1], len(names)),
-        spacing_mm=spacing,
-        origin_mm=as_triple(origins[0]),
-        direction=as_rows(direction),
-    )
-    return first.GetMetaData("0020|000e").strip("\0 "), [names[index] for index in order], geometry
-
-
-def _read_header(name: str) -> sitk.ImageFileReader:
+def _pixels(uri: str, path: Path, shape: tuple[int, int]) -> NDArray[np.int16]:
+    """The Hounsfield units of one file."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(name)
+    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        values = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError as error:
-        raise VolumeError(f"{Path(name).name} cannot be read: {_reason(error)}") from error
-    return reader
-
-
-def _check_alike(name: str, header: sitk.ImageFileReader, first: sitk.ImageFileReader) -> None:
-    """Refuse a file that is no slice of the same grid as the first."""
-    if header.GetDimension() != 3 or header.GetSize()[2] != 1 or header.GetNumberOfComponents() != 1:
-        raise VolumeError(f"{name} is not one slice of one channel (multi-frame files are not supported)")
-    if not header.HasMetaDataKey("0020|0032") or not header.HasMetaDataKey("0020|0037"):
-        raise VolumeError(f"{name} has no position or orientation (a scout view, or not an axial CT)")
-    alike = (
-        header.GetSize() == first.GetSize()
-        and np.allclose(header.GetSpacing()[:2], first.GetSpacing()[:2], rtol=1e-4)
-        and np.allclose(header.GetDirection(), first.GetDirection(), atol=1e-3)
-    )
-    if not alike:
-        raise VolumeError(f"{name} has another size, pixel spacing or orientation than the other slices")
-
-
-def _stacking(origins: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """The direction and the distance from slice to slice, which must be even."""
-    steps = np.linalg.norm(np.diff(origins, axis=0), axis=1)
-    median = float(np.median(steps))
-    if steps.min() <= 1e-3 * max(median, 1e-3):
-        raise VolumeError("two of its slices lie at the same position; remove the double ones")
-    worst = int(np.abs(steps - median).argmax())
-    if abs(steps[worst] - median) > _SPACING_TOLERANCE * median:
-        raise VolumeError(
-            f"its slices {worst} and {worst + 1} lie {steps[worst]:.3g} mm apart and the others "
-            f"{median:.3g} mm: slices are missing or unevenly spaced"
-        )
-    span = origins[-1] - origins[0]
-    length = float(np.linalg.norm(span))
-    return span / length, length / (len(origins) - 1)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise VolumeError(f"its slice thickness {text!r} is no number") from error
+        # ITK takes a file that it cannot read for a damaged one: that is believed when it can be read whole.
+        read_file(uri)
+        raise VolumeError(f"the voxels of {_name(uri)} cannot be read: {_reason(error)}") from error
+    if values.shape[-2:] != shape or values.size != shape[0] * shape[1]:
+        raise VolumeError(f"{_name(uri)} holds voxels of the shape {values.shape}; its header states {shape}")
+    return to_int16(values.reshape(shape))
 
 
 def _reason(error: RuntimeError) -> str:
     """The last line of what ITK says, without the place in its source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rpartition("): ")[2] if lines else "the file is damaged"
+
+
+def _name(uri: str) -> str:
+    return uri.rpartition("/")[2]

@@ -9,11 +9,11 @@ have the subset -1.
 import re
 from dataclasses import dataclass, field, replace
 
-from lungforge.ct.geometry import VolumeError
-from lungforge.ct.io import dicom, metaimage
+from lungforge.ct.io import metaimage
+from lungforge.ct.io.dicom_series import find_dicom_series
 from lungforge.errors import AccessError, InputError
 from lungforge.storage.files import absolute_uri
-from lungforge.storage.reading import Entry, list_folder, read_range
+from lungforge.storage.reading import Entry, list_folder
 
 MASK_FOLDER = "seg-lungs-LUNA16"
 """Where LUNA16 keeps its lung masks."""
@@ -34,9 +34,11 @@ class SeriesEntry:
     subset: int
     """The LUNA16 fold 0..9, or -1."""
     uri: str
-    """The MetaImage header or the folder of the DICOM series."""
+    """The MetaImage header, or the folder of the first file of the DICOM series."""
     lung_mask_uri: str | None = None
     """The MetaImage header of its lung mask, when the source has one."""
+    files: tuple[str, ...] = ()
+    """URIs of the files of the DICOM series; none of a MetaImage."""
     listed: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """URIs of all that it was listed with: its files, and those of its lung mask."""
 
@@ -65,7 +67,7 @@ class Source:
 
 
 def list_series(source: str) -> Source:
-    """List the series of a source; no voxel is read, and of DICOM series one file each.
+    """List the series of a source; no voxel is read, but the headers of DICOM files are.
 
     Args:
         source: The folder, a local path or any URI that fsspec opens.
@@ -87,7 +89,18 @@ def list_series(source: str) -> Source:
         ) from error
     series: list[SeriesEntry] = []
     rejected: list[RejectedSeries] = []
-    _gather(folders, files, root, UNKNOWN_SUBSET, 0, series, rejected)
+    others: dict[str, tuple[Entry, int]] = {}
+    _gather(folders, files, UNKNOWN_SUBSET, 0, series, others)
+    found, left_out = find_dicom_series([entry for entry, _ in others.values()])
+    for file in left_out:
+        if file.may_be_slice:
+            name = file.series_uid or file.uri.rpartition("/")[2]
+            rejected.append(RejectedSeries(name, file.uri, file.reason))
+    for one in found:
+        first = one.files[0]
+        subset = others[first][1]
+        folder = first.rpartition("/")[0]
+        series.append(SeriesEntry(one.series_uid, subset, folder, files=one.files, listed=one.files))
     masks = _list_below(folders[MASK_FOLDER])[1] if MASK_FOLDER in folders else {}
     mask_files = _by_header(masks)
     entries: dict[str, SeriesEntry] = {}
@@ -118,31 +131,24 @@ def list_series(source: str) -> Source:
 def _gather(
     folders: dict[str, str],
     files: dict[str, Entry],
-    folder: str,
     subset: int,
     depth: int,
     series: list[SeriesEntry],
-    rejected: list[RejectedSeries],
+    others: dict[str, tuple[Entry, int]],
 ) -> None:
-    """Add the series in a folder and in the folders below it."""
+    """Add the MetaImages in a folder and in the folders below it, and of folders without any all files."""
     headers = _by_header(files)
     for uri, listed in headers.items():
         uid = uri.rpartition("/")[2].rpartition(".")[0]
         series.append(SeriesEntry(uid, subset, uri, listed=listed))
     if not headers:
-        first = next((entry.uri for entry in files.values() if _is_dicom(entry)), None)
-        if first is not None:
-            listed = (folder, *(entry.uri for entry in files.values()))
-            try:
-                series.append(SeriesEntry(dicom.read_series_uid(first), subset, folder, listed=listed))
-            except VolumeError as error:
-                rejected.append(RejectedSeries(folder.rpartition("/")[2], folder, str(error)))
+        others.update((entry.uri, (entry, subset)) for entry in files.values())
     if depth < _DEEPEST:
         for name, uri in folders.items():
             if name != MASK_FOLDER and not name.startswith("."):
                 match = _SUBSET.fullmatch(name) if depth == 0 else None
                 below = _list_below(uri)
-                _gather(*below, uri, int(match[1]) if match else subset, depth + 1, series, rejected)
+                _gather(*below, int(match[1]) if match else subset, depth + 1, series, others)
 
 
 def _list(folder: str) -> tuple[dict[str, str], dict[str, Entry]]:
@@ -180,13 +186,6 @@ def _by_header(files: dict[str, Entry]) -> dict[str, tuple[str, ...]]:
 
 def _stem(name: str) -> str:
     return name.rpartition(".")[0]
-
-
-def _is_dicom(entry: Entry) -> bool:
-    """Whether a file is DICOM: after 128 bytes of anything come the letters DICM (PS3.10, 7.1)."""
-    if entry.name.lower().endswith((".csv", ".raw", ".zraw", ".json", ".txt", ".md", ".png", ".xml")):
-        return False
-    return entry.size >= 132 and read_range(entry.uri, 128, 132) == b"DICM"
 
 
 def _uri_of(name: str, files: dict[str, Entry]) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungforge.ct.geometry import Geometry, VolumeError
+from lungforge.ct.geometry import Geometry, VolumeError, check_slices
 from lungforge.ct.io import dicom, metaimage
 from lungforge.errors import AccessError, InputError
 
@@ -26,12 +26,14 @@ class Volume:
     """Where the voxels lie."""
 
 
-def read_volume(uri: str, *, listed: Collection[str] = ()) -> Volume:
+def read_volume(uri: str, *, files: Sequence[str] = (), listed: Collection[str] = ()) -> Volume:
     """Read a volume.
 
     Args:
         uri: A MetaImage header (``.mhd`` with its ``.raw`` or ``.zraw`` beside it, or ``.mha``) or a
             folder that holds the files of one DICOM series; a local path or any URI that fsspec opens.
+        files: The files of the DICOM series (``SeriesEntry.files``), which need not be all that the folder
+            holds, nor all lie in it. Without them they are found in the folder.
         listed: URIs that are known to have been there (``SeriesEntry.listed``). One of them that is gone
             says nothing about the volume, so it is an AccessError.
 
@@ -47,16 +49,18 @@ def read_volume(uri: str, *, listed: Collection[str] = ()) -> Volume:
         if metaimage.is_name(uri):
             header = metaimage.read_header(uri, listed)
             return Volume(header.series_uid, metaimage.read_pixels(header), header.geometry)
-        return Volume(*dicom.read_series(uri, listed))
+        files = files or dicom.series_files(uri)
+        return Volume(*dicom.read_series(files))
 
 
-def read_geometry(uri: str, *, listed: Collection[str] = ()) -> Geometry:
+def read_geometry(uri: str, *, files: Sequence[str] = (), listed: Collection[str] = ()) -> Geometry:
     """Read where the voxels of a volume lie, from its header alone.
 
     Notices all that ``read_volume`` notices, but for damage within the pixels of a file of the right size.
 
     Args:
         uri: As for ``read_volume``.
+        files: As for ``read_volume``.
         listed: As for ``read_volume``.
 
     Raises:
@@ -68,15 +72,18 @@ def read_geometry(uri: str, *, listed: Collection[str] = ()) -> Geometry:
     with _naming(uri, listed):
         if metaimage.is_name(uri):
             return metaimage.read_header(uri, listed).geometry
-        return dicom.read_geometry(uri, listed)
+        return dicom.read_geometry(files or dicom.series_files(uri))
 
 
-def read_slices(uri: str, indices: Sequence[int], *, listed: Collection[str] = ()) -> NDArray[np.int16]:
-    """Read some slices of a volume: only their bytes from a MetaImage without compression, else all.
+def read_slices(
+    uri: str, indices: Sequence[int], *, files: Sequence[str] = (), listed: Collection[str] = ()
+) -> NDArray[np.int16]:
+    """Read some slices of a volume: only their bytes, unless a MetaImage is compressed.
 
     Args:
         uri: As for ``read_volume``.
         indices: Slice indices in any order, each in 0..Z-1.
+        files: As for ``read_volume``.
         listed: As for ``read_volume``.
 
     Returns:
@@ -90,20 +97,11 @@ def read_slices(uri: str, indices: Sequence[int], *, listed: Collection[str] = (
     with _naming(uri, listed):
         if metaimage.is_name(uri):
             header = metaimage.read_header(uri, listed)
-            _check_slices(indices, header.geometry)
+            check_slices(indices, header.geometry)
             if not header.compressed:
                 return metaimage.read_raw_slices(header, indices)
             return metaimage.read_pixels(header)[list(indices)]
-        _, hu, geometry = dicom.read_series(uri, listed)
-        _check_slices(indices, geometry)
-        return hu[list(indices)]
-
-
-def _check_slices(indices: Sequence[int], geometry: Geometry) -> None:
-    depth = geometry.size[2]
-    for index in indices:
-        if not 0 <= index < depth:
-            raise VolumeError(f"there is no slice {index}; the slices are 0 to {depth - 1}")
+        return dicom.read_series(files or dicom.series_files(uri), indices)[1]
 
 
 @contextmanager

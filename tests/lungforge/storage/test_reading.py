@@ -10,7 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 from lungforge.errors import AccessError, InputError
 from lungforge.storage import join_uri, open_uri, write_bytes_atomic
 from lungforge.storage.errors import explained
-from lungforge.storage.reading import Entry, file_size, list_folder, local_folder, read_file, read_range
+from lungforge.storage.reading import Entry, file_size, list_folder, local_files, read_file, read_range
 
 
 @pytest.fixture
@@ -55,13 +55,13 @@ def test_bytes_are_read_as_many_as_there_are(folder):
         read_range(join_uri(folder, "b/d.txt"), 0, 1)
 
 
-def test_the_files_of_a_folder_are_there_locally(folder):
-    with local_folder(folder) as local:
-        contents = {path.name: path.read_bytes() for path in local.iterdir() if path.is_file()}
-    assert sorted(contents.values()) == [b"", b"a.txt"]
-    assert all(name.endswith(("a.txt", "empty")) for name in contents)
-    assert local.exists() == (str(local) == folder)  # a copy is gone, the folder itself is not
-    with pytest.raises(FileNotFoundError), local_folder(join_uri(folder, "c")):
+def test_files_are_there_locally(folder):
+    uris = [join_uri(folder, "b/c.txt"), join_uri(folder, "empty")]
+    with local_files(uris) as paths:
+        assert [path.read_bytes() for path in paths] == [b"b/c.txt", b""]
+    local = folder.startswith("/")
+    assert [path.exists() for path in paths] == [local, local]  # a copy is gone, the file itself is not
+    with pytest.raises(AccessError, match="gone since it was listed"), local_files([join_uri(folder, "c")]):
         pass
 
 
@@ -72,7 +72,7 @@ def test_a_local_file_that_may_not_be_read_is_noticed(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(LocalFileSystem, "cat_file", refuse)
-    with pytest.raises(AccessError, match="file: access denied"), local_folder(str(tmp_path)):
+    with pytest.raises(AccessError, match="file: access denied"), local_files([str(tmp_path / "file")]):
         pass
 
 

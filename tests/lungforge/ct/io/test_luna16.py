@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from lungforge.ct.io.luna16 import MASK_FOLDER, SeriesEntry, list_series
+from lungforge.ct.io.luna16 import MASK_FOLDER, RejectedSeries, SeriesEntry, list_series
 from lungforge.ct.io.volume import read_geometry, read_volume
 from lungforge.errors import InputError
 from lungforge.storage import write_bytes_atomic
@@ -91,7 +91,8 @@ def test_dicom_folders_are_listed_at_any_depth(tmp_path):
     folder = tmp_path / "LIDC-IDRI-0001" / "study" / "series"
     folder.mkdir(parents=True)
     image = sitk.GetImageFromArray(np.zeros((2, 2), np.int16))
-    image.SetMetaData("0020|000e", UID)
+    for tag, value in {"0020|000e": UID, "0020|0032": "0\\0\\0", "0020|0037": "1\\0\\0\\0\\1\\0"}.items():
+        image.SetMetaData(tag, value)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     writer.SetFileName(str(folder / "1.dcm"))
@@ -101,9 +102,10 @@ def test_dicom_folders_are_listed_at_any_depth(tmp_path):
     broken.mkdir()
     (broken / "1.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
     listing = list_series(str(tmp_path))
-    assert listing.entries == (SeriesEntry(UID, -1, str(folder)),)
-    assert listing.entries[0].listed == tuple(f"{folder}{name}" for name in ("", "/1.dcm", "/max.xml"))
-    assert [(entry.series_uid, entry.uri) for entry in listing.rejected] == [("broken", str(broken))]
+    assert listing.entries == (SeriesEntry(UID, -1, str(folder), files=(str(folder / "1.dcm"),)),)
+    assert listing.entries[0].listed == (str(folder / "1.dcm"),)
+    damaged = RejectedSeries("1.dcm", str(broken / "1.dcm"), "a damaged DICOM file")
+    assert listing.rejected == (damaged,)
     assert list_series(str(folder)).entries == listing.entries
 
 
