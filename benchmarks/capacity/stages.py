@@ -21,7 +21,7 @@ from services.eval.part_tasks import read_synthetic_part
 from services.eval.records import SyntheticSource
 from services.preprocess import job as preprocessing
 from services.preprocess.config import PreprocessConfig
-from services.preprocess.plan import survey
+from services.preprocess.survey import survey
 from services.preprocess.volume import VolumeTask
 from services.sample import job as sampling
 from services.sample.config import SampleConfig

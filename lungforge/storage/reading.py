@@ -3,6 +3,7 @@
 A store that sends fewer bytes than it states proves nothing about the file, so that is an AccessError.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,10 @@ class Entry:
     is_folder: bool
     size: int
     """Of a file, in bytes."""
+    leads_to: str | None = None
+    """Of a symbolic link, the path that it leads to, without any further link."""
+    is_special: bool = False
+    """Whether it is neither a file nor a folder, but a pipe, a device, or a link to nothing."""
 
 
 def list_folder(uri: str) -> list[Entry]:
@@ -47,14 +52,23 @@ def list_folder(uri: str) -> list[Entry]:
     entries = []
     for item in listed:
         place = item["name"].rstrip("/")
-        is_folder = item["type"] == "directory"
+        leads_to = os.path.realpath(place) if item.get("islink") else None
+        kind = item["type"] if leads_to is None else _kind(leads_to)
+        is_folder = kind == "directory"
         if place.strip("/") == path.strip("/"):
             if not is_folder and not item["name"].endswith("/"):
                 raise FileNotFoundError(f"{uri} is a file")
             continue  # the empty object that some programs put in the place of a folder
         size = 0 if is_folder else int(item["size"])
-        entries.append(Entry(place.rpartition("/")[2], _uri_of(fs, place), is_folder, size))
+        name, entry_uri = place.rpartition("/")[2], _uri_of(fs, place)
+        entries.append(Entry(name, entry_uri, is_folder, size, leads_to, kind == "other"))
     return sorted(entries, key=lambda entry: entry.name)
+
+
+def real_uri(uri: str) -> str:
+    """Where a local path leads when the symbolic links in it are followed; any other URI as it is."""
+    fs, path = open_uri(uri)
+    return os.path.realpath(path) if isinstance(fs, LocalFileSystem) else uri
 
 
 def file_size(uri: str) -> int:
@@ -130,6 +144,13 @@ def local_files(uris: Sequence[str]) -> Iterator[list[Path]]:
             return copy
 
         yield list(pool.map(fetch, range(len(uris)), uris))
+
+
+def _kind(path: str) -> str:
+    """What a local path is, in the words of fsspec; unlike the methods of Path, these tests never raise."""
+    if os.path.isdir(path):  # noqa: PTH112
+        return "directory"
+    return "file" if os.path.isfile(path) else "other"  # noqa: PTH113
 
 
 def _uri_of(fs: fsspec.AbstractFileSystem, path: str) -> str:

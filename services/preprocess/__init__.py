@@ -1,1 +1,1 @@
-"""LUNA16 volumes to slices and semantic maps, on Ray Data."""
+"""LUNA16 volumes to slices and semantic maps, on Ray."""

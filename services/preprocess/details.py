@@ -6,19 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lungforge.ct.window import WINDOW_HU
-from services.preprocess.plan import Rejection, SourceSurvey
+from services.preprocess.refusals import Rejection
+from services.preprocess.survey import SourceSurvey
 from services.preprocess.volume import VolumeOutcome
 
 
-def rejections_of(outcome: VolumeOutcome) -> list[Rejection]:
-    """The volume, if it is bad as a whole, or those of its annotations that are."""
-    reasons = outcome.outside if outcome.rejected is None else (outcome.rejected,)
-    return [Rejection(outcome.series_uid, reason) for reason in reasons]
-
-
-def all_rejections(source: SourceSurvey, outcomes: Sequence[VolumeOutcome]) -> list[Rejection]:
-    """Everything of the source that is not used."""
-    return [*source.rejected, *(bad for outcome in outcomes for bad in rejections_of(outcome))]
+def rejections(source: SourceSurvey, outcomes: Sequence[VolumeOutcome]) -> list[Rejection]:
+    """The tables and volumes of the source that are not used."""
+    bad = [Rejection(o.series_uid, o.rejected) for o in outcomes if o.rejected is not None]
+    return [*source.rejected, *bad]
 
 
 def slices_details(source: SourceSurvey, outcomes: Sequence[VolumeOutcome]) -> dict[str, Any]:
@@ -41,8 +37,10 @@ def crops_details(source: SourceSurvey, outcomes: Sequence[VolumeOutcome]) -> di
 
 
 def _common_details(source: SourceSurvey, outcomes: Sequence[VolumeOutcome]) -> dict[str, Any]:
+    outside = [dataclasses.asdict(one) for outcome in outcomes for one in outcome.outside_annotations]
     return {
-        "rejected": [dataclasses.asdict(bad) for bad in all_rejections(source, outcomes)],
+        "rejected": [dataclasses.asdict(bad) for bad in rejections(source, outcomes)],
+        **({"annotations_outside": outside} if outside else {}),
         "skipped": [
             {"series_uid": outcome.series_uid, "reason": reason}
             for outcome in outcomes

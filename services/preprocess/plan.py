@@ -1,58 +1,24 @@
 """What is to be made of each volume, decided from its header and the tables alone."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lungforge.ct.crops import PlacedCandidate, choose_candidates
 from lungforge.ct.io.axial_ct import check_header
-from lungforge.ct.io.luna16 import SeriesEntry, list_series
-from lungforge.ct.io.luna16_tables import Annotation, Candidate, read_annotations, read_candidates
+from lungforge.ct.io.luna16 import SeriesEntry
 from lungforge.ct.io.volume import Geometry, VolumeError, read_geometry, read_header
 from lungforge.ct.lidc_outlines import consensus_nodules, read_outlines
 from lungforge.ct.nodules import Nodule, sphere_nodules
 from lungforge.ct.resize import PixelMap
 from lungforge.errors import ContentError, InputError
 from services.preprocess.config import PreprocessConfig
+from services.preprocess.refusals import Rejection
+from services.preprocess.survey import SourceVolume
 
 #: Headers that a dry run reads at a time: on object storage each is a few round trips.
 _READERS = 16
-
-
-@dataclass(frozen=True)
-class SourceVolume:
-    """One volume of the source, with its rows of the tables."""
-
-    entry: SeriesEntry
-    annotations: tuple[Annotation, ...] = ()
-    candidates: tuple[Candidate, ...] = ()
-
-    @property
-    def part_name(self) -> str:
-        """The name of its parts."""
-        subset = "x" if self.entry.subset < 0 else str(self.entry.subset)
-        return f"subset{subset}-{re.sub('[^A-Za-z0-9._-]', '_', self.entry.series_uid)}"
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """Something of the source that is not used, and why."""
-
-    series_uid: str
-    """The series; for a table its file name."""
-    reason: str
-
-
-@dataclass(frozen=True)
-class SourceSurvey:
-    """What a source offers to a job."""
-
-    volumes: tuple[SourceVolume, ...]
-    rejected: tuple[Rejection, ...] = ()
-    annotations_without_scan: int = 0
-    crops: bool = False
-    """Whether crops can be made: they are asked for, and candidates_V2.csv can be read."""
 
 
 @dataclass(frozen=True)
@@ -83,64 +49,20 @@ class VolumePlan:
         return not self.outside
 
 
-def survey(config: PreprocessConfig) -> SourceSurvey:
-    """List the volumes of the source and give each its rows of the tables; reads no volume.
+@contextmanager
+def unforeseen_is_content() -> Iterator[None]:
+    """Take what nobody foresaw of a volume for a fault of it: one bad scan never ends the job.
 
     Raises:
-        InputError: There is no such source, no series in the subsets, or annotations.csv is needed and
-            missing or wrong. (A wrong candidates_V2.csv prevents only the crops: it is rejected.)
-        AccessError: The source cannot be read now.
+        VolumeError: Something else was raised than what the readers of volumes raise on purpose.
     """
-    source = list_series(config.source)
-    entries = [entry for entry in source.entries if config.subsets is None or entry.subset in config.subsets]
-    rejected = [Rejection(series.series_uid, series.reason) for series in source.rejected]
-    if not entries:
-        if config.subsets is not None and source.entries:
-            present = sorted({entry.subset for entry in source.entries})
-            raise InputError(
-                f"{config.source}: no series in the subsets {config.subsets}; there are {present}"
-            )
-        raise no_good_volume(config, rejected)
-    annotations: dict[str, list[Annotation]] = {}
-    if source.annotations_uri is not None:
-        annotations = read_annotations(source.annotations_uri)
-    elif config.lidc_database is None and (config.slices != "all" or config.healthy_every):
-        raise InputError(
-            f"{config.source}: there is no annotations.csv, so no nodule is known; "
-            "add it, give --lidc-database, or take every slice without nodules by --slices all"
-        )
-    candidates: dict[str, list[Candidate]] = {}
-    if config.crops and source.candidates_uri is None:
-        raise InputError(f"{config.source}: there is no candidates_V2.csv, which --crops needs")
-    crops = False
-    if config.crops and source.candidates_uri is not None:
-        try:
-            candidates = read_candidates(source.candidates_uri)
-            crops = True
-        except ContentError as error:
-            rejected.append(Rejection("candidates_V2.csv", f"no crops are made: {error}"))
-    known = {entry.series_uid for entry in source.entries}
-    return SourceSurvey(
-        volumes=tuple(
-            SourceVolume(
-                entry,
-                tuple(annotations.get(entry.series_uid, ())),
-                _useful(candidates.get(entry.series_uid, [])),
-            )
-            for entry in entries
-        ),
-        rejected=tuple(rejected),
-        annotations_without_scan=sum(len(rows) for uid, rows in annotations.items() if uid not in known),
-        crops=crops,
-    )
-
-
-def no_good_volume(config: PreprocessConfig, rejected: Sequence[Rejection]) -> InputError:
-    """The error for a source that holds nothing of use."""
-    first = (
-        f"; the first of {len(rejected)}: {rejected[0].series_uid}: {rejected[0].reason}" if rejected else ""
-    )
-    return InputError(f"{config.source}: there is no good volume{first}")
+    try:
+        yield
+    except (InputError, OSError, AssertionError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise VolumeError(f"it cannot be processed ({type(error).__name__}: {reason})") from error
 
 
 def plan_volume(volume: SourceVolume, config: PreprocessConfig) -> VolumePlan:
@@ -207,7 +129,8 @@ def plan_all(volumes: tuple[SourceVolume, ...], config: PreprocessConfig) -> lis
 
     def plan(volume: SourceVolume) -> VolumePlan | Rejection:
         try:
-            return plan_volume(volume, config)
+            with unforeseen_is_content():
+                return plan_volume(volume, config)
         except ContentError as error:
             return Rejection(volume.entry.series_uid, str(error))
 
@@ -228,8 +151,3 @@ def _mask(entry: SeriesEntry, geometry: Geometry, config: PreprocessConfig) -> s
             f"its lung mask has {mask.size} voxels and the volume {geometry.size}; take --masks derived"
         )
     return entry.lung_mask_uri
-
-
-def _useful(candidates: list[Candidate]) -> tuple[Candidate, ...]:
-    # A scan without nodules gives no crops; its candidates need not travel.
-    return tuple(candidates) if any(candidate.label == 1 for candidate in candidates) else ()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,7 +22,9 @@ from lungforge.datasets import DatasetWriter, Kind, Part, table_from_rows
 from lungforge.errors import ContentError
 from services.common import telemetry
 from services.preprocess.config import PreprocessConfig
-from services.preprocess.plan import SourceVolume, VolumePlan, plan_volume
+from services.preprocess.plan import VolumePlan, plan_volume, unforeseen_is_content
+from services.preprocess.refusals import OutsideAnnotation
+from services.preprocess.survey import SourceVolume
 
 #: The pauses before another try of what storage refuses; then the job ends.
 PAUSES_S = (1.0, 5.0)
@@ -39,6 +41,8 @@ class VolumeOutcome:
     subset: int
     rejected: str | None = None
     """Why the volume is not used; then the fields below have no meaning."""
+    took_down: bool = False
+    """Whether that is because workers died of it."""
     shape: tuple[int, int] | None = None
     """H, W of its images, if it gave any."""
     slices: Part | None = None
@@ -50,11 +54,16 @@ class VolumeOutcome:
     derived: bool = False
     """Whether its lungs were derived."""
     outside: tuple[str, ...] = ()
-    """Why annotations are rejected: they lie outside the volume."""
+    """Which annotations are not used, because they lie outside the volume."""
     skipped: tuple[str, ...] = ()
     """Other nodules and candidates that are not used, and why."""
     resumed: bool = False
     """Whether an earlier run had made all of it."""
+
+    @property
+    def outside_annotations(self) -> list[OutsideAnnotation]:
+        """The annotations that lie outside a volume that is used."""
+        return [OutsideAnnotation(self.series_uid, reason) for reason in self.outside]
 
     @property
     def state(self) -> str:
@@ -84,9 +93,10 @@ class VolumeTask:
     def _work(self, volume: SourceVolume) -> VolumeOutcome:
         outcome = VolumeOutcome(volume.part_name, volume.entry.series_uid, volume.entry.subset)
         try:
-            with telemetry.stall("preprocess"):
-                plan = plan_volume(volume, self.config)
-            return self._make(volume, plan, outcome)
+            with unforeseen_is_content():
+                with telemetry.stall("preprocess"):
+                    plan = plan_volume(volume, self.config)
+                return self._make(volume, plan, outcome)
         except ContentError as error:
             return dataclasses.replace(outcome, rejected=str(error))
 
@@ -172,6 +182,7 @@ def _read_slices(
     check_values(hu.values())
     if plan.mask_uri is not None and not masks:
         masks = _read(plan.mask_uri, set(taken), entry)
+    _require_luna_values(masks.values(), plan.mask_uri)
     return hu, {index: anatomy_from_luna(masks[index][None], hu[index][None])[0] for index in taken}
 
 
@@ -200,6 +211,17 @@ def _read(uri: str, indices: set[int], entry: SeriesEntry) -> dict[int, NDArray[
 def _read_whole(uri: str, entry: SeriesEntry) -> NDArray[np.int16]:
     with telemetry.stall("preprocess"):
         return read_volume(uri, files=entry.files, listed=entry.listed).hu
+
+
+def _require_luna_values(masks: Iterable[NDArray[np.int16]], uri: str | None) -> None:
+    """Refuse a mask that marks something, but nothing by the values of LUNA16: its lungs would be body."""
+    marked = [mask for mask in masks if mask.any()]
+    if marked and not any(np.isin(mask, list(LUNA16_MASK_VALUES.values())).any() for mask in marked):
+        values = sorted({int(value) for mask in marked for value in np.unique(mask)} - {0})
+        raise ContentError(
+            f"{uri}: its values are {', '.join(map(str, values[:5]))}, and those of a lung mask of LUNA16 "
+            "3, 4 and 5; take --masks derived"
+        )
 
 
 def _slice_row(

@@ -18,7 +18,7 @@ from lungforge.models.sdm.learner import DiffusionLearner
 from services.common import telemetry
 from services.eval.downstream.runs import train_network
 from services.eval.part_tasks import read_real_part, read_synthetic_part
-from services.preprocess.job import work_on_row
+from services.preprocess.job import preprocess_volume
 from services.sample.job import SamplingActor
 from services.train.monitoring import Rates
 
@@ -104,8 +104,7 @@ def test_what_the_services_count_is_in_the_page_and_on_the_dashboard() -> None:
 
 def test_alerts_of_stalls_match_the_names_of_the_tasks() -> None:
     for alert, tasks in (
-        # Ray Data names its tasks by the function that they map.
-        ("LungForgePreprocessingStalled", [f"Map({work_on_row.__name__})"]),
+        ("LungForgePreprocessingStalled", [f"{preprocess_volume.__module__}.{preprocess_volume.__name__}"]),
         ("LungForgeEvaluationStalled", [task._function_name for task in EVALUATION]),
     ):
         (rule,) = (rule for rule in _rules() if rule["alert"] == alert)

@@ -82,7 +82,7 @@ def test_a_nodule_outside_is_reported_and_one_that_reaches_in_is_kept() -> None:
     geometry = Geometry((20, 20, 1), (1, 1, 1))
     beyond, reaching = Annotation("1", 5, 5, 8, 6), Annotation("1", 5, 5, 3, 8)
     (nodule,), (reason,) = sphere_nodules([beyond, reaching], geometry)
-    assert "(5, 5, 8) mm lies outside the volume" in reason
+    assert "(5, 5, 8) mm lies outside its volume" in reason
     # 3 mm from the centre of a sphere of radius 4, the disc's radius is sqrt(7) = 2.6 mm.
     assert nodule.masks[0].sum() == sum(x * x + y * y <= 7 for x in range(-3, 4) for y in range(-3, 4))
     assert nodule.centre_slice == 0

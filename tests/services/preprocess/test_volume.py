@@ -17,7 +17,7 @@ from lungforge.ct.phantoms.generate import generate_phantom, write_phantoms
 from lungforge.datasets import Dataset, DatasetWriter, Kind, tensor_values
 from services.preprocess import volume
 from services.preprocess.config import PreprocessConfig
-from services.preprocess.plan import survey
+from services.preprocess.survey import survey
 from services.preprocess.volume import VolumeOutcome, VolumeTask
 
 SERIES, SIZE, SLICES = 9, 128, 30

@@ -1,0 +1,144 @@
+"""What a source offers to a job: its volumes, each with its rows of the tables, and what is wrong with it."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lungforge.ct.io.luna16 import SeriesEntry, Source, list_series
+from lungforge.ct.io.luna16_tables import (
+    Annotation,
+    Candidate,
+    Findings,
+    read_annotations,
+    read_candidates,
+)
+from lungforge.errors import ContentError, InputError
+from services.preprocess.config import PreprocessConfig
+from services.preprocess.refusals import Rejection, no_good_volume
+
+#: Series uids that name a part as they are, those of DICOM among them: file systems that take small and
+#: capital letters for the same keep them apart, and "--" is left to the others.
+_PLAIN_UID = re.compile(r"(?!.*--)[a-z0-9._-]{1,100}")
+
+
+@dataclass(frozen=True)
+class SourceVolume:
+    """One volume of the source, with its rows of the tables."""
+
+    entry: SeriesEntry
+    annotations: tuple[Annotation, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def part_name(self) -> str:
+        """The name of its parts: another for each series uid, whatever its letters."""
+        subset = "x" if self.entry.subset < 0 else str(self.entry.subset)
+        uid = self.entry.series_uid
+        if not _PLAIN_UID.fullmatch(uid):
+            digest = hashlib.sha256(uid.encode(errors="surrogateescape")).hexdigest()
+            uid = f"{re.sub('[^a-z0-9._-]', '_', uid.lower())[:60]}--{digest[:20]}"
+        return f"subset{subset}-{uid}"
+
+
+@dataclass(frozen=True)
+class SourceSurvey:
+    """What a source offers to a job."""
+
+    volumes: tuple[SourceVolume, ...]
+    rejected: tuple[Rejection, ...] = ()
+    annotations_without_scan: int = 0
+    crops: bool = False
+    """Whether crops can be made: they are asked for, and candidates_V2.csv can be read."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of the source, a line each: how many scans, masks, folds and annotations."""
+
+
+def survey(config: PreprocessConfig) -> SourceSurvey:
+    """List the volumes of the source and give each its rows of the tables; reads no volume.
+
+    Raises:
+        InputError: There is no such source, no series in the subsets, or annotations.csv is needed and
+            missing or wrong. (A wrong candidates_V2.csv prevents only the crops: it is rejected.)
+        AccessError: The source cannot be read now.
+    """
+    source = list_series(config.source)
+    entries = [entry for entry in source.entries if config.subsets is None or entry.subset in config.subsets]
+    rejected = [Rejection(series.series_uid, series.reason) for series in source.rejected]
+    if not entries:
+        if config.subsets is not None and source.entries:
+            present = sorted({entry.subset for entry in source.entries})
+            raise InputError(
+                f"{config.source}: no series in the subsets {config.subsets}; there are {present}"
+            )
+        raise no_good_volume(config, rejected)
+    annotations: Findings[Annotation] = Findings()
+    if source.annotations_uri is not None:
+        annotations = read_annotations(source.annotations_uri)
+    elif config.lidc_database is None and (config.slices != "all" or config.healthy_every):
+        raise InputError(
+            f"{config.source}: there is no annotations.csv, so no nodule is known; "
+            "add it, give --lidc-database, or take every slice without nodules by --slices all"
+        )
+    candidates: Findings[Candidate] = Findings()
+    if config.crops and source.candidates_uri is None:
+        raise InputError(f"{config.source}: there is no candidates_V2.csv, which --crops needs")
+    crops = False
+    if config.crops and source.candidates_uri is not None:
+        try:
+            candidates = read_candidates(source.candidates_uri)
+            crops = True
+        except ContentError as error:
+            rejected.append(Rejection("candidates_V2.csv", f"no crops are made: {error}"))
+    known = {entry.series_uid for entry in source.entries}
+    return SourceSurvey(
+        volumes=tuple(
+            SourceVolume(
+                entry,
+                tuple(annotations.get(entry.series_uid, ())),
+                _useful(candidates.get(entry.series_uid, [])),
+            )
+            for entry in entries
+        ),
+        rejected=tuple(rejected),
+        annotations_without_scan=sum(len(rows) for uid, rows in annotations.items() if uid not in known),
+        crops=crops,
+        notes=(
+            *_doubled("annotations.csv", annotations),
+            *_doubled("candidates_V2.csv", candidates),
+            _counts(source, annotations),
+        ),
+    )
+
+
+def _useful(candidates: list[Candidate]) -> tuple[Candidate, ...]:
+    # A scan without nodules gives no crops; its candidates need not travel.
+    return tuple(candidates) if any(candidate.label == 1 for candidate in candidates) else ()
+
+
+def _doubled(table: str, findings: Findings[Annotation] | Findings[Candidate]) -> Sequence[str]:
+    return [f"{table}: rows dropped that repeat others: {findings.doubled}"] if findings.doubled else []
+
+
+def _counts(source: Source, annotations: Findings[Annotation]) -> str:
+    """How many scans, folds, masks and annotations belong together: the line that shows a wrong layout."""
+    folds = sorted({entry.subset for entry in source.entries if entry.subset >= 0})
+    without = sum(entry.subset < 0 for entry in source.entries)
+    masks = sum(entry.lung_mask_uri is not None for entry in source.entries)
+    parts = [
+        f"scans: {len(source.entries)}",
+        f"folds: {' '.join(map(str, folds)) or 'none'}",
+        f"scans with a LUNA16 lung mask: {masks}",
+    ]
+    if folds and without:
+        parts[1] += f" (scans without a fold: {without})"
+    if source.annotations_uri is None:
+        return "; ".join([*parts, "no annotations.csv"])
+    known = {entry.series_uid for entry in source.entries}
+    unmatched = {uid: len(rows) for uid, rows in annotations.items() if uid not in known}
+    matched = sum(map(len, annotations.values())) - sum(unmatched.values())
+    parts.append(f"annotations that match a scan: {matched}")
+    parts.append(f"annotated series uids without a scan: {len(unmatched)}")
+    if unmatched:
+        parts[-1] += f" (annotations: {sum(unmatched.values())}; the first uid: {next(iter(unmatched))})"
+    return "; ".join(parts)
