@@ -8,6 +8,7 @@ from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCreden
 from botocore.exceptions import ConnectionError as S3ConnectionError
 
 from lungforge.errors import AccessError, InputError
+from lungforge.public_uri import public_message
 
 
 @contextmanager
@@ -31,9 +32,11 @@ def explained(uri: str) -> Iterator[None]:
         raise AccessError(f"{uri}: access denied ({_reason(error)}); {remedy}") from error
     except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
         remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        raise AccessError(f"{uri}: no S3 credentials ({error}); {remedy}") from error
+        raise AccessError(f"{uri}: no S3 credentials ({_reason(error)}); {remedy}") from error
     except S3ConnectionError as error:
-        raise AccessError(f"{uri}: S3 cannot be reached ({error}); check AWS_ENDPOINT_URL") from error
+        raise AccessError(
+            f"{uri}: S3 cannot be reached ({_reason(error)}); check AWS_ENDPOINT_URL"
+        ) from error
     except (NotADirectoryError, IsADirectoryError) as error:
         raise InputError(
             f"{uri}: something is in the way ({_reason(error)}); choose another place"
@@ -45,4 +48,5 @@ def explained(uri: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """The words of the error in one line; s3fs puts them into its only argument."""
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(words).split())
+    # After a redirection the words may quote a signed URI.
+    return public_message(" ".join(str(words).split()))
