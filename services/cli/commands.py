@@ -16,7 +16,7 @@ import tyro
 
 from lungforge.config import options_below
 from lungforge.errors import InputError
-from lungforge.public_uri import public_json, require_public
+from lungforge.public_uri import public_json, public_text, require_public
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _require_public(arguments: Sequence[str]) -> None:
     option = "an argument"
     for word in arguments:
         if word.startswith("--"):
-            option = word.partition("=")[0]
+            option = public_text(word.partition("=")[0])
         require_public(option, word)
 
 
