@@ -3,8 +3,8 @@
     store.py PORT S3_PORT ARGUMENT...    runs `weed mini ARGUMENT...` and passes connections to PORT on to S3
 
 Filer, master and volumes ask for no key, nor does the gRPC port of S3, through which anybody may add a user.
-SeaweedFS binds all of them to one address, so that is loopback, and only S3 is passed on. Ends with SeaweedFS,
-and ends it on SIGTERM.
+SeaweedFS binds all of them to one address, so that is loopback, and only S3 is passed on. Ends with
+SeaweedFS, and ends it on SIGTERM.
 """
 
 import asyncio
