@@ -32,21 +32,21 @@ def explained(uri: str) -> Iterator[None]:
         raise AccessError(f"{uri}: access denied ({_reason(error)}); {remedy}") from error
     except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
         remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        raise AccessError(f"{uri}: no S3 credentials ({_reason(error)}); {remedy}") from error
+        raise AccessError(f"{uri}: no S3 credentials ({error}); {remedy}") from error
     except S3ConnectionError as error:
-        raise AccessError(
-            f"{uri}: S3 cannot be reached ({_reason(error)}); check AWS_ENDPOINT_URL"
-        ) from error
+        raise AccessError(f"{uri}: S3 cannot be reached ({error}); check AWS_ENDPOINT_URL") from error
     except (NotADirectoryError, IsADirectoryError) as error:
         raise InputError(
             f"{uri}: something is in the way ({_reason(error)}); choose another place"
         ) from error
-    except (OSError, BotoCoreError, ClientError) as error:
+    except ClientError as error:
+        # Without its cause, as Ray keeps tracebacks: after a redirection, that quotes a signed URI.
+        raise AccessError(f"{uri}: {_reason(error)}; try again later") from None
+    except (OSError, BotoCoreError) as error:
         raise AccessError(f"{uri}: {_reason(error)}; try again later") from error
 
 
 def _reason(error: Exception) -> str:
     """The words of the error in one line; s3fs puts them into its only argument."""
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    # After a redirection the words may quote a signed URI.
     return public_message(" ".join(str(words).split()))
