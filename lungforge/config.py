@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from lungforge.errors import InputError
+from lungforge.public_uri import require_public
 
 #: Metadata of a dataclass field that has no influence on the results.
 EXECUTION = {"execution": True}
@@ -84,7 +85,8 @@ def check(config: Any) -> None:
     """Refuse a configuration that breaks a rule of one of its fields: types, ranges, choices, emptiness.
 
     Types are checked of numbers, switches and tuples: a configuration may come from a JSON document. The
-    choices of a field are those of its ``Literal`` type. None is allowed where the type has it.
+    choices of a field are those of its ``Literal`` type. None is allowed where the type has it. No text may
+    have a password, token or signature in a URI, whatever the field.
 
     Raises:
         InputError: One line: the option, its value, and what would do.
@@ -92,6 +94,8 @@ def check(config: Any) -> None:
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value, hint = getattr(config, field.name), _without_none(hints[field.name])
+        for text in _texts(value):  # first, as the other messages quote the value
+            require_public(option(field.name), text)
         if value is None and hint is not hints[field.name]:
             continue
         if field.metadata.get("not_empty") and not value:
@@ -144,6 +148,15 @@ def _element(hint: Any) -> Any:
     if typing.get_origin(hint) is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
         return arguments[0]
     return hint
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a field, and of a tuple at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _texts(item)
 
 
 def _choices(hint: Any) -> tuple[str, ...]:

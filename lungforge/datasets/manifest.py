@@ -9,6 +9,7 @@ from typing import Any
 from lungforge.config import digest
 from lungforge.datasets.schemas import Kind
 from lungforge.errors import ContentError
+from lungforge.public_uri import json_bytes, public_json, public_uri
 
 #: Grows when the rows or the manifest change so that older code would misread them.
 SCHEMA_VERSION = 1
@@ -51,10 +52,16 @@ class Parent:
     """Of its manifest, and so of all its parts."""
     kind: Kind
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "uri", public_uri(self.uri))
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The content of ``manifest.json``: the same work, the same bytes; no times, hosts or worker counts."""
+    """The content of ``manifest.json``: the same work, the same bytes; no times, hosts or worker counts.
+
+    One that comes from elsewhere may have a password in a URI. It is lost here, so that it goes nowhere else.
+    """
 
     kind: Kind
     config: dict[str, Any]
@@ -67,6 +74,10 @@ class Manifest:
     """What else there is to know of the dataset, as JSON: counts, what was rejected and why, ..."""
     schema_version: int = SCHEMA_VERSION
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", public_json(self.config))
+        object.__setattr__(self, "details", public_json(self.details))
+
     @property
     def config_sha256(self) -> str:
         """The digest of ``config``."""
@@ -74,9 +85,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, one space of indentation, UTF-8."""
-        document = {**dataclasses.asdict(self), "config_sha256": self.config_sha256}
-        text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        return f"{text}\n".encode()
+        return json_bytes({**dataclasses.asdict(self), "config_sha256": self.config_sha256})
 
     @classmethod
     def from_bytes(cls, data: bytes, uri: str) -> "Manifest":
@@ -127,6 +136,6 @@ def _from_document(document: dict[str, Any]) -> Manifest:
         details=dict(document["details"]),
         schema_version=document["schema_version"],
     )
-    if document["config_sha256"] != manifest.config_sha256:
+    if document["config_sha256"] != digest(document["config"]):
         raise ValueError("config_sha256 does not fit config")
     return manifest

@@ -8,6 +8,7 @@ from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCreden
 from botocore.exceptions import ConnectionError as S3ConnectionError
 
 from lungforge.errors import AccessError, InputError
+from lungforge.public_uri import public_message
 
 
 @contextmanager
@@ -38,11 +39,14 @@ def explained(uri: str) -> Iterator[None]:
         raise InputError(
             f"{uri}: something is in the way ({_reason(error)}); choose another place"
         ) from error
-    except (OSError, BotoCoreError, ClientError) as error:
+    except ClientError as error:
+        # Without its cause, as Ray keeps tracebacks: after a redirection, that quotes a signed URI.
+        raise AccessError(f"{uri}: {_reason(error)}; try again later") from None
+    except (OSError, BotoCoreError) as error:
         raise AccessError(f"{uri}: {_reason(error)}; try again later") from error
 
 
 def _reason(error: Exception) -> str:
     """The words of the error in one line; s3fs puts them into its only argument."""
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(words).split())
+    return public_message(" ".join(str(words).split()))

@@ -16,6 +16,7 @@ import tyro
 
 from lungforge.config import options_below
 from lungforge.errors import InputError
+from lungforge.public_uri import public_json, public_text, require_public
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +137,7 @@ def execute(name: str, arguments: Sequence[str]) -> Any:
 
 def parse(name: str, arguments: Sequence[str]) -> Any:
     """The configuration that a command's arguments describe; raises as ``execute`` does."""
+    _require_public(arguments)
     command, prog = COMMANDS[name], f"lungforge {name}"
     config_class = load(command.config)
     default = None
@@ -155,6 +157,15 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
         chosen = {name: value for name, value in choice.items() if value is not None}
         default = presets[preset](**required, **chosen)
     return _read(config_class, arguments, prog=prog, description=description, default=default)
+
+
+def _require_public(arguments: Sequence[str]) -> None:
+    """Refuse secrets in URIs before tyro quotes an argument that it does not understand."""
+    option = "an argument"
+    for word in arguments:
+        if word.startswith("--"):
+            option = public_text(word.partition("=")[0])
+        require_public(option, word)
 
 
 def _read(config_class: type, arguments: Sequence[str], *, prog: str, description: str, default: Any) -> Any:
@@ -261,7 +272,7 @@ def overview() -> str:
 
 def print_result(result: Any, *, as_json: bool) -> None:
     """Print a command's result, a dataclass or a dict, on stdout: a line a field, or one JSON line."""
-    document = result if isinstance(result, dict) else dataclasses.asdict(result)
+    document = public_json(result if isinstance(result, dict) else dataclasses.asdict(result))
     text = json.dumps(document) if as_json else "\n".join(_lines(document))
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -3,12 +3,14 @@
 import difflib
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 from lungforge import __version__
 from lungforge.errors import InputError
+from lungforge.public_uri import require_public_environment
 from services.cli.commands import COMMANDS, execute, overview, print_result
 from services.common.errors import user_error
 from services.common.progress import say
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] == "--version":
         sys.stdout.write(f"lungforge {__version__}\n")
         return 0
+    sys.excepthook = _say_traceback
     name, rest = given[0], given[1:]
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -48,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A cluster's scheduler ends a job by SIGTERM; like Ctrl-C, it closes what is open.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        require_public_environment()
         result = execute(name, rest)
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else EXIT_USAGE
@@ -66,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_result(result, as_json=as_json)
     exit_code: int = getattr(result, "exit_code", 0)
     return exit_code
+
+
+def _say_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does, without secrets: messages may quote a signed URI."""
+    say("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> NoReturn:

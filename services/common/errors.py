@@ -1,16 +1,10 @@
 """The error behind an error: Ray wraps what its tasks and actors raise, and messages may hold secrets."""
 
-import os
-import re
-
 from lungforge.errors import AccessError, InputError
+from lungforge.public_uri import public_message
 
 #: The longest line.
 _CHARACTERS = 300
-#: Environment variables whose values are never shown.
-_SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|ACCESS_KEY", re.IGNORECASE)
-#: Shorter values would match innocent words.
-_SHORTEST_SECRET = 6
 
 
 def unwrap(error: BaseException) -> BaseException:
@@ -42,15 +36,5 @@ def reason_of(error: BaseException) -> str:
     error = unwrap(error)
     words = " ".join(str(error).split())
     line = words if isinstance(error, (InputError, AccessError)) else f"{type(error).__name__}: {words}"
-    line = _without_secrets(line)
+    line = public_message(line)
     return line if len(line) <= _CHARACTERS else f"{line[: _CHARACTERS - 1]}…"
-
-
-def _without_secrets(line: str) -> str:
-    """The line without user names and passwords in URLs, signed queries, and secrets of the environment."""
-    line = re.sub(r"://[^/\s@]*@", "://", line)
-    line = re.sub(r"(://[^\s?]*)\?\S*", r"\1", line)
-    for name, value in os.environ.items():
-        if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
-            line = line.replace(value, "***")
-    return line

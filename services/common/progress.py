@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from lungforge.public_uri import public_message
+
 #: Seconds between two log lines where stderr is not a terminal.
 LOG_INTERVAL_S = 10.0
 
@@ -28,8 +30,8 @@ class Advance(Protocol):
 
 
 def say(message: str) -> None:
-    """One line of talk, on stderr; stdout is for results."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201
+    """One line of talk, without secrets, on stderr; stdout is for results."""
+    print(public_message(message), file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager

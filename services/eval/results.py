@@ -13,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lungforge.errors import ContentError
 from lungforge.metrics.features import Description
+from lungforge.public_uri import json_bytes
 from services.eval.downstream.results import DownstreamResults
 from services.eval.set_results import (
     FrechetResult,
@@ -151,9 +152,7 @@ class EvaluationReport:
 
     def to_json(self) -> bytes:
         """The report as JSON."""
-        document = _adapter().dump_python(self, mode="json")
-        text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        return f"{text}\n".encode()
+        return json_bytes(_adapter().dump_python(self, mode="json"))
 
     @classmethod
     def from_json(cls, data: bytes) -> "EvaluationReport":

@@ -7,7 +7,6 @@ A folder holds one export. ``unfinished.json`` is written before the first image
 import contextlib
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from lungforge import __version__
 from lungforge.config import identity
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
+from lungforge.public_uri import json_bytes
 from lungforge.storage import join_uri, open_uri, write_bytes_atomic
 from lungforge.storage.errors import explained
 from lungforge.storage.files import read_if_there, remove_temporaries
@@ -42,10 +42,10 @@ def describe(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
     """The provenance that is known before the first image."""
     manifest = dataset.manifest
     return {
-        "dataset": _parent(dataset.parent()),
-        "made_from": [_parent(parent) for parent in manifest.parents],
+        "dataset": dataclasses.asdict(dataset.parent()),
+        "made_from": [dataclasses.asdict(parent) for parent in manifest.parents],
         "made_by": f"LungForge {manifest.code_version}",
-        "config": without_credentials(manifest.config),
+        "config": manifest.config,
         "seed": manifest.seed,
         "synthetic": manifest.kind is Kind.SAMPLES,
         "exported_by": f"LungForge {__version__}",
@@ -53,17 +53,6 @@ def describe(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
         "sources": _SOURCES,
         "sources_note": "of the volumes, where they come from these sources: see config and made_from",
     }
-
-
-def without_credentials(value: Any) -> Any:
-    """A JSON value with user names, passwords and signatures removed from its URIs."""
-    if isinstance(value, Mapping):
-        return {name: without_credentials(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_credentials(item) for item in value]
-    if isinstance(value, str) and "://" in value:
-        return re.sub(r"://[^/@]*@", "://", value.partition("?")[0])
-    return value
 
 
 def find_complete(out: str, description: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -83,7 +72,7 @@ def find_complete(out: str, description: Mapping[str, Any]) -> dict[str, Any] | 
 
 def mark_started(out: str, description: Mapping[str, Any]) -> None:
     """Mark the folder with the export that is about to be written."""
-    write_bytes_atomic(join_uri(out, UNFINISHED_NAME), _encoded(description))
+    write_bytes_atomic(join_uri(out, UNFINISHED_NAME), json_bytes(description))
 
 
 def mark_complete(out: str, document: Mapping[str, Any], folders: tuple[str, ...]) -> None:
@@ -96,7 +85,7 @@ def mark_complete(out: str, document: Mapping[str, Any], folders: tuple[str, ...
     """
     for folder in (out, *(join_uri(out, name) for name in folders)):
         remove_temporaries(folder)
-    write_bytes_atomic(join_uri(out, PROVENANCE_NAME), _encoded(document))
+    write_bytes_atomic(join_uri(out, PROVENANCE_NAME), json_bytes(document))
     remove_mark(out)
 
 
@@ -161,11 +150,3 @@ def remove_mark(out: str) -> None:
     fs, path = open_uri(join_uri(out, UNFINISHED_NAME))
     with explained(out), contextlib.suppress(FileNotFoundError):
         fs.rm_file(path)
-
-
-def _parent(parent: Any) -> dict[str, Any]:
-    return without_credentials(dataclasses.asdict(parent))
-
-
-def _encoded(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +9,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from lungforge.config import digest
+from lungforge.config import check, digest
 from lungforge.errors import InputError
 from services.cli.commands import COMMANDS, parse
 
 #: Digits of the configuration's sha256 in the name of a submission.
 _DIGITS = 12
-#: user:password@ in a URL.
-_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +36,7 @@ class SubmitConfig:
     """Run the command again even if it has succeeded."""
 
     def __post_init__(self) -> None:
+        check(self)
         stages = [name for name in COMMANDS if name != "submit"]
         name = self.command[0] if self.command else None
         if name not in stages:
@@ -46,12 +44,6 @@ class SubmitConfig:
             meant = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(stages)}"
             raise InputError(
                 f"there is no stage {name!r}; {meant}" if name else f"no stage is named; {meant}"
-            )
-        # The command line is visible in `ps`, on the dashboard and in the job's log.
-        if any(map(_PASSWORD.search, (*self.command, self.address or ""))):
-            raise InputError(
-                "a URL contains a password, which everyone on the cluster would see; "
-                "leave it out: jobs use the credentials of the cluster"
             )
         if self.address is not None and not self.address.startswith(("http://", "https://")):
             raise InputError(f"--address is {self.address!r}; give the dashboard's URL, http://HOST:8265")

@@ -41,5 +41,10 @@ def _warn_of_open_token() -> None:
     if os.environ.get("RAY_AUTH_MODE") != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    if path.is_file() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if not path.is_file():
+        return
+    status = path.stat()
+    # A mounted Secret belongs to root, and to the group of the one user that is there.
+    others = stat.S_IRWXO | (stat.S_IRWXG if status.st_uid == os.getuid() else 0)
+    if status.st_mode & others:
         say(f"lungforge submit: other users can read the token in {path}; to fix this: chmod 600 {path}")

@@ -4,6 +4,7 @@ import dataclasses
 import shlex
 from pathlib import Path
 
+from lungforge.config import check
 from lungforge.errors import InputError
 from services.cli.commands import execute
 from services.common.progress import say
@@ -22,6 +23,7 @@ class DemoConfig:
     """Folder for all files of the demo; the same command again resumes."""
 
     def __post_init__(self) -> None:
+        check(self)
         if "://" in self.out:
             raise InputError(f"--out is {self.out!r}; the demo needs a local folder")
 

@@ -1,9 +1,12 @@
 """What other users can read: Ray's files, the dashboard's pages, the store, and command lines."""
 
 import contextlib
+import io
 import json
 import threading
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from lungforge.storage import open_uri
 from tests.ray_head import RayHead
@@ -70,8 +73,20 @@ def exposed(head: RayHead, store: str) -> dict[str, str]:
     texts["/metrics"] = head.get("/metrics", None, port=head.ports["metrics-export"])[1]
     fs, folder = open_uri(store)
     for path in fs.find(folder):
-        texts[path] = fs.cat_file(path).decode(errors="replace")
+        content = fs.cat_file(path)
+        texts[path] = content.decode(errors="replace")
+        if path.endswith(".parquet"):
+            texts[path] += _texts_of(content)
     return texts
+
+
+def _texts_of(content: bytes) -> str:
+    """What a Parquet file says beside numbers: it is compressed, and would not be found as bytes."""
+    table = pq.read_table(io.BytesIO(content))
+    words = [
+        name for name, kind in zip(table.column_names, table.schema.types, strict=True) if kind == "string"
+    ]
+    return f"{table.schema.metadata} {table.select(words).to_pylist()}"
 
 
 def holders_of(places: dict[str, str], secret: str) -> list[str]:

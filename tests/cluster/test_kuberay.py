@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from lungforge import __version__
 
 STAGES = ("preprocess", "train", "sample", "evaluate")
+PAGE = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+#: Environment variables that name a file with a secret.
+_FILES = ("AWS_SHARED_CREDENTIALS_FILE", "RAY_AUTH_TOKEN_PATH")
 
 
 def _count(quantity: str) -> float:
@@ -77,7 +81,9 @@ def test_every_pod_keeps_to_the_restricted_standard(overlay: Any) -> None:
         assert spec["automountServiceAccountToken"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
         # "restricted" allows these kinds of volume, and no path of the host.
-        assert all(set(volume) - {"name"} <= {"emptyDir", "projected"} for volume in spec["volumes"])
+        assert all(
+            set(volume) - {"name"} <= {"emptyDir", "projected", "secret"} for volume in spec["volumes"]
+        )
     contexts = [container["securityContext"] for container in overlay.containers()]
     contexts += [spec["autoscalerOptions"]["securityContext"] for spec in overlay.clusters()]
     for context in contexts:
@@ -182,14 +188,41 @@ def test_no_secret_is_written_down(overlay: Any) -> None:
     secret = re.compile(r"SECRET|PASSWORD|TOKEN|ACCESS_KEY", re.IGNORECASE)
     assert not any(secret.search(name) for name in overlay.the("ConfigMap", "lungforge-store")["data"])
     for container in overlay.containers():
-        assert not [one for one in container["env"] if secret.search(one["name"]) and "value" in one]
-    for pod in overlay.ray_pods():
-        assert {"secretRef": {"name": "lungforge-store", "optional": True}} in pod["spec"]["containers"][0][
-            "envFrom"
-        ]
-    for pod in overlay.submitters():
-        # A submitter only hands in: it needs to know where the store is, and no key to it.
-        assert pod["spec"]["containers"][0]["envFrom"] == [{"configMapRef": {"name": "lungforge-store"}}]
+        named = [one["name"] for one in container["env"] if secret.search(one["name"]) and "value" in one]
+        assert set(named) <= set(_FILES)
+
+
+def test_keys_and_tokens_are_files_and_never_environment(overlay: Any) -> None:
+    secret_files = {}
+    for pod in overlay.pods():
+        (container,) = pod["spec"]["containers"]
+        assert container["envFrom"] == [{"configMapRef": {"name": "lungforge-store"}}]
+        assert not [one for one in container["env"] if "valueFrom" in one]
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"] if "secret" in volume}
+        folders = {
+            mount["mountPath"]: volumes[mount["name"]]["secret"]
+            for mount in container["volumeMounts"]
+            if mount["name"] in volumes
+        }
+        assert len(folders) == len(volumes)
+        # Secrets are root's files; the group of the pod lets its user read them.
+        assert all(secret["defaultMode"] == 0o440 for secret in folders.values())
+        assert not folders or pod["spec"]["securityContext"]["fsGroup"] == 1000
+        files = {one["name"]: one["value"] for one in container["env"] if one["name"] in _FILES}
+        named = {name: folders[path.rpartition("/")[0]]["secretName"] for name, path in files.items()}
+        secret_files[container["name"]] = named
+        if container["name"] in ("ray-head", "ray-worker"):
+            # Absent where the cloud gives pods an identity.
+            assert [secret["optional"] for secret in folders.values()] == [True]
+            assert files["AWS_SHARED_CREDENTIALS_FILE"].endswith("/credentials")
+    # A submitter only hands in: it needs to know where the store is, and no key to it.
+    assert secret_files == {
+        "ray-head": {"AWS_SHARED_CREDENTIALS_FILE": "lungforge-store"},
+        "ray-worker": {"AWS_SHARED_CREDENTIALS_FILE": "lungforge-store"},
+        "ray-job-submitter": {},
+        "submit": {"RAY_AUTH_TOKEN_PATH": "lungforge"},
+    }
+    assert "--from-file=credentials" in PAGE
 
 
 def test_one_image_of_this_version(overlay: Any) -> None:
@@ -207,6 +240,17 @@ def test_the_network_denies_what_is_not_named(overlay: Any) -> None:
         for rule in spec.get("ingress", []):
             assert rule["from"], f"{name} lets anybody in"
             assert all("podSelector" in peer for peer in rule["from"])
+            # Anybody may give a pod any label in a namespace of their own.
+            for peer in rule["from"]:
+                assert peer.get("namespaceSelector") != {}, f"{name} lets in pods of any namespace"
+    operator = [peer for peer in into_head[0]["from"] if "namespaceSelector" in peer]
+    assert operator == [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ray-system"}},
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}},
+        }
+    ]
+    assert "`ray-system`" in PAGE
     (store,) = policies["object-store"]["egress"]
     assert store["ports"] == [{"protocol": "TCP", "port": 443}]
     assert store["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]

@@ -80,8 +80,11 @@ def test_the_plain_night_goes_to_the_cluster_that_stays(overlay: Any) -> None:
     assert parse("submit", [*container["command"][2:], *container["args"]]).address == address
     environment = {one["name"]: one for one in container["env"]}
     assert environment["RAY_AUTH_MODE"]["value"] == "token"
-    token = environment["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]
-    assert token == {"name": cluster, "key": "auth_token"}
+    # The key of the Secret is the name of the file.
+    assert environment["RAY_AUTH_TOKEN_PATH"]["value"] == "/var/run/secrets/ray/auth_token"
+    (mount,) = (one for one in container["volumeMounts"] if one["mountPath"] == "/var/run/secrets/ray")
+    (volume,) = (one for one in template["spec"]["volumes"] if one["name"] == mount["name"])
+    assert volume["secret"]["secretName"] == cluster
     assert template["spec"]["restartPolicy"] == "Never"  # which podFailurePolicy asks for
     job = overlay.the("CronJob", "lungforge-nightly")["spec"]["jobTemplate"]["spec"]
     (rule,) = job["podFailurePolicy"]["rules"]

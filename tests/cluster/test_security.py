@@ -187,6 +187,102 @@ def test_no_secret_is_seen_where_a_key_is_refused(luna16: Path, s3_server: Any, 
     _require_unseen(places, (head.token, s3_server.access_key, wrong))
 
 
+def _small_chain(store: str) -> list[list[str]]:
+    """Every stage, small; the night and the export as well."""
+    lines = (
+        "phantom --out AT/luna16 --series 10 --size 64 --slices 16",
+        "preprocess --source AT/luna16 --out AT/slices --size 32 --slices nodules",
+        "train --data AT/slices --out AT/models/a --preset tiny --steps 6 --preview-every 3 --subsets TRAIN",
+        "sample --model AT/models/a --data AT/slices --out AT/samples --count 8 --steps 4 --subsets TRAIN",
+        "evaluate --real AT/slices --synthetic AT/samples --out AT/report --subsets 7 8 9",
+        "export --data AT/samples --out AT/export --format coco",
+        "nightly --store AT --count 8 --steps 4 --pushgateway http://127.0.0.1:9",
+        "show AT/samples --sheet AT/sheet.png",
+    )
+    return [
+        line.replace("AT/", f"{store}/").replace("AT ", f"{store} ").replace("TRAIN", "0 1 2 3 4 5 6").split()
+        for line in lines
+    ]
+
+
+@pytest.mark.s3
+@pytest.mark.ray
+@pytest.mark.timeout(1200)
+def test_no_secret_is_seen_where_the_chain_runs(s3_server: Any, s3_uri: str, tmp_path: Path) -> None:
+    """Given in every way that is not refused: files, variables, and the proxies' own addresses."""
+    planted = {name: secrets.token_hex(16) for name in ("proxy", "azure", "token", "config")}
+    credentials, config = tmp_path / "credentials", tmp_path / "config"
+    credentials.touch(mode=0o600)
+    credentials.write_text(
+        f"[lab]\naws_access_key_id = {s3_server.access_key}\n"
+        f"aws_secret_access_key = {s3_server.secret_key}\n",
+        encoding="utf-8",
+    )
+    config.write_text(
+        f"[profile lab]\nregion = us-east-1\nendpoint_url = {s3_server.endpoint}\n"
+        f"[profile other]\nendpoint_url = http://me:{planted['config']}@127.0.0.1:9\n",
+        encoding="utf-8",
+    )
+    environment = {
+        "AWS_PROFILE": "lab",
+        "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
+        "AWS_CONFIG_FILE": str(config),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HTTPS_PROXY": f"http://me:{planted['proxy']}@127.0.0.1:9",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "AZURE_STORAGE_CONNECTION_STRING": f"AccountName=lab;AccountKey={planted['azure']}",
+        "LAB_TOKEN": planted["token"],
+    }
+    places: dict[str, str] = {}
+    with RayHead(environment) as head:
+        with CommandLines() as lines:
+            for words in _small_chain(s3_uri):
+                done = head.submit(*words, "--json")
+                assert done.returncode == 0, f"{words}\n{done.stderr}"
+                places[f"stdout of {words[0]}"], places[f"stderr of {words[0]}"] = done.stdout, done.stderr
+            other = head.submit("show", f"{s3_uri}/none")
+            assert other.returncode == 2, other.stderr
+        places |= exposed(head, s3_uri) | {"ps": "\n".join(lines.seen), "refused": other.stderr}
+        _require_unseen(places, (head.token, s3_server.access_key, s3_server.secret_key, *planted.values()))
+    for name in ("report/metrics.json", "export/provenance.json", "history.parquet", "index.html"):
+        assert any(place.endswith(name) for place in places), name
+    assert len([place for place in places if place.endswith("/manifest.json")]) >= 6
+
+
+@pytest.mark.s3
+@pytest.mark.ray
+def test_a_command_with_a_secret_leaves_no_trace(head: RayHead, s3_server: Any, s3_uri: str) -> None:
+    """Neither where it is given to ``submit``, nor in the environment of the cluster."""
+    secret = secrets.token_hex(16)
+    before = head.jobs()
+    host = s3_server.endpoint.removeprefix("http://")
+    given = (
+        (["preprocess", "--source", f"https://me:{secret}@{host}/a", "--out", f"{s3_uri}/a"], {}),
+        (
+            ["preprocess", "--source", f"s3://{s3_server.access_key}:{secret}@lab/a", "--out", f"{s3_uri}/a"],
+            {},
+        ),
+        (["show", f"http://{host}/lab/a?X-Amz-Signature={secret}"], {}),
+        (
+            ["export", "--data", f"https://lab.blob.core.windows.net/a?sig={secret}", "--out", f"{s3_uri}/a"],
+            {},
+        ),
+        (["nightly", "--store", s3_uri, "--pushgateway", f"http://me:{secret}@127.0.0.1:9"], {}),
+        (["evaluate", "--no-such-option", f"https://me:{secret}@{host}/a"], {}),
+        (["show", f"{s3_uri}/a"], {"AWS_ENDPOINT_URL": f"http://me:{secret}@{host}"}),
+        (["show", f"{s3_uri}/a"], {"RAY_ADDRESS": f"http://me:{secret}@127.0.0.1:8265"}),
+    )
+    printed = {}
+    for words, changes in given:
+        done = head.submit(*words, **changes)
+        assert done.returncode == 2, f"{words}\n{done.stderr}"
+        assert done.stderr.count("\n") == 1
+        assert " in a URI" in done.stderr
+        printed[f"{words} {changes}".replace(secret, "SECRET")] = done.stdout + done.stderr
+    assert head.jobs() == before
+    _require_unseen(exposed(head, s3_uri) | printed, (secret,))
+
+
 def _require_unseen(places: dict[str, str], hidden: tuple[str, ...]) -> None:
     assert len(set(hidden)) == len(hidden)
     for secret in hidden:

@@ -65,6 +65,22 @@ def test_only_loopback_listens(cluster: Any) -> None:
     assert cluster.sockets == {"127.0.0.1:8265", "127.0.0.1:8333"}
 
 
+def test_other_containers_reach_nothing_of_the_store_without_a_key(cluster: Any) -> None:
+    script = (
+        "import http.client, socket\n"
+        "address, found = socket.gethostbyname('store'), []\n"
+        "for port in range(1, 65536):\n"
+        "    with socket.socket() as one:\n"
+        "        one.settimeout(5)\n"
+        "        if one.connect_ex((address, port)) == 0:\n"
+        "            found.append(port)\n"
+        "connection = http.client.HTTPConnection(address, 8333)\n"
+        "connection.request('GET', '/lab/')\n"
+        "print(found, connection.getresponse().status)\n"
+    )
+    assert cluster.inside("lungforge_head_1", "python", "-c", script) == "[8333] 403\n"
+
+
 def test_no_secret_is_in_what_docker_tells(cluster: Any, images: dict[str, str]) -> None:
     text = json.dumps(cluster.containers()) + cluster.printed
     for image in images.values():

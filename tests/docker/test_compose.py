@@ -63,6 +63,13 @@ def test_what_ray_shares_fits_into_its_shared_memory(compose: dict[str, Any]) ->
         assert int(given.partition("=")[2]) <= 0.95 * int(service["shm_size"].rstrip("g")) * 2**30
 
 
+def test_only_the_store_s_own_script_decides_where_seaweedfs_listens(compose: dict[str, Any]) -> None:
+    port, s3_port, *given = compose["services"]["store"]["command"]
+    assert compose["services"]["head"]["environment"]["AWS_ENDPOINT_URL"] == f"http://store:{port}"
+    assert s3_port != port
+    assert not [word for word in given if word.startswith(("-ip", "-s3.port=", "mini"))]
+
+
 def test_nothing_is_published_but_on_loopback(compose: dict[str, Any]) -> None:
     published = {name: service.get("ports", []) for name, service in compose["services"].items()}
     assert published == {

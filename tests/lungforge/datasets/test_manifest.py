@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lungforge.config import digest
 from lungforge.datasets import SCHEMA_VERSION, Kind, Manifest, Parent, Part
 from lungforge.errors import ContentError
 
@@ -99,3 +100,23 @@ def test_a_file_that_is_no_manifest_is_refused_in_one_line(data, message):
         Manifest.from_bytes(data, "s3://lab/data")
     assert str(error.value).startswith("s3://lab/data: ")
     assert "\n" not in str(error.value)
+
+
+def test_a_manifest_from_elsewhere_loses_its_secrets():
+    secret = "5ecretW0rd"
+    config = {"source": f"https://me:{secret}@host/luna16", "size": 64, "also": [f"s3://k:{secret}/+@lab"]}
+    document = json.loads(MANIFEST.to_bytes()) | {
+        "config": config,
+        "config_sha256": digest(config),
+        "details": {"rejected": {"1.2.3": f"403 for https://host/a?X-Amz-Signature={secret}"}},
+        "parents": [{"uri": f"https://host/model?sig={secret}", "sha256": "b" * 64, "kind": "model"}],
+    }
+    manifest = Manifest.from_bytes(json.dumps(document).encode(), "place")
+    assert manifest.config == {"source": "https://host/luna16", "size": 64, "also": ["s3://lab"]}
+    assert manifest.details == {"rejected": {"1.2.3": "403 for https://host/a"}}
+    assert manifest.parents == (Parent("https://host/model", "b" * 64, Kind.MODEL),)
+    assert secret not in repr(manifest) + manifest.to_bytes().decode()
+    # What it was altered in since shows all the same.
+    altered = document | {"config": config | {"size": 65}}
+    with pytest.raises(ContentError, match="config_sha256 does not fit"):
+        Manifest.from_bytes(json.dumps(altered).encode(), "place")

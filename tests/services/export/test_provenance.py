@@ -10,7 +10,6 @@ from lungforge import __version__
 from lungforge.datasets import Kind, Parent
 from services.export.config import ExportConfig
 from services.export.job import run
-from services.export.provenance import without_credentials
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -60,16 +59,3 @@ def test_it_says_how_the_values_are_to_be_read(
     run(ExportConfig(data=dataset.uri, out=str(tmp_path / "out"), **options))
     assert read(tmp_path / "out")["export"] == said
     assert read(tmp_path / "out")["synthetic"] is False
-
-
-@pytest.mark.parametrize(
-    ("uri", "clean"),
-    [
-        ("s3://bucket/me@work/a", "s3://bucket/me@work/a"),
-        ("ftp://me@host:21/a", "ftp://host:21/a"),
-        ("https://host/a?sig=1&b=2", "https://host/a"),
-        ("/data/what?", "/data/what?"),
-    ],
-)
-def test_uris_lose_their_secrets_and_nothing_else(uri: str, clean: str) -> None:
-    assert without_credentials({"a": [uri, 1, None]}) == {"a": [clean, 1, None]}

@@ -1,14 +1,17 @@
 """What ``lungforge submit`` makes of its words: a name, a line of shell, or a refusal."""
 
 import datetime
+import os
 import shlex
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from lungforge.errors import InputError
 from services.cli.commands import parse
+from services.submit import job
 from services.submit.config import entrypoint, resolve, submission_id
 from services.submit.job import run
 
@@ -87,10 +90,11 @@ def test_a_wrong_option_of_submit_is_one_line(words: list[str], message: str) ->
     [
         ["nightly", "--store", "s", "--pushgateway", "http://user:pa55word@gateway"],
         ["--address", "http://user:pa55word@head:8265", "show", "x"],
+        ["show", "https://host/slices?token=pa55word"],
     ],
 )
 def test_a_password_is_not_sent_and_not_repeated(words: list[str]) -> None:
-    with pytest.raises(InputError, match="a URL contains a password") as error:
+    with pytest.raises(InputError, match=r"has a (user name or password|query) in a URI") as error:
         parse("submit", words)
     assert "pa55word" not in str(error.value)
 
@@ -104,3 +108,20 @@ def test_nothing_is_sent_when_an_option_of_the_stage_is_wrong() -> None:
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+def test_a_token_that_is_mounted_is_read_by_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("0" * 64, encoding="utf-8")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    owner = os.getuid()
+    warned = {}
+    for user, mode in ((owner, 0o600), (owner, 0o640), (owner + 1, 0o640), (owner + 1, 0o644)):
+        token.chmod(mode)
+        monkeypatch.setattr(os, "getuid", lambda user=user: user)
+        job._warn_of_open_token()
+        warned[user == owner, mode] = "other users can read the token" in capsys.readouterr().err
+    assert warned == {(True, 0o600): False, (True, 0o640): True, (False, 0o640): False, (False, 0o644): True}
