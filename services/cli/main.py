@@ -8,7 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 from lungforge import __version__
-from lungforge.errors import InputError
+from lungforge.errors import AccessRefusedError, InputError
 from services.cli.commands import COMMANDS, execute, overview, print_result
 from services.common.errors import user_error
 from services.common.progress import say
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = user_error(error)
         if known is not None:
             say(f"lungforge {name}: {known}")
-            return EXIT_USAGE if isinstance(known, InputError) else EXIT_FAILURE
+            return EXIT_USAGE if isinstance(known, (InputError, AccessRefusedError)) else EXIT_FAILURE
         if isinstance(error, OSError):
             say(f"lungforge {name}: {type(error).__name__}: {error}")
             return EXIT_FAILURE

@@ -76,7 +76,7 @@ def run(config: PreprocessConfig) -> PreprocessResult:
     if finished is not None and not (config.retry_rejected and finished.details["rejected"]):
         say(f"{config.out} is finished already{_rejected_words(finished)}")
         return _result(config, finished)
-    source = with_patience(lambda: survey(config))
+    source = survey(config)
     if source.annotations_without_scan:
         say(f"{source.annotations_without_scan} rows of annotations.csv name scans that the source lacks")
     for bad in source.rejected:
