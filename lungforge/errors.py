@@ -5,7 +5,8 @@ bad tomorrow, so they are named, and the rest of the work is done.
 
 *Access* errors say that the bytes could not be had: denied, expired, gone since they were listed, cut
 short, timed out, no space. They prove nothing about the content: they are retried with patience, and then
-the job ends with nothing committed. Only content can reject an item.
+the job ends with nothing committed. Only content can reject an item. Some of them do not go away by
+themselves (wrong keys, a missing bucket, ...): `AccessRefusedError`.
 """
 
 
@@ -24,4 +25,11 @@ class AccessError(OSError):
     """Something could not be read or written now; it may be sound. One line that names the URI.
 
     The command line prints the message without a traceback and exits with 1.
+    """
+
+
+class AccessRefusedError(AccessError):
+    """An access error that lasts until someone mends settings: keys, policy, endpoint, bucket, permissions.
+
+    The command line exits with 2.
     """

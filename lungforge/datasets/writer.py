@@ -31,6 +31,7 @@ from lungforge.storage.files import (
     read_if_there,
     remove_temporaries,
     replace_bytes,
+    require_exclusive_writes,
     write_bytes_atomic,
 )
 from lungforge.storage.reading import list_folder
@@ -72,13 +73,17 @@ class DatasetWriter:
     def find_manifest(self) -> Manifest | None:
         """The manifest of the finished dataset, or None when it is yet to be made.
 
+        Then the place is tried as well: hours of work are not to end at a manifest that cannot be committed.
+
         Raises:
             InputError: Another dataset is there; names what differs.
             ContentError: The manifest is damaged.
             AccessError: It cannot be read now.
+            AccessRefusedError: Nothing may be written there, or two writers would overwrite each other.
         """
         data = read_if_there(join_uri(self.uri, MANIFEST_NAME))
         if data is None:
+            require_exclusive_writes(self.uri)
             return None
         manifest = Manifest.from_bytes(data, self.uri)
         self._refuse_other_work(manifest)

@@ -14,14 +14,12 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from lungforge.errors import AccessError, InputError
+from lungforge.errors import AccessError, AccessRefusedError, InputError
+from lungforge.storage.conditions import IF_MATCH, IF_NONE_MATCH, Condition, require_condition
 from lungforge.storage.errors import explained
 from lungforge.storage.local import TEMPORARY_SUFFIX, locked_folder, write_local
+from lungforge.storage.s3_errors import status_of
 
-_CONNECT_TIMEOUT_S = 10
-_READ_TIMEOUT_S = 60
-#: Requests in all. botocore waits up to 1, 2, 4, 8, 16, 20, 20, 20 s between them, half of it on average.
-_ATTEMPTS = 9
 #: How often a write that collides with another one is tried before giving up.
 _COLLISIONS = 5
 
@@ -45,19 +43,22 @@ def open_uri(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         return fsspec.core.url_to_fs(uri)
     except (ValueError, ImportError) as error:
-        raise InputError(f"{uri}: {error}; use a local path or s3://BUCKET/FOLDER") from error
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{uri}: {protocol}:// is not to be had here ({reason}); use a local path or s3://BUCKET/FOLDER"
+        ) from error
 
 
 @functools.lru_cache(maxsize=8)
 def _s3(process: int, environment: tuple[tuple[str, str], ...]) -> fsspec.AbstractFileSystem:
     """One client a process and AWS environment: none outlives a fork or a change of credentials."""
-    from s3fs import S3FileSystem
+    from lungforge.storage.s3 import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, S3Store
 
-    config: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT_S, "read_timeout": _READ_TIMEOUT_S}
+    config: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
     if "AWS_MAX_ATTEMPTS" not in dict(environment):
-        config["retries"] = {"mode": "standard", "total_max_attempts": _ATTEMPTS}
+        config["retries"] = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     # A cached listing would hide what other processes write.
-    return S3FileSystem(use_listings_cache=False, skip_instance_cache=True, config_kwargs=config)
+    return S3Store(use_listings_cache=False, skip_instance_cache=True, config_kwargs=config)
 
 
 def absolute_uri(uri: str) -> str:
@@ -112,8 +113,9 @@ def write_bytes_atomic(uri: str, data: bytes, *, exclusive: bool = False) -> Non
     Raises:
         FileExistsError: ``exclusive``, and a file with other content is there. The same content is
             taken for a repetition of this request, whose answer was lost.
-        InputError: The bucket is missing, or a file is in the way.
+        InputError: A file is in the way.
         AccessError: It cannot be written now.
+        AccessRefusedError: The bucket is missing, the store does not keep ``If-None-Match``, ...
     """
     fs, path = open_uri(uri)
     with explained(uri):
@@ -123,7 +125,7 @@ def write_bytes_atomic(uri: str, data: bytes, *, exclusive: bool = False) -> Non
         try:
             _write_remote(fs, path, data, exclusive)
         except FileNotFoundError as error:
-            raise InputError(f"{uri}: no such bucket; make it first, or check AWS_ENDPOINT_URL") from error
+            raise AccessRefusedError(f"{uri}: no such bucket or place; make it first") from error
 
 
 def replace_bytes(uri: str, data: bytes, *, expected: bytes) -> None:
@@ -140,6 +142,7 @@ def replace_bytes(uri: str, data: bytes, *, expected: bytes) -> None:
     Raises:
         FileExistsError: The file has other content.
         AccessError: It is gone, or cannot be written now.
+        AccessRefusedError: The store does not keep ``If-Match``, ...
     """
     fs, path = open_uri(uri)
     with explained(uri):
@@ -154,6 +157,17 @@ def replace_bytes(uri: str, data: bytes, *, expected: bytes) -> None:
             raise AccessError(f"{uri}: gone since it was read") from error
 
 
+def require_exclusive_writes(uri: str) -> None:
+    """Make sure that ``write_bytes_atomic(..., exclusive=True)`` below a folder excludes other writers.
+
+    Raises:
+        AccessRefusedError: S3 reads over ``If-None-Match``, or nothing may be written there.
+    """
+    fs, path = open_uri(uri)
+    with explained(uri):
+        _require_condition(fs, f"{path}/any", IF_NONE_MATCH)
+
+
 def remove_temporaries(uri: str) -> None:
     """Remove what killed writers left in a folder. A living writer that loses its file writes it again."""
     fs, path = open_uri(uri)
@@ -165,6 +179,8 @@ def remove_temporaries(uri: str) -> None:
 
 def _write_remote(fs: fsspec.AbstractFileSystem, path: str, data: bytes, exclusive: bool) -> None:
     mode = "create" if exclusive else "overwrite"
+    if exclusive:
+        _require_condition(fs, path, IF_NONE_MATCH)
     for _ in range(_COLLISIONS):
         try:
             fs.pipe_file(path, data, mode=mode)
@@ -172,7 +188,7 @@ def _write_remote(fs: fsspec.AbstractFileSystem, path: str, data: bytes, exclusi
         except OSError as error:
             # S3 answers a conditional create with 412 when the object is there, and with 409 when another
             # create is under way. A repeated completion of this multipart upload is answered with 404.
-            status = _status(error)
+            status = status_of(error.__cause__)
             if not isinstance(error, (FileExistsError, FileNotFoundError)) and status not in (409, 412):
                 raise
             present = _content(fs, path)
@@ -186,13 +202,14 @@ def _write_remote(fs: fsspec.AbstractFileSystem, path: str, data: bytes, exclusi
 
 
 def _replace_remote(fs: fsspec.AbstractFileSystem, path: str, data: bytes, expected: bytes) -> None:
+    _require_condition(fs, path, IF_MATCH)
     # The tag comes before the content: were it of a newer one, the PUT would replace what nobody read.
     condition = {"IfMatch": fs.info(path)["ETag"]} if "s3" in fs.protocol else {}
     _require_content(fs, path, (expected, data))
     try:
         fs.pipe_file(path, data, **condition)
     except OSError as error:
-        if _status(error) not in (409, 412):
+        if status_of(error.__cause__) not in (409, 412):
             raise
         # Another writer was first, or this PUT was repeated because its answer was lost.
         _require_content(fs, path, (data,))
@@ -210,7 +227,6 @@ def _content(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:
         return None
 
 
-def _status(error: OSError) -> int | None:
-    """The HTTP status behind an error of s3fs."""
-    response = getattr(error.__cause__, "response", None) or {}
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+def _require_condition(fs: fsspec.AbstractFileSystem, path: str, condition: Condition) -> None:
+    if "s3" in fs.protocol:
+        require_condition(fs, path, condition)

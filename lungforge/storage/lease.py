@@ -5,9 +5,11 @@ expired or given back, another job creates the next one. Why no two hold it at a
 meanwhile:
 
 - A generation is created exclusively (a link locally, ``If-None-Match: *`` on S3): of all that try, one wins.
-- A holder writes only the generation that it created. It takes the lease for lost when three quarters of
-  the duration have passed since it last wrote, by its monotonic clock; others wait for the whole. So the
-  clocks of two hosts may be apart by a quarter of the duration, which is what is assumed of them.
+- A holder writes only the generation that it created, and only while that is in its name: should a store
+  lose a condition after all, one of two holders finds the other's name there, and steps back.
+- It takes the lease for lost when three quarters of the duration have passed since it last wrote, by its
+  monotonic clock; others wait for the whole. So the clocks of two hosts may be apart by a quarter of the
+  duration, which is what is assumed of them.
 - The newest generation is never removed, only marked as given back. So one that slept between looking and
   creating, and created a generation that others have cleared away, finds a newer one and steps back.
 """
@@ -25,7 +27,7 @@ from datetime import UTC, datetime
 
 from lungforge.errors import ContentError, InputError
 from lungforge.storage.errors import explained
-from lungforge.storage.files import join_uri, open_uri, read_if_there, write_bytes_atomic
+from lungforge.storage.files import join_uri, open_uri, read_if_there, replace_bytes, write_bytes_atomic
 
 #: How long a lease holds without being renewed: what a killed job delays the next one by, at most.
 DURATION_S = 600.0
@@ -91,8 +93,7 @@ class Lease:
         with self._lock:
             since = time.monotonic()
             self._require(since < self._trusted_until, "it was not renewed in time")
-            self._holding = dataclasses.replace(self._holding, expires=_from_now(self._duration_s))
-            write_bytes_atomic(self._file, _to_bytes(self._holding))
+            self._write(dataclasses.replace(self._holding, expires=_from_now(self._duration_s)))
             self._require(newest_generation(self._uri) == self._generation, "another job has taken it")
             # One that looked before this write arrived would see an expired lease.
             self._require(time.monotonic() < self._trusted_until, "it was not renewed in time")
@@ -103,7 +104,20 @@ class Lease:
         with self._lock:
             if time.monotonic() < self._trusted_until:
                 self._trusted_until = float("-inf")
-                write_bytes_atomic(self._file, _to_bytes(dataclasses.replace(self._holding, released=True)))
+                with contextlib.suppress(LeaseLostError):
+                    self._write(dataclasses.replace(self._holding, released=True))
+
+    def _write(self, holding: Holding) -> None:
+        """Write the generation anew, where it is still this holder's."""
+        present = read_if_there(self._file)
+        mine = present is not None and _from_bytes(present, self._file).holder == holding.holder
+        if mine and present is not None:
+            try:
+                replace_bytes(self._file, _to_bytes(holding), expected=present)
+            except FileExistsError:
+                mine = False
+        self._require(mine, "another job has taken it")
+        self._holding = holding
 
     def _require(self, held: bool, reason: str) -> None:
         if not held:
@@ -147,11 +161,12 @@ def take_lease(uri: str, duration_s: float = DURATION_S) -> Lease:
                 )
         since = time.monotonic()
         holding = Holding(secrets.token_hex(16), socket.gethostname(), _from_now(0), _from_now(duration_s))
+        content = _to_bytes(holding)
         try:
-            write_bytes_atomic(_file(uri, newest + 1), _to_bytes(holding), exclusive=True)
+            write_bytes_atomic(_file(uri, newest + 1), content, exclusive=True)
         except FileExistsError:
             continue
-        if newest_generation(uri) == newest + 1:
+        if newest_generation(uri) == newest + 1 and read_if_there(_file(uri, newest + 1)) == content:
             _clear(uri, below=newest + 1)
             return Lease(uri, newest + 1, holding, duration_s, since)
     raise LeaseHeldError(f"{uri}: other runs take the lease at the same time; try again in a while")

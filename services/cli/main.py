@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 from lungforge import __version__
-from lungforge.errors import InputError
+from lungforge.errors import AccessRefusedError, InputError
 from lungforge.public_uri import require_public_environment
 from services.cli.commands import COMMANDS, execute, overview, print_result
 from services.common.errors import user_error
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = user_error(error)
         if known is not None:
             say(f"lungforge {name}: {known}")
-            return EXIT_USAGE if isinstance(known, InputError) else EXIT_FAILURE
+            return EXIT_USAGE if isinstance(known, (InputError, AccessRefusedError)) else EXIT_FAILURE
         if isinstance(error, OSError):
             say(f"lungforge {name}: {type(error).__name__}: {error}")
             return EXIT_FAILURE

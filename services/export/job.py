@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from lungforge.datasets import Dataset, Kind, rows_from_table
-from lungforge.errors import AccessError, InputError
+from lungforge.errors import AccessError, AccessRefusedError, InputError
 from lungforge.storage import join_uri, write_bytes_atomic
 from services.common.progress import progress, say
 from services.export.coco import ANNOTATIONS_NAME, CocoAnnotations
@@ -157,7 +157,8 @@ def _writing(out: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = " ".join(str(error.strerror or error).split())
-        raise AccessError(
+        family = AccessRefusedError if isinstance(error, AccessRefusedError) else AccessError
+        raise family(
             f"{out} cannot be written ({reason}), so the export is incomplete; "
             "fix that and run the same command to resume"
         ) from error

@@ -10,9 +10,9 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lungforge.errors import ContentError
+from lungforge.errors import AccessError, ContentError
 from lungforge.storage import write_bytes_atomic
-from lungforge.storage.files import read_if_there
+from lungforge.storage.files import read_if_there, replace_bytes
 
 Status = Literal["done", "worse", "failed"]
 
@@ -87,7 +87,10 @@ def read_history(uri: str) -> list[Night]:
         ContentError: It is no history.
         AccessError: It cannot be read now.
     """
-    data = read_if_there(uri)
+    return _decoded(read_if_there(uri), uri)
+
+
+def _decoded(data: bytes | None, uri: str) -> list[Night]:
     if data is None:
         return []
     try:
@@ -102,12 +105,31 @@ def read_history(uri: str) -> list[Night]:
     return [Night(**row) for row in table.to_pylist()]
 
 
-def write_history(uri: str, nights: Sequence[Night]) -> None:
-    """Write all nights; a reader sees the old file or the new one."""
+def write_history(uri: str, nights: Sequence[Night], *, before: Sequence[Night]) -> None:
+    """Write all nights; a reader sees the old file or the new one.
+
+    Args:
+        uri: The history.
+        nights: What it holds from now on.
+        before: What it held when it was read: the rows of another run are never lost.
+
+    Raises:
+        AccessError: Another run has written it since it was read, or it cannot be written now.
+    """
+    content = read_if_there(uri)
+    changed = f"{uri}: another run has written it meanwhile; the same command again goes on from there"
+    if _decoded(content, uri) != list(before):
+        raise AccessError(changed)
     table = pa.Table.from_pylist([dataclasses.asdict(night) for night in nights], schema=SCHEMA)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    write_bytes_atomic(uri, sink.getvalue())
+    try:
+        if content is None:
+            write_bytes_atomic(uri, sink.getvalue(), exclusive=True)
+        else:
+            replace_bytes(uri, sink.getvalue(), expected=content)
+    except FileExistsError as error:
+        raise AccessError(changed) from error
 
 
 def with_night(nights: Sequence[Night], night: Night) -> list[Night]:

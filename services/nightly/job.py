@@ -233,11 +233,11 @@ def _commit(tonight: Tonight, night: Night, lease: Lease) -> Night:
     reasons = reasons_of(night, before)
     if reasons:
         night = dataclasses.replace(night, status="worse", reason="; ".join(reasons))
-    nights = with_night(nights, night)
+    others, nights = nights, with_night(nights, night)
     page = render(nights)
     lease.renew()
     write_bytes_atomic(join_uri(tonight.store, "index.html"), page)
-    write_history(tonight.history, nights)
+    write_history(tonight.history, nights, before=others)
     return night
 
 

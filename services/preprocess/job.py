@@ -23,7 +23,7 @@ from services.preprocess.dry_run import dry_run
 from services.preprocess.refusals import Rejection, require_images, require_kept
 from services.preprocess.result import PreprocessResult
 from services.preprocess.survey import SourceSurvey, SourceVolume, survey
-from services.preprocess.volume import VolumeOutcome, VolumeTask, with_patience
+from services.preprocess.volume import VolumeOutcome, VolumeTask
 
 
 def run(config: PreprocessConfig) -> PreprocessResult:
@@ -47,7 +47,7 @@ def run(config: PreprocessConfig) -> PreprocessResult:
         say(f"{config.out} is finished already{_lacking_words(finished)}")
         return dataclasses.replace(_result(config, finished), dry_run=config.dry_run)
     finished_crops = crops.find_manifest() if finished is not None else None
-    source = with_patience(lambda: survey(config))
+    source = survey(config)
     for note in source.notes:
         say(note)
     if config.dry_run:

@@ -21,6 +21,8 @@ from lungforge.ct.segmentation.anatomy import anatomy_from_luna, derive_anatomy
 from lungforge.datasets import DatasetWriter, Kind, Part, table_from_rows
 from lungforge.errors import ContentError
 from services.common import telemetry
+from services.common.errors import reason_of
+from services.common.progress import say
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.plan import VolumePlan, plan_volume, unforeseen_is_content
 from services.preprocess.refusals import OutsideAnnotation
@@ -258,8 +260,9 @@ def with_patience(work: Callable[[], Result]) -> Result:
     for pause in PAUSES_S:
         try:
             return work()
-        except OSError:
+        except OSError as error:
             telemetry.retry("preprocess")
+            say(f"{reason_of(error)}; tried again in {pause:g} s")
             time.sleep(pause)
     return work()
 

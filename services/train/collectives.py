@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 import torch
 import torch.distributed
 
-from lungforge.errors import AccessError, InputError
+from lungforge.errors import AccessError, AccessRefusedError, InputError
 
 
 class Fault(NamedTuple):
@@ -13,20 +13,21 @@ class Fault(NamedTuple):
 
     Attributes:
         message: One line.
-        access: Whether something could not be read or written now, and may be sound.
+        family: The kind of error that it is.
     """
 
     message: str
-    access: bool
+    family: type[InputError] | type[AccessError]
 
     @classmethod
     def of(cls, error: InputError | AccessError) -> Self:
         """The fault that an error is."""
-        return cls(str(error), isinstance(error, AccessError))
+        families = (AccessRefusedError, AccessError, InputError)
+        return cls(str(error), next(family for family in families if isinstance(error, family)))
 
     def error(self) -> InputError | AccessError:
         """The error again."""
-        return AccessError(self.message) if self.access else InputError(self.message)
+        return self.family(self.message)
 
 
 class WorkerStatus(NamedTuple):
