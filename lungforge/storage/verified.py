@@ -73,14 +73,13 @@ def open_verified(uri: str, *, size: int, sha256: str) -> Iterator[BinaryIO]:
             yield file
 
 
-def file_digest(uri: str) -> str:
-    """The sha256 of a file, in hexadecimal.
+def file_digest(uri: str, size: int) -> str:
+    """The sha256, in hexadecimal, of a file that has so many bytes.
 
     Raises:
         FileNotFoundError: There is no such file.
-        AccessError: It cannot be read now.
+        AccessError: It cannot be read now, or fewer bytes arrive.
     """
-    size = file_size(uri)
     fs, path = open_uri(uri)
     with explained(uri), fs.open(path, "rb") as file:
         return _digest(file, uri, size)
