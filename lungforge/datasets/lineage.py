@@ -108,7 +108,6 @@ def ancestors(dataset: Dataset) -> Iterator[Ancestor]:
 
 def _schemes(uri: str) -> set[str]:
     """The schemes of a URI; several where fsspec chains file systems by ``::``."""
-    pieces = uri.split("::")
-    if len(pieces) == 1 and "://" not in uri:
+    if uri.startswith("/") and "::" not in uri:
         return {"file"}
-    return {piece.split("://", 1)[0] for piece in pieces}
+    return {piece.split(":", 1)[0] for piece in uri.split("::")}
