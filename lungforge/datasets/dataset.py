@@ -4,17 +4,18 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lungforge.datasets.manifest import MANIFEST_NAME, Manifest, Parent, Part
+from lungforge.datasets.manifest import MANIFEST_NAME, Manifest, Parent, Part, read_manifest
 from lungforge.datasets.parquet import ROWS_PER_GROUP
 from lungforge.datasets.schemas import MADE_BY, Kind, validate_schema
 from lungforge.datasets.validation import validate_values
 from lungforge.errors import ContentError, InputError
-from lungforge.storage.errors import explained
-from lungforge.storage.files import absolute_uri, join_uri, open_uri, read_if_there
+from lungforge.storage.files import absolute_uri, join_uri
+from lungforge.storage.verified import AlteredError, open_verified, read_verified
 
 #: How many bad parts an error names.
 _NAMED = 3
@@ -42,11 +43,11 @@ class Dataset:
             AccessError: It cannot be read now.
         """
         uri = absolute_uri(uri)
-        data = read_if_there(join_uri(uri, MANIFEST_NAME))
-        if data is None:
+        found = read_manifest(uri)
+        if found is None:
             remedy = f"run `{MADE_BY[kind]}`" if kind else "run its job"
             raise InputError(f"{uri}: no {MANIFEST_NAME}: no dataset, or not finished; {remedy} (again)")
-        manifest = Manifest.from_bytes(data, uri)
+        manifest, data = found
         if kind is not None and manifest.kind is not kind:
             raise InputError(
                 f"{uri}: a {manifest.kind.value} dataset, made by `{MADE_BY[manifest.kind]}`; "
@@ -79,7 +80,7 @@ class Dataset:
             ContentError: The part is missing, altered, or holds a wrong value.
             AccessError: It cannot be read now.
         """
-        with self.open_part(part) as (file, shape):
+        with self._parquet(part, self._read_checked(part)) as (file, shape):
             table = file.read(columns=_known(columns, file))
             validate_values(table, shape)
             return table
@@ -87,7 +88,10 @@ class Dataset:
     def iter_batches(
         self, part: Part, columns: Sequence[str] | None = None, batch_rows: int = ROWS_PER_GROUP
     ) -> Iterator[pa.Table]:
-        """The rows of one part in order, a few at a time, so that memory holds one row group.
+        """The rows of one part in order, a few at a time, so that memory holds one row group of images.
+
+        The file itself, which is compressed, is in memory as a whole: the bytes that are read are those whose
+        sha256 was compared.
 
         Args:
             part: One of ``parts``.
@@ -98,7 +102,7 @@ class Dataset:
             ContentError: The part is missing, altered, or holds a wrong value.
             AccessError: It cannot be read now.
         """
-        with self.open_part(part) as (file, shape):
+        with self._parquet(part, self._read_checked(part)) as (file, shape):
             for batch in file.iter_batches(batch_size=batch_rows, columns=_known(columns, file)):
                 table = pa.Table.from_batches([batch])
                 validate_values(table, shape)
@@ -152,46 +156,57 @@ class Dataset:
 
     def _read_checked(self, part: Part) -> bytes:
         uri = join_uri(self.uri, part.path)
-        data = read_if_there(uri)
-        if data is None:
-            raise ContentError(f"{uri}: missing; {self._remedy()}")
-        if hashlib.sha256(data).hexdigest() != part.sha256:
-            raise ContentError(f"{uri}: altered since it was written; {self._remedy()}")
-        return data
+        with self._as_content(uri):
+            return read_verified(uri, size=part.bytes, sha256=part.sha256)
 
     @contextmanager
     def open_part(self, part: Part) -> Iterator[tuple[pq.ParquetFile, tuple[int, int]]]:
-        """A part as a Parquet file, and height and width of its images, for other ways to read it.
+        """A part as a Parquet file to read in places, and height and width of its images.
+
+        The whole file is read once a process, to compare its sha256 before anything is made of it.
 
         Raises:
             ContentError: The part is missing or altered; also when that shows inside the block.
             AccessError: It cannot be read now; likewise.
         """
         uri = join_uri(self.uri, part.path)
-        fs, path = open_uri(uri)
-        with explained(uri):
-            try:
-                size = fs.info(path)["size"]
-                if size != part.bytes:
-                    raise InputError(f"{size} bytes instead of {part.bytes}")
-                with (
-                    fs.open(path, "rb") as source,
-                    pq.ParquetFile(source, page_checksum_verification=True) as file,
-                ):
-                    shape = validate_schema(self.manifest.kind, file.schema_arrow)
-                    if file.metadata.num_rows != part.rows:
-                        raise InputError(f"{file.metadata.num_rows} rows instead of {part.rows}")
-                    yield file, shape
-            except FileNotFoundError as error:
-                raise ContentError(f"{uri}: missing; {self._remedy()}") from error
-            except (InputError, pa.ArrowException, OSError) as error:
-                # Arrow raises a bare OSError; those of file systems are subclasses of it, or have an errno.
-                if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
-                    raise
-                reason = " ".join(str(error).split())
-                raise ContentError(
-                    f"{uri}: altered since it was written: {reason}; {self._remedy()}"
-                ) from error
+        with (
+            self._as_content(uri),
+            open_verified(uri, size=part.bytes, sha256=part.sha256) as source,
+            self._parquet(part, source) as opened,
+        ):
+            yield opened
+
+    @contextmanager
+    def _parquet(
+        self, part: Part, source: BinaryIO | bytes
+    ) -> Iterator[tuple[pq.ParquetFile, tuple[int, int]]]:
+        content = pa.BufferReader(source) if isinstance(source, bytes) else source
+        with (
+            self._as_content(join_uri(self.uri, part.path)),
+            pq.ParquetFile(content, page_checksum_verification=True) as file,
+        ):
+            shape = validate_schema(self.manifest.kind, file.schema_arrow)
+            if file.metadata.num_rows != part.rows:
+                raise InputError(f"{file.metadata.num_rows} rows instead of {part.rows}")
+            _require_groups(file)
+            yield file, shape
+
+    @contextmanager
+    def _as_content(self, uri: str) -> Iterator[None]:
+        """Say of a part that is missing or wrong which it is, and what to do."""
+        try:
+            yield
+        except ContentError:
+            raise
+        except FileNotFoundError as error:
+            raise ContentError(f"{uri}: missing; {self._remedy()}") from error
+        except (AlteredError, InputError, pa.ArrowException, OSError) as error:
+            # Arrow raises a bare OSError; those of file systems are subclasses of it, or have an errno.
+            if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+                raise
+            reason = " ".join(str(error).split())
+            raise ContentError(f"{uri}: altered since it was written: {reason}; {self._remedy()}") from error
 
     def _remedy(self) -> str:
         return f"make the dataset again with `{MADE_BY[self.manifest.kind]}`"
@@ -201,3 +216,13 @@ def _known(columns: Sequence[str] | None, file: pq.ParquetFile) -> list[str] | N
     """The columns as pyarrow wants them, which would pass over a name that it does not know."""
     assert columns is None or set(columns) <= set(file.schema_arrow.names), columns
     return None if columns is None else list(columns)
+
+
+def _require_groups(file: pq.ParquetFile) -> None:
+    """Refuse row groups that would not fit into memory."""
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if rows > ROWS_PER_GROUP:
+            raise InputError(
+                f"row group {group} has {rows} rows, and at most {ROWS_PER_GROUP} are read at once"
+            )

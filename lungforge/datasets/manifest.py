@@ -2,22 +2,35 @@
 
 import dataclasses
 import hashlib
-import json
 import re
 from typing import Any
 
 from lungforge.config import digest
 from lungforge.datasets.schemas import Kind
+from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import ContentError
 from lungforge.public_uri import json_bytes, public_json, public_uri
+from lungforge.storage import join_uri
+from lungforge.storage.reading import file_size, read_range
 
 #: Grows when the rows or the manifest change so that older code would misread them.
 SCHEMA_VERSION = 1
 #: The file whose creation commits a dataset.
 MANIFEST_NAME = "manifest.json"
+#: The largest manifest: some 250,000 parts.
+MAX_BYTES = 64 * 2**20
+#: Parents of a dataset: an evaluation has one more than sets of samples.
+MAX_PARENTS = 1000
 
 _PART_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+#: What would move the cursor of a terminal; no URI and no version has such.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MAX_PATH, _MAX_TEXT = 1024, 4096
+#: Of sizes, counts and seeds: what a signed integer of 64 bits holds.
+_MAX_INTEGER = 2**63
+#: Characters of a reason: it quotes what was read.
+_REASON = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +112,11 @@ class Manifest:
             ContentError: It is no manifest, was altered by hand, or is of a newer schema.
         """
         try:
-            document = json.loads(data)
+            if len(data) > MAX_BYTES:
+                raise ValueError(f"{len(data)} bytes, and at most {MAX_BYTES} are read")
+            document = parse_json(data)
             version = document["schema_version"]
-            if not isinstance(version, int) or version < 1:
+            if type(version) is not int or version < 1:
                 raise ValueError(f"schema_version {version!r}")
             if version > SCHEMA_VERSION:
                 raise ContentError(
@@ -112,30 +127,97 @@ class Manifest:
         except ContentError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_REASON]
             raise ContentError(
-                f"{uri}: not a LungForge manifest ({type(error).__name__}: {error}); make the dataset again"
+                f"{uri}: not a LungForge manifest ({reason}); make the dataset again"
             ) from error
         return manifest
 
 
+def read_manifest(uri: str) -> tuple[Manifest, bytes] | None:
+    """The manifest of the dataset at a URI, and its bytes; None where there is none.
+
+    Raises:
+        ContentError: It is damaged, no manifest of LungForge, or of a newer schema.
+        AccessError: It cannot be read now.
+    """
+    place = join_uri(uri, MANIFEST_NAME)
+    try:
+        size = file_size(place)
+        if size > MAX_BYTES:
+            raise ContentError(
+                f"{uri}: not a LungForge manifest ({size} bytes, and at most {MAX_BYTES} are read); "
+                "make the dataset again"
+            )
+        data = read_range(place, 0, size)
+    except FileNotFoundError:
+        return None
+    return Manifest.from_bytes(data, uri), data
+
+
 def _from_document(document: dict[str, Any]) -> Manifest:
-    parts = tuple(Part(**part) for part in document["parts"])
-    for part in parts:
-        # No dataset of LungForge has a path that leaves it.
-        if not _PART_PATH.fullmatch(part.path) or not _SHA256.fullmatch(part.sha256):
-            raise ValueError(f"part {part.path!r}")
-        if min(part.rows, part.bytes) < 0:
-            raise ValueError(f"part {part.path!r} has a negative size")
     manifest = Manifest(
         kind=Kind(document["kind"]),
-        config=dict(document["config"]),
-        parts=parts,
-        parents=tuple(Parent(p["uri"], p["sha256"], Kind(p["kind"])) for p in document["parents"]),
-        code_version=str(document["code_version"]),
-        seed=document["seed"],
-        details=dict(document["details"]),
+        config=_require(document["config"], dict, "config"),
+        parts=tuple(_part(part) for part in _require(document["parts"], list, "parts")),
+        parents=tuple(_parent(parent) for parent in _require(document["parents"], list, "parents")),
+        code_version=_text(document["code_version"], "code_version"),
+        seed=None if document["seed"] is None else _integer(document["seed"], "seed", -_MAX_INTEGER),
+        details=_require(document["details"], dict, "details"),
         schema_version=document["schema_version"],
     )
+    names = [part.name for part in manifest.parts]
+    if len(set(names)) < len(names):
+        raise ValueError("two parts have the same name")
+    if MANIFEST_NAME in names:
+        raise ValueError(f"{MANIFEST_NAME} is no part")
+    if len(manifest.parents) > MAX_PARENTS:
+        raise ValueError(f"{len(manifest.parents)} parents, and at most {MAX_PARENTS} are followed")
     if document["config_sha256"] != digest(document["config"]):
         raise ValueError("config_sha256 does not fit config")
     return manifest
+
+
+def _part(document: dict[str, Any]) -> Part:
+    part = Part(**_require(document, dict, "a part"))
+    # No dataset of LungForge has a path that leaves it.
+    if (
+        len(part.path) > _MAX_PATH
+        or not _PART_PATH.fullmatch(part.path)
+        or not _SHA256.fullmatch(part.sha256)
+    ):
+        raise ValueError(f"part {part.path[:_MAX_PATH]!r}")
+    for size in (part.rows, part.bytes):
+        if type(size) is not int or not 0 <= size < _MAX_INTEGER:
+            raise ValueError(f"part {part.path!r} has a negative size, or one that is no whole number")
+    return part
+
+
+def _parent(document: dict[str, Any]) -> Parent:
+    values = dict(_require(document, dict, "a parent"))
+    uri = _text(values.pop("uri"), "the URI of a parent")
+    sha256, kind = values.pop("sha256"), values.pop("kind")
+    if values:
+        raise ValueError(f"parent {public_uri(uri)!r} has an unknown {min(values)}")
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError(f"parent {public_uri(uri)!r}: no sha256")
+    return Parent(uri, sha256, Kind(kind))
+
+
+def _require(value: Any, kind: type, name: str) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {type(value).__name__}")
+    return value
+
+
+def _text(value: Any, name: str) -> str:
+    text: str = _require(value, str, name)
+    if not 0 < len(text) <= _MAX_TEXT or _CONTROL.search(text):
+        raise ValueError(f"{name} is empty, longer than {_MAX_TEXT} characters, or not plain text")
+    return text
+
+
+def _integer(value: Any, name: str, least: int) -> int:
+    if type(value) is not int or not least <= value < _MAX_INTEGER:
+        raise ValueError(f"{name} is {value!r}")
+    return value

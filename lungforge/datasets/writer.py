@@ -22,7 +22,16 @@ import pyarrow as pa
 from lungforge import __version__
 from lungforge.config import digest
 from lungforge.datasets import parquet
-from lungforge.datasets.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest, Parent, Part, part_of
+from lungforge.datasets.manifest import (
+    MANIFEST_NAME,
+    MAX_BYTES,
+    SCHEMA_VERSION,
+    Manifest,
+    Parent,
+    Part,
+    part_of,
+    read_manifest,
+)
 from lungforge.datasets.schemas import Kind, validate_table
 from lungforge.errors import AccessError, InputError
 from lungforge.storage.files import (
@@ -39,6 +48,21 @@ from lungforge.storage.reading import list_folder
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Digits of a digest in the name of a folder.
 _DIGITS = 12
+
+
+class OtherDatasetError(InputError):
+    """A finished dataset of other work is in the place, as its manifest proves.
+
+    Attributes:
+        kind: What it holds.
+    """
+
+    def __init__(self, message: str, kind: Kind) -> None:
+        super().__init__(message, kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,16 +100,16 @@ class DatasetWriter:
         Then the place is tried as well: hours of work are not to end at a manifest that cannot be committed.
 
         Raises:
-            InputError: Another dataset is there; names what differs.
+            OtherDatasetError: A finished dataset of other work is there; names what differs.
             ContentError: The manifest is damaged.
             AccessError: It cannot be read now.
             AccessRefusedError: Nothing may be written there, or two writers would overwrite each other.
         """
-        data = read_if_there(join_uri(self.uri, MANIFEST_NAME))
-        if data is None:
+        found = read_manifest(self.uri)
+        if found is None:
             require_exclusive_writes(self.uri)
             return None
-        manifest = Manifest.from_bytes(data, self.uri)
+        manifest, _ = found
         self._refuse_other_work(manifest)
         self._remove_temporaries(manifest.parts)
         return manifest
@@ -169,6 +193,11 @@ class DatasetWriter:
             return replacing
         self._require_present(manifest.parts)
         uri, data = join_uri(self.uri, MANIFEST_NAME), manifest.to_bytes()
+        if len(data) > MAX_BYTES:
+            raise InputError(
+                f"{self.uri}: the manifest would have {len(data)} bytes, and at most {MAX_BYTES} are read; "
+                "make several smaller datasets"
+            )
         try:
             if replacing is None:
                 write_bytes_atomic(uri, data, exclusive=True)
@@ -194,9 +223,10 @@ class DatasetWriter:
             if present.get(name) != wanted.get(name)
         ]
         if differing:
-            raise InputError(
+            raise OtherDatasetError(
                 f"{self.uri}: another dataset is there, which differs in {', '.join(differing)}; "
-                "choose another --out"
+                "choose another --out",
+                manifest.kind,
             )
 
     def _require_present(self, parts: Sequence[Part]) -> None:

@@ -7,7 +7,7 @@ was trained on.
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,11 +15,30 @@ import torch
 from torch import Tensor
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest
+from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import ContentError
 from lungforge.models.base import DataShape, ModelSpec, SamplingOptions, SliceSampler
 from lungforge.models.checkpoint import from_document, load_network, to_document, to_safetensors
 
 _WEIGHTS, _NETWORK, _HISTORY = "model.safetensors", "config.json", "history.json"
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+#: What holds of each of the details in a manifest, which may be anyone's.
+_IS_DETAIL: dict[str, Callable[[Any], bool]] = {
+    "model": _is_text,
+    "imported_from": _is_text,
+    **dict.fromkeys(("size", "classes", "patch", "rows", "steps"), _is_count),
+    "subsets": lambda value: isinstance(value, list) and all(type(item) is int for item in value),
+    "series_uids": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+}
 
 
 @dataclass(frozen=True)
@@ -50,8 +69,18 @@ class ModelDetails:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """The details in the manifest of a model."""
-        return cls(**{field.name: manifest.details.get(field.name) for field in dataclasses.fields(cls)})
+        """The details in the manifest of a model.
+
+        Raises:
+            ContentError: One of them is of another type than here.
+        """
+        values = {field.name: manifest.details.get(field.name) for field in dataclasses.fields(cls)}
+        for name, value in values.items():
+            if value is not None and not _IS_DETAIL[name](value):
+                raise ContentError(
+                    f"the manifest of the model says {name} {value!r:.80}; make the model again"
+                )
+        return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, without the file's name where there is none."""
@@ -117,7 +146,7 @@ class ModelDataset:
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
         """The same of a dataset that is open; raises as ``open`` does."""
-        spec, config = from_document(_network_document(dataset))
+        spec, config = from_document(_read_object(dataset, _NETWORK))
         return cls(dataset, spec, config, ModelDetails.of(dataset.manifest))
 
     def sampler(self, options: SamplingOptions, device: torch.device, *, classes: int) -> SliceSampler:
@@ -137,18 +166,27 @@ class ModelDataset:
 
 
 def read_history(dataset: Dataset) -> dict[str, list[float]] | None:
-    """The metrics of every step of a model's training, by name; None where the dataset holds none."""
+    """The metrics of every step of a model's training, by name; None where the dataset holds none.
+
+    Raises:
+        ContentError: They are no lists of numbers.
+    """
     if dataset.manifest.kind is not Kind.MODEL or all(part.name != _HISTORY for part in dataset.parts):
         return None
-    history: dict[str, list[float]] = json.loads(dataset.read_file(_HISTORY))
+    history = _read_object(dataset, _HISTORY)
+    for name, values in history.items():
+        if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+            raise ContentError(f"{dataset.uri}: {_HISTORY}: {name!r:.80} is no list of numbers")
     return history
 
 
-def _network_document(dataset: Dataset) -> dict[str, Any]:
+def _read_object(dataset: Dataset, name: str) -> dict[str, Any]:
     try:
-        document = json.loads(dataset.read_file(_NETWORK))
+        document = parse_json(dataset.read_file(name))
+    except ContentError:
+        raise
     except ValueError as error:
-        raise ContentError(f"{dataset.uri}: {_NETWORK} is no JSON ({error})") from error
+        raise ContentError(f"{dataset.uri}: {name} is no JSON ({error})") from error
     if not isinstance(document, dict):
-        raise ContentError(f"{dataset.uri}: {_NETWORK} is no JSON object")
+        raise ContentError(f"{dataset.uri}: {name} is no JSON object")
     return document

@@ -81,8 +81,8 @@ def file_size(uri: str) -> int:
     fs, path = open_uri(uri)
     with explained(uri):
         information = fs.info(path)
-    if information["type"] == "directory":
-        raise FileNotFoundError(f"{uri} is a folder")
+    if information["type"] != "file":  # nor a pipe, whose reader would wait for ever
+        raise FileNotFoundError(f"{uri} is no file")
     return int(information["size"])
 
 

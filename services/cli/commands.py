@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,6 +47,7 @@ class Command:
 
 #: Items of a list that are printed for a person.
 LISTED = 20
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 COMMANDS = {
     "demo": Command(
@@ -283,7 +285,7 @@ def _lines(document: dict[str, Any], indent: str = "") -> list[str]:
     lines = []
     width = max((len(str(key)) for key in document), default=0)
     for key, value in document.items():
-        name = f"{indent}{str(key).replace('_', ' '):<{width}}"
+        name = f"{indent}{_plain(str(key)).replace('_', ' '):<{width}}"
         if isinstance(value, dict) and value:
             lines += [name.rstrip(), *_lines(value, indent + "  ")]
         elif isinstance(value, (list, tuple)) and any(isinstance(item, (dict, str)) for item in value):
@@ -304,4 +306,5 @@ def _plain(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    # What others wrote into a manifest must not move the cursor of a terminal.
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], str(value))

@@ -19,7 +19,7 @@ from services.eval.downstream import job as downstream
 from services.eval.downstream.results import DownstreamResults
 from services.eval.feature_cache import Network
 from services.eval.guards import check_leak, check_near_duplicates, check_sizes
-from services.eval.lineage import SampleLineage, trace
+from services.eval.lineage import SampleLineage, subsets_of, trace
 from services.eval.records import SyntheticPart, join
 from services.eval.report.render import SetImages, render
 from services.eval.report.verdict import verdict_of, warnings_of
@@ -217,8 +217,7 @@ def _ancestor(dataset: Dataset) -> AncestorDataset:
     manifest = dataset.manifest
     selection = None
     if "subsets" in manifest.config:
-        subsets = manifest.config["subsets"]
-        selection = SubsetSelection(None if subsets is None else tuple(subsets))
+        selection = SubsetSelection(subsets_of(dataset))
     return AncestorDataset(
         kind=manifest.kind.value,
         uri=dataset.uri,

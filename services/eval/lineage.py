@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from lungforge.datasets import Dataset, Kind, Parent
-from lungforge.errors import InputError
+from lungforge.datasets import Dataset, Kind
+from lungforge.datasets.lineage import Finding, find_parent
+from lungforge.errors import ContentError
 from lungforge.models.model_dataset import ModelDetails
 
 
@@ -38,36 +39,51 @@ class SampleLineage:
 
 
 def trace(samples: Dataset) -> SampleLineage:
-    """Follow the lineage of a samples dataset up to the scans."""
+    """Follow the lineage of a samples dataset up to the scans.
+
+    Raises:
+        ContentError: A manifest does not say properly which subsets were used.
+        AccessError: An ancestor cannot be read now.
+    """
     gaps: list[str] = []
-    sources = _open(samples, Kind.SLICES, gaps)
-    models = _open(samples, Kind.MODEL, gaps)
-    training = []
-    for model in models:
-        subsets = model.manifest.config.get("subsets")
-        for dataset in _open(model, Kind.SLICES, gaps):
-            training.append((dataset, None if subsets is None else tuple(subsets)))
+    sources = _open(samples, Kind.SLICES, samples.uri, gaps)
+    models = _open(samples, Kind.MODEL, samples.uri, gaps)
+    training = [
+        (dataset, subsets_of(model))
+        for model in models
+        for dataset in _open(model, Kind.SLICES, samples.uri, gaps)
+    ]
     return SampleLineage(samples, tuple(sources), tuple(models), tuple(training), tuple(gaps))
 
 
-def _open(child: Dataset, kind: Kind, gaps: list[str]) -> list[Dataset]:
+def subsets_of(dataset: Dataset) -> tuple[int, ...] | None:
+    """The subsets of LUNA16 that the job of a dataset used; None for all.
+
+    Raises:
+        ContentError: The manifest holds something else in their place.
+    """
+    subsets = dataset.manifest.config.get("subsets")
+    if subsets is None:
+        return None
+    if not isinstance(subsets, list) or not all(type(subset) is int for subset in subsets):
+        raise ContentError(f"{dataset.uri}: subsets {subsets!r:.80} in its manifest; make the dataset again")
+    return tuple(subsets)
+
+
+def _open(child: Dataset, kind: Kind, root: str, gaps: list[str]) -> list[Dataset]:
     """The parents of a kind that are unchanged since the child was made; adds a gap for each other one."""
     datasets = []
-    parents = [parent for parent in child.manifest.parents if parent.kind is kind]
+    # A manifest may name one twice.
+    parents = dict.fromkeys(parent for parent in child.manifest.parents if parent.kind is kind)
     if not parents:
         gaps.append(f"{child.uri}: its manifest names no {kind.value} that it was made from")
     for parent in parents:
-        dataset = _same(parent)
-        if dataset is None:
-            gaps.append(f"{child.uri}: its parent {kind.value} at {parent.uri} is gone or changed")
-        else:
+        # One that is gone leaves a gap; one that cannot be reached now ends the job.
+        finding, dataset = find_parent(parent, root, kind)
+        if finding is Finding.SAME and dataset is not None:
             datasets.append(dataset)
+        elif finding is Finding.NOT_FOLLOWED:
+            gaps.append(f"{child.uri}: its parent {kind.value} at {parent.uri} is neither local nor on S3")
+        else:
+            gaps.append(f"{child.uri}: its parent {kind.value} at {parent.uri} is gone or changed")
     return datasets
-
-
-def _same(parent: Parent) -> Dataset | None:
-    try:
-        dataset = Dataset.open(parent.uri, parent.kind)
-    except InputError:  # gone, or no dataset any more; one that cannot be reached now ends the job
-        return None
-    return dataset if dataset.manifest_sha256 == parent.sha256 else None

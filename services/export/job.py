@@ -9,8 +9,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from lungforge.datasets import Dataset, Kind, rows_from_table
-from lungforge.errors import AccessError, AccessRefusedError, InputError
+from lungforge.errors import AccessError, InputError
 from lungforge.storage import join_uri, write_bytes_atomic
+from lungforge.storage.sole_writer import sole_writer
+from services.common.file_sums import FileSums
 from services.common.progress import progress, say
 from services.export.coco import ANNOTATIONS_NAME, CocoAnnotations
 from services.export.config import ExportConfig
@@ -45,29 +47,39 @@ def run(config: ExportConfig) -> ExportResult:
     """Write the images, and ``provenance.json`` last: without it, an export is incomplete.
 
     Raises:
-        InputError: ``data`` is not a dataset, or has no images for the format; or ``out`` holds other files.
+        InputError: ``data`` is not a dataset, or has no images for the format; or ``out`` holds other files,
+            or another run is writing there.
         ContentError: The dataset is damaged.
         AccessError: ``out`` cannot be written now.
     """
     dataset = Dataset.open(config.data)
     _check(dataset, config)
     description = describe(dataset, config)
-    whole = find_complete(config.out, description)
-    written = whole is None
-    if whole is None:
-        with _writing(config.out):
-            mark_started(config.out, description)
-        whole = description | _write_rows(dataset, config)
-        with _writing(config.out):
-            mark_complete(config.out, whole, CLASS_FOLDERS if config.format == "imagefolder" else ())
-    else:
-        say(f"{config.out} is complete already; nothing to write")
+    with sole_writer(config.out):
+        whole = find_complete(config.out, description)
+        written = whole is None
+        if whole is None:
+            whole = _write(dataset, config, description)
+        else:
+            say(f"{config.out} is complete already; nothing to write")
     return ExportResult(
         out=config.out,
         format=config.format,
         written=written,
         **{name: whole[name] for name in ("rows", "files", "classes", "boxes")},
     )
+
+
+def _write(dataset: Dataset, config: ExportConfig, description: dict[str, Any]) -> dict[str, Any]:
+    """Write all files; returns the provenance."""
+    with _writing(config.out):
+        mark_started(config.out, description)
+    sums = FileSums()
+    document = description | _write_rows(dataset, config, sums)
+    with _writing(config.out):
+        folders = CLASS_FOLDERS if config.format == "imagefolder" else ()
+        mark_complete(config.out, document, sums, folders)
+    return document
 
 
 def _check(dataset: Dataset, config: ExportConfig) -> None:
@@ -81,8 +93,8 @@ def _check(dataset: Dataset, config: ExportConfig) -> None:
         raise InputError(f"{config.data} has no rows; there is nothing to export")
 
 
-def _write_rows(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
-    """Write the files of all rows; returns the counts for the provenance."""
+def _write_rows(dataset: Dataset, config: ExportConfig, sums: FileSums) -> dict[str, Any]:
+    """Write the files of all rows; records them, and returns the counts for the provenance."""
     maker, annotations = RowFiles(dataset, config), CocoAnnotations()
     files: Counter[str] = Counter()
     classes: Counter[str] = Counter(dict.fromkeys(CLASS_FOLDERS, 0) if config.format == "imagefolder" else {})
@@ -94,6 +106,7 @@ def _write_rows(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
             made = maker.make(name, row)
             for path, data in made.items():
                 write_bytes_atomic(join_uri(config.out, path), data)
+                sums.add(path, data)
         return [PurePosixPath(path) for path in made]
 
     with ThreadPoolExecutor(WRITERS) as pool, progress("export", dataset.rows, unit="rows") as advance:
@@ -109,7 +122,9 @@ def _write_rows(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
             advance()
     if config.format == "coco":
         with _writing(config.out):
-            write_bytes_atomic(join_uri(config.out, ANNOTATIONS_NAME), annotations.to_bytes(dataset))
+            data = annotations.to_bytes(dataset)
+            write_bytes_atomic(join_uri(config.out, ANNOTATIONS_NAME), data)
+            sums.add(ANNOTATIONS_NAME, data)
     for name, crops in classes.items():
         if not crops:
             say(f"{name} is empty: no such slices (for healthy ones: preprocess --healthy-every)")
@@ -157,8 +172,8 @@ def _writing(out: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = " ".join(str(error.strerror or error).split())
-        family = AccessRefusedError if isinstance(error, AccessRefusedError) else AccessError
-        raise family(
+        kind = type(error) if isinstance(error, AccessError) else AccessError
+        raise kind(
             f"{out} cannot be written ({reason}), so the export is incomplete; "
             "fix that and run the same command to resume"
         ) from error

@@ -1,24 +1,27 @@
-"""The provenance of an export, in ``provenance.json``, whose presence marks the export as complete.
+"""The provenance of an export, in ``provenance.json``, which is written last.
 
-A folder holds one export. ``unfinished.json`` is written before the first image and removed after
-``provenance.json``, so that a stopped run can be recognised and resumed, and two exports never mix.
+A folder holds one export. ``unfinished.json`` is created before the first image, by one of those that try,
+and removed after ``provenance.json``, so that a stopped run can be recognised and resumed, and two exports
+never mix. The provenance holds size and sha256 of every file: only as long as they agree is an export whole.
 """
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from lungforge import __version__
 from lungforge.config import identity
 from lungforge.datasets import Dataset, Kind
+from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import InputError
 from lungforge.public_uri import json_bytes
 from lungforge.storage import join_uri, open_uri, write_bytes_atomic
 from lungforge.storage.errors import explained
 from lungforge.storage.files import read_if_there, remove_temporaries
 from lungforge.visualisation.contact_sheets import HU_OFFSET
+from services.common.file_sums import FileSums
+from services.common.progress import say
 from services.export.config import ExportConfig
 
 #: The files that mark an export as complete, and as incomplete.
@@ -58,34 +61,64 @@ def describe(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
 def find_complete(out: str, description: Mapping[str, Any]) -> dict[str, Any] | None:
     """The provenance of the requested export if it is complete, else None.
 
+    Complete are those whose files are all there, with the sizes and sums that were recorded.
+
     Raises:
         InputError: ``out`` holds another export, complete or not, or other files.
+        AccessError: ``out`` cannot be read now.
     """
     document = _read_same(out, PROVENANCE_NAME, description)
     if document is not None:
-        remove_mark(out)  # left by a run that was killed after its last write
-        return document
+        wrong = _first_wrong(out, document)
+        if wrong is None:
+            remove_mark(out)  # left by a run that was killed after its last write
+            return document
+        say(f"{join_uri(out, wrong)} is missing or altered; the export is written again")
+        return None
     if _read_same(out, UNFINISHED_NAME, description) is None and _names(out):
         raise InputError(f"--out {out} is not empty; name a new folder")
     return None
 
 
+def _first_wrong(out: str, document: Mapping[str, Any]) -> str | None:
+    try:
+        sums = FileSums.from_json(document["sums"])
+    except (KeyError, TypeError):
+        return PROVENANCE_NAME
+    return sums.first_wrong(out)
+
+
 def mark_started(out: str, description: Mapping[str, Any]) -> None:
-    """Mark the folder with the export that is about to be written."""
-    write_bytes_atomic(join_uri(out, UNFINISHED_NAME), json_bytes(description))
+    """Mark the folder with the export that is about to be written, unless another one was first.
+
+    Raises:
+        InputError: Another export was started or completed there meanwhile.
+    """
+    try:
+        write_bytes_atomic(join_uri(out, UNFINISHED_NAME), json_bytes(description), exclusive=True)
+    except FileExistsError:
+        _read_same(out, UNFINISHED_NAME, description)
+        return
+    try:
+        _read_same(out, PROVENANCE_NAME, description)
+    except InputError:
+        remove_mark(out)
+        raise
 
 
-def mark_complete(out: str, document: Mapping[str, Any], folders: tuple[str, ...]) -> None:
+def mark_complete(out: str, document: Mapping[str, Any], sums: FileSums, folders: tuple[str, ...]) -> None:
     """Mark the export as complete.
 
     Args:
         out: Folder of the export.
         document: The result of ``describe``, and the counts.
+        sums: All its files.
         folders: Subfolders of ``out``.
     """
     for folder in (out, *(join_uri(out, name) for name in folders)):
         remove_temporaries(folder)
-    write_bytes_atomic(join_uri(out, PROVENANCE_NAME), json_bytes(document))
+    provenance = {**document, "sums": sums.to_json()}
+    write_bytes_atomic(join_uri(out, PROVENANCE_NAME), json_bytes(provenance))
     remove_mark(out)
 
 
@@ -109,9 +142,9 @@ def _read_same(out: str, name: str, description: Mapping[str, Any]) -> dict[str,
     if data is None:
         return None
     try:
-        document = json.loads(data)
+        document = parse_json(data)
         present, wanted = _determinants(document), _determinants(description)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{join_uri(out, name)} is not what `lungforge export` wrote; choose another --out"
         ) from error

@@ -8,6 +8,7 @@ from datetime import date
 from lungforge import __version__
 from lungforge.config import digest, identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
+from lungforge.datasets.writer import OtherDatasetError
 from lungforge.errors import InputError
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.errors import explained
@@ -188,11 +189,11 @@ def _attempt(tonight: Tonight, lease: Lease, workers: int) -> Night:
 
 def _measure(night: Night, tonight: Tonight, lease: Lease) -> Night:
     """Sample and evaluate, or resume either; the metrics of the night."""
-    _make_way(Kind.SAMPLES, tonight.sample, tonight.model, tonight.data)
+    _make_way(Kind.SAMPLES, tonight.sample, lease, tonight.model, tonight.data)
     sampling.run(tonight.sample)
     lease.renew()
     samples = Dataset.open(tonight.sample.out, Kind.SAMPLES)
-    _make_way(Kind.REPORT, tonight.evaluate, tonight.data, samples)
+    _make_way(Kind.REPORT, tonight.evaluate, lease, tonight.data, samples)
     report = EvaluationReport.from_json(read_bytes(evaluation.run(tonight.evaluate).metrics))
     (results,) = report.sets
     # None where the test slices are of one scan, or too few for halves.
@@ -210,16 +211,20 @@ def _measure(night: Night, tonight: Tonight, lease: Lease) -> Night:
     )
 
 
-def _make_way(kind: Kind, config: SampleConfig | EvalConfig, *made_from: Dataset) -> None:
-    """Remove what an earlier attempt at this night left, where it was of another model or other settings.
+def _make_way(kind: Kind, config: SampleConfig | EvalConfig, lease: Lease, *made_from: Dataset) -> None:
+    """Remove what an earlier attempt at this night finished, where it was of another model or other settings.
 
-    A night that failed or was killed is in no history, so that nothing refers to it.
+    A night that failed or was killed is in no history, so that nothing refers to it. Only a manifest proves
+    that: what cannot be read, or is damaged, is left as it is and fails the night.
     """
     parents = tuple(dataset.parent() for dataset in made_from)
     writer = DatasetWriter(config.out, kind, identity(config), config.seed, parents)
     try:
         writer.find_manifest()
-    except InputError as error:
+    except OtherDatasetError as error:
+        if error.kind is not kind:
+            raise
+        lease.renew()
         say(f"removing an earlier attempt at this night: {error}")
         fs, path = open_uri(writer.uri)
         with explained(writer.uri):

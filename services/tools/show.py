@@ -10,6 +10,7 @@ import tyro
 from lungforge.config import between, check
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Kind, rows_from_table
+from lungforge.datasets.lineage import Ancestor, Finding, ancestors
 from lungforge.errors import InputError
 from lungforge.models.model_dataset import ModelDetails, read_history
 from lungforge.storage import write_bytes_atomic
@@ -107,23 +108,29 @@ def run(config: ShowConfig) -> ShowResult:
     )
 
 
-def lineage(dataset: Dataset, depth: int = 0) -> Iterator[str]:
+def lineage(dataset: Dataset) -> Iterator[str]:
     """One line per ancestor, children before their parents, indented by two spaces per generation.
 
     Marked if the ancestor cannot be reached, or has changed since the dataset was made.
     """
-    for parent in dataset.manifest.parents:
-        line = f"{'  ' * depth}{Kind(parent.kind).value} {parent.uri} (sha256 {parent.sha256[:12]})"
-        try:
-            ancestor = Dataset.open(parent.uri)
-        except (InputError, OSError):
-            yield f"{line}: cannot be reached from here"
-            continue
-        if ancestor.manifest_sha256 != parent.sha256:
-            yield f"{line}: CHANGED since, its manifest is now {ancestor.manifest_sha256[:12]}"
-            continue
-        yield line
-        yield from lineage(ancestor, depth + 1)
+    for ancestor in ancestors(dataset):
+        parent = ancestor.parent
+        name = f"{parent.kind.value} {parent.uri} (sha256 {parent.sha256[:12]})"
+        yield f"{'  ' * ancestor.generation}{name}{_mark(ancestor)}"
+
+
+def _mark(ancestor: Ancestor) -> str:
+    match ancestor.finding:
+        case Finding.SAME:
+            return ""
+        case Finding.CHANGED:
+            return f": CHANGED since, its manifest is now {(ancestor.sha256 or '')[:12]}"
+        case Finding.NOT_FOLLOWED:
+            return ": not followed, for only local and S3 parents are, and those beside the dataset itself"
+        case Finding.TOO_DEEP:
+            return ": not followed further; no lineage of LungForge is so long"
+        case _:
+            return ": cannot be reached from here"
 
 
 def curves(dataset: Dataset) -> bytes | None:

@@ -19,7 +19,8 @@ from lungforge.ct.nodules import Annotation, Candidate
 from lungforge.ct.phantoms.chest import CHEST_HEIGHT_MM, Chest
 from lungforge.ct.phantoms.rendering import render_slice
 from lungforge.ct.phantoms.vessels import Grid, Tube, generate_vessels, render_sphere, render_tube
-from lungforge.ct.phantoms.writing import write_csv, write_metaimage
+from lungforge.ct.phantoms.writing import Write, write_csv, write_metaimage
+from lungforge.storage import write_bytes_atomic
 
 MIRRORED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 """Direction of the LUNA16 scans whose rows and columns are reversed."""
@@ -115,10 +116,11 @@ def write_phantoms(
     slices: int = 60,
     compressed: bool = False,
     advance: Callable[[], None] | None = None,
+    write: Write = write_bytes_atomic,
 ) -> list[Annotation]:
     """Write phantoms in the layout of LUNA16: ten subsets, seg-lungs-LUNA16, annotations and candidates.
 
-    The annotations are written last: if they exist, the data set is complete.
+    The annotations are written last.
 
     Args:
         out: Folder: a local path or any URI that fsspec opens. Existing files are overwritten.
@@ -128,6 +130,7 @@ def write_phantoms(
         slices: Number of slices of a scan.
         compressed: Write ``.zraw`` instead of the ``.raw`` of LUNA16.
         advance: Callback after each scan.
+        write: Writes each file, given its URI and its content.
 
     Returns:
         The nodules of all scans.
@@ -138,26 +141,28 @@ def write_phantoms(
         phantom = generate_phantom(seed, index, size=size, slices=slices)
         volume = phantom.volume
         write_metaimage(
-            f"{out}/subset{index % 10}/{volume.series_uid}.mhd", volume.hu, volume.geometry, compressed
+            f"{out}/subset{index % 10}/{volume.series_uid}.mhd", volume.hu, volume.geometry, compressed, write
         )
         if phantom.has_mask:
             values = np.zeros(256, np.uint8)
             values[list(LUNA16_MASK_VALUES)] = list(LUNA16_MASK_VALUES.values())
             mask = values[phantom.anatomy]
             write_metaimage(
-                f"{out}/seg-lungs-LUNA16/{volume.series_uid}.mhd", mask, volume.geometry, compressed=True
+                f"{out}/seg-lungs-LUNA16/{volume.series_uid}.mhd", mask, volume.geometry, True, write
             )
         annotations += phantom.nodules
         candidates += phantom.candidates
         if advance:
             advance()
     places = [(place.series_uid, place.x_mm, place.y_mm, place.z_mm, place.label) for place in candidates]
-    write_csv(f"{out}/candidates_V2.csv", ("seriesuid", "coordX", "coordY", "coordZ", "class"), places)
+    write_csv(f"{out}/candidates_V2.csv", ("seriesuid", "coordX", "coordY", "coordZ", "class"), places, write)
     rows = [
         (nodule.series_uid, nodule.x_mm, nodule.y_mm, nodule.z_mm, nodule.diameter_mm)
         for nodule in annotations
     ]
-    write_csv(f"{out}/annotations.csv", ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"), rows)
+    write_csv(
+        f"{out}/annotations.csv", ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"), rows, write
+    )
     return annotations
 
 

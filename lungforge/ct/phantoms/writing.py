@@ -3,7 +3,7 @@
 import csv
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +11,25 @@ from numpy.typing import NDArray
 from lungforge.ct.geometry import Geometry
 from lungforge.storage import write_bytes_atomic
 
+#: Writes a file, given its URI and its content.
+Write = Callable[[str, bytes], None]
+
 
 def write_metaimage(
-    uri: str, voxels: NDArray[np.generic], geometry: Geometry, compressed: bool = False
+    uri: str,
+    voxels: NDArray[np.generic],
+    geometry: Geometry,
+    compressed: bool = False,
+    write: Write = write_bytes_atomic,
 ) -> None:
-    """Write a MetaImage: a header, and the voxels beside it in a ``.raw`` or ``.zraw`` file.
+    """Write a MetaImage: a header, and before it the voxels beside it in a ``.raw`` or ``.zraw`` file.
 
     Args:
         uri: URI of the header, ending in ``.mhd``; a local path or any URI that fsspec opens.
         voxels: int16 or uint8, shape [Z, H, W].
         geometry: Geometry of the volume.
         compressed: Whether to compress the voxels (zlib).
+        write: Writes the files.
     """
     pixels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).tobytes()
     name = uri.rpartition("/")[2].removesuffix(".mhd") + (".zraw" if compressed else ".raw")
@@ -43,23 +51,26 @@ def write_metaimage(
         f"ElementType = {'MET_UCHAR' if voxels.dtype.itemsize == 1 else 'MET_SHORT'}",
         f"ElementDataFile = {name}",
     ]
-    write_bytes_atomic(uri, ("\n".join(header) + "\n").encode())
-    write_bytes_atomic(uri.rpartition("/")[0] + "/" + name, pixels)
+    write(uri.rpartition("/")[0] + "/" + name, pixels)
+    write(uri, ("\n".join(header) + "\n").encode())
 
 
-def write_csv(uri: str, names: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+def write_csv(
+    uri: str, names: tuple[str, ...], rows: Sequence[tuple[object, ...]], write: Write = write_bytes_atomic
+) -> None:
     """Write a table with a header, numbers in full precision.
 
     Args:
         uri: URI of the file; a local path or any URI that fsspec opens.
         names: Column names.
         rows: Rows of values.
+        write: Writes the file.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     writer.writerows(rows)
-    write_bytes_atomic(uri, text.getvalue().encode())
+    write(uri, text.getvalue().encode())
 
 
 def _words(values: object) -> str:

@@ -1,4 +1,6 @@
+import dataclasses
 import hashlib
+import io
 import pickle
 
 import numpy as np
@@ -7,8 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows, tensor_values
+from lungforge.datasets import writer as writer_module
+from lungforge.datasets.manifest import part_of
+from lungforge.datasets.slices import index_rows
 from lungforge.errors import ContentError, InputError
-from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
+from lungforge.storage import join_uri, open_uri, read_bytes, verified, write_bytes_atomic
 from tests.factories import slice_row
 
 
@@ -39,6 +44,11 @@ def dataset(store_uri) -> Dataset:
 
 def rows_parts(dataset: Dataset):
     return [part for part in dataset.parts if part.rows]
+
+
+def without_files(dataset: Dataset) -> Dataset:
+    manifest = dataclasses.replace(dataset.manifest, parts=tuple(rows_parts(dataset)))
+    return dataclasses.replace(dataset, manifest=manifest)
 
 
 def replace(dataset: Dataset, part, data: bytes) -> None:
@@ -128,8 +138,10 @@ def test_a_cut_part(dataset):
 def test_no_parquet_at_all(dataset):
     first, _ = rows_parts(dataset)
     replace(dataset, first, bytes(first.bytes))
-    with pytest.raises(ContentError, match=r"altered since it was written: .*magic bytes"):
-        dataset.read_part(first)
+    listed = dataclasses.replace(first, sha256=hashlib.sha256(bytes(first.bytes)).hexdigest())
+    for call in (lambda: dataset.read_part(listed), lambda: dataset.read_group(listed, 0)):
+        with pytest.raises(ContentError, match=r"altered since it was written: .*magic bytes"):
+            call()
 
 
 def test_wrong_rows_are_not_read(dataset, monkeypatch):
@@ -160,3 +172,84 @@ def test_verify_names_the_first_bad_parts_and_counts_the_others(store_uri):
     assert str(error.value).count("altered") == 3
     assert str(error.value).endswith("; 2 more")
     assert "0.txt" not in str(error.value)
+
+
+def poisoned(dataset: Dataset) -> Dataset:
+    """The dataset, whose first part is replaced by sound Parquet of the same size and other rows."""
+    part = rows_parts(dataset)[0]
+    uri = join_uri(dataset.uri, part.path)
+    with pq.ParquetFile(pa.BufferReader(read_bytes(uri))) as file:
+        table = file.read()
+    sink = io.BytesIO()
+    # Not as the writer does it, so that there is room to fill up to the same size.
+    pq.write_table(table.slice(0, 40), sink, row_group_size=40, compression="zstd", write_page_checksum=True)
+    data = sink.getvalue()
+    assert len(data) <= part.bytes
+    footer = int.from_bytes(data[-8:-4], "little") + 8
+    data = data[:-footer] + bytes(part.bytes - len(data)) + data[-footer:]
+    replace(dataset, part, data)
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        assert file.read().num_rows == 40
+    parts = tuple(
+        dataclasses.replace(each, rows=40) if each.path == part.path else each for each in dataset.parts
+    )
+    return dataclasses.replace(dataset, manifest=dataclasses.replace(dataset.manifest, parts=parts))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda dataset, part: dataset.read_part(part),
+        lambda dataset, part: dataset.read_part(part, ["subset"]),
+        lambda dataset, part: next(dataset.iter_batches(part, ["slice_index"], batch_rows=1)),
+        lambda dataset, part: dataset.read_group(part, 0),
+        lambda dataset, part: index_rows(without_files(dataset)),
+    ],
+    ids=["part", "column", "first row", "group", "index"],
+)
+def test_sound_rows_that_the_manifest_does_not_mean_are_never_read(dataset, read):
+    altered = poisoned(dataset)
+    with pytest.raises(ContentError, match=r"part-a.parquet: altered since .*sha256 is .*make the dataset"):
+        read(altered, rows_parts(altered)[0])
+    assert dataset.read_part(rows_parts(dataset)[1]).num_rows == 2
+
+
+def test_a_part_that_is_altered_after_it_was_read_is_noticed(dataset):
+    first, _ = rows_parts(dataset)
+    assert dataset.read_group(first, 1).num_rows == 128
+    poisoned(dataset)
+    for read in (lambda: dataset.read_group(first, 1), lambda: dataset.read_part(first)):
+        with pytest.raises(ContentError, match=r"part-a.parquet: altered since it was written"):
+            read()
+
+
+def test_a_part_is_hashed_once_for_all_its_row_groups(dataset, monkeypatch):
+    hashed = []
+    digest = verified._digest
+    monkeypatch.setattr(
+        verified, "_digest", lambda file, uri, size: hashed.append(uri) or digest(file, uri, size)
+    )
+    index = index_rows(without_files(dataset))
+    for start in range(0, 300, 50):
+        index.read(range(start, start + 50))
+    assert sorted(hashed) == [join_uri(dataset.uri, part.path) for part in rows_parts(dataset)]
+
+
+def test_a_row_group_that_would_not_fit_into_memory_is_refused(tmp_path):
+    writer = DatasetWriter(str(tmp_path), Kind.SLICES, {})
+    sink = io.BytesIO()
+    pq.write_table(slices(300), sink)
+    data = sink.getvalue()
+    write_bytes_atomic(str(tmp_path / "parts" / "a.parquet"), data)
+    writer.commit([dataclasses.replace(part_of("parts/a.parquet", data), rows=300)])
+    dataset = Dataset.open(str(tmp_path))
+    for read in (dataset.read_part, lambda part: dataset.read_group(part, 0)):
+        with pytest.raises(ContentError, match="row group 0 has 300 rows, and at most 128 are read"):
+            read(dataset.parts[0])
+
+
+def test_a_dataset_of_too_many_parts_is_not_committed(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "MAX_BYTES", 500)
+    writer = DatasetWriter(str(tmp_path), Kind.REPORT, {})
+    with pytest.raises(InputError, match="and at most 500 are read; make several smaller datasets"):
+        writer.commit([writer.write_file(f"{index}.txt", b"a") for index in range(3)])

@@ -74,7 +74,7 @@ def test_a_full_disk_is_a_line_and_the_export_is_not_taken_for_whole(
 
 @pytest.mark.parametrize("renames", [1, 2, 9, 16, 22])
 def test_a_killed_export_resumes_to_the_same_bytes(build, samples: str, tmp_path: Path, renames: int) -> None:
-    """Seven rows are 21 files, after the mark and before the provenance: 23 renames."""
+    """Seven rows are 21 files, after the mark, which is linked, and before the provenance: 22 renames."""
     run(ExportConfig(data=samples, out=str(tmp_path / "undisturbed")))
     config = ExportConfig(data=samples, out=str(tmp_path / "out"))
     child = os.fork()
