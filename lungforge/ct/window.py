@@ -5,6 +5,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lungforge.errors import ContentError
+
 WINDOW_HU: Final = (-1000, 400)
 """Lower and upper bound of the window, in HU; values outside are clipped."""
 
@@ -32,13 +34,19 @@ def unit_to_hu(unit: ArrayLike) -> NDArray[np.int16]:
     The inverse of :func:`hu_to_unit` for every whole Hounsfield unit within the window.
 
     Args:
-        unit: Any shape, finite.
+        unit: Any shape.
 
     Returns:
         The same shape, in HU.
+
+    Raises:
+        ContentError: A value is not finite: as int16 it would be 0 HU, which is water.
     """
     low, high = WINDOW_HU
-    clipped = np.clip(np.asarray(unit, np.float64), -1, 1)
+    values = np.asarray(unit, np.float64)
+    if not np.isfinite(values).all():
+        raise ContentError("an image holds values that are not finite (NaN or infinite)")
+    clipped = np.clip(values, -1, 1)
     return np.rint((clipped + 1) * ((high - low) / 2) + low).astype(np.int16)
 
 

@@ -84,6 +84,7 @@ class SliceSampler(Protocol):
 
         Raises:
             InputError: A map has an unknown class, or another size than the network.
+            ContentError: An image is not finite; as int16 it would be 0 HU.
         """
 
 

@@ -15,6 +15,12 @@ from lungforge.models.registry import find_generator, generator_names
 
 Network = TypeVar("Network", bound=nn.Module)
 
+#: Far above what a network with normalisation layers trains to: a larger weight comes from a run that has
+#: diverged, or from a file of another byte order or type.
+LARGEST_WEIGHT = 1e6
+#: Tensors that a message names.
+_NAMED = 3
+
 
 def to_safetensors(weights: Mapping[str, Tensor]) -> bytes:
     """Named tensors as the bytes of a safetensors file; the same for the same values, wherever they are."""
@@ -107,7 +113,7 @@ def build_network(make: Callable[[], Network], weights: Mapping[str, Tensor]) ->
         weights: Its state dict, in any precision.
 
     Raises:
-        ContentError: A tensor is missing, unknown, or of another shape.
+        ContentError: A tensor is missing, unknown, or of another shape, or its values cannot be weights.
     """
     with torch.device("meta"):
         network = make()
@@ -122,10 +128,49 @@ def build_network(make: Callable[[], Network], weights: Mapping[str, Tensor]) ->
                 f"{key} has the shape {tuple(weights[key].shape)}, the configuration asks for "
                 f"{tuple(value.shape)}; use the configuration that was written beside the weights"
             )
+        if value.is_floating_point() and not weights[key].is_floating_point():
+            raise ContentError(
+                f"{key} holds {str(weights[key].dtype).removeprefix('torch.')} values; "
+                "give weights in floating point, not quantised ones"
+            )
+    check_values(weights)
     # A moving average is all float32, counts of batches included.
     state = {key: value.to(wanted[key].dtype) for key, value in weights.items()}
     network.load_state_dict(state, assign=True)
     return network.to(memory_format=torch.channels_last).eval()
+
+
+def check_values(weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that no training ends with: NaN, infinite, absurdly large, or zero everywhere.
+
+    A network of such weights samples slices that are even or noise, and nothing else would say so.
+
+    Args:
+        weights: Named tensors in any precision.
+
+    Raises:
+        ContentError: Names the tensors, how many values are wrong, and the first of them.
+    """
+    wrong, largest = [], []
+    for key, value in weights.items():
+        if value.is_meta or not value.numel() or not value.is_floating_point():
+            continue
+        # One pass without a copy; a NaN is passed on by both bounds.
+        low, high = (float(bound) for bound in torch.aminmax(value.detach()))
+        largest.append(max(-low, high))
+        if not (low >= -LARGEST_WEIGHT and high <= LARGEST_WEIGHT):
+            values = value.detach().double()
+            bad = values[~(values.abs() <= LARGEST_WEIGHT)]
+            wrong.append(f"{key} ({len(bad)} of {value.numel()} values, such as {float(bad[0]):g})")
+    if wrong:
+        more = f" and {len(wrong) - _NAMED} more tensors" if len(wrong) > _NAMED else ""
+        raise ContentError(
+            f"weights that are not finite, or beyond ±{LARGEST_WEIGHT:g}, are no weights of a trained "
+            f"network: {', '.join(wrong[:_NAMED])}{more}; "
+            "take an earlier checkpoint, from before training diverged, or fetch the file again"
+        )
+    if largest and max(largest) == 0:
+        raise ContentError("all weights are zero; the file was never filled, or is of no trained network")
 
 
 def require_fields(config: DataShape, read: Mapping[str, Any]) -> None:

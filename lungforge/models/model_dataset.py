@@ -18,7 +18,13 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest
 from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import ContentError
 from lungforge.models.base import DataShape, ModelSpec, SamplingOptions, SliceSampler
-from lungforge.models.checkpoint import from_document, load_network, to_document, to_safetensors
+from lungforge.models.checkpoint import (
+    check_values,
+    from_document,
+    load_network,
+    to_document,
+    to_safetensors,
+)
 
 _WEIGHTS, _NETWORK, _HISTORY = "model.safetensors", "config.json", "history.json"
 
@@ -107,7 +113,11 @@ def write_model(
         weights: The averaged weights, as ``spec.build`` takes them.
         details: What it was trained on.
         history: Metrics of every step, by name; None where they are not known.
+
+    Raises:
+        ContentError: The weights are not finite, or cannot be those of a trained network.
     """
+    check_values(weights)
     documents: dict[str, Any] = {_NETWORK: to_document(spec, config)}
     if history is not None:
         documents[_HISTORY] = history
@@ -161,7 +171,10 @@ class ModelDataset:
             InputError: The weights are damaged, or do not fit the network or the classes.
         """
         data = self.dataset.read_file(_WEIGHTS)
-        network = load_network(data, to_document(self.spec, self.config), classes=classes)
+        try:
+            network = load_network(data, to_document(self.spec, self.config), classes=classes)
+        except ContentError as error:
+            raise ContentError(f"{self.dataset.uri}: {error}") from error
         return self.spec.sampler(network.to(device), options)
 
 

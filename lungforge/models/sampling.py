@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lungforge.ct.window import unit_to_hu
+from lungforge.errors import ContentError
 from lungforge.models.base import Identity
 from lungforge.randomness import torch_generator
 
@@ -34,7 +35,26 @@ class IdentityNoise:
         return torch.stack(noise).to(self._device)
 
 
+class NotFiniteError(ContentError):
+    """A network's images are not numbers. An int16 cast would turn them into 0 HU, without a word.
+
+    Attributes:
+        positions: Of the images in their batch.
+    """
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__(f"{len(positions)} of the images are not finite (NaN or infinite)")
+        self.positions = tuple(positions)
+
+
 def to_hu(images: Tensor) -> NDArray[np.int16]:
-    """Images [N, C, H, W] in [-1, 1] as HU [N, H, W]."""
+    """Images [N, C, H, W] in [-1, 1] as HU [N, H, W].
+
+    Raises:
+        NotFiniteError: An image has a value that is NaN or infinite.
+    """
+    bad = (~images.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+    if bad:
+        raise NotFiniteError(bad)
     # A network of three channels was trained on three equal ones.
     return unit_to_hu(images.float().mean(1).cpu().numpy())

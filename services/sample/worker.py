@@ -15,9 +15,10 @@ from lungforge.ct.edits import EditedMap, EditName, edit_map, edits_for
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, Part, table_from_rows
 from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import RowIndex, SliceRow
-from lungforge.errors import InputError
+from lungforge.errors import ContentError, InputError
 from lungforge.models.base import Identity, InpaintingSampler
 from lungforge.models.model_dataset import ModelDataset
+from lungforge.models.sampling import NotFiniteError
 from lungforge.randomness import numpy_generator
 from services.sample.config import SampleConfig
 from services.sample.plan import SampleUnit
@@ -157,9 +158,23 @@ class UnitSampler:
     def _sample_batch(self, requests: Sequence[ImageRequest]) -> list[dict]:
         labels = np.stack([request.edited.label for request in requests])
         identities = [request.identity for request in requests]
+        try:
+            images = self._images(labels, identities, requests)
+        except NotFiniteError as error:
+            names = ", ".join(sample_id(identities[position]) for position in error.positions)
+            raise ContentError(
+                f"sample {names}: the image is not finite (NaN or infinite); the model {self.run.model.uri} "
+                "is broken or cannot sample with these options: try another --sampler, more --steps or less "
+                "--guidance, or train it again"
+            ) from error
+        return [self._row(request, image) for request, image in zip(requests, images, strict=True)]
+
+    def _images(
+        self, labels: NDArray[np.uint8], identities: Sequence[Identity], requests: Sequence[ImageRequest]
+    ) -> NDArray[np.int16]:
         if self.run.config.inpaint:
             assert isinstance(self._sampler, InpaintingSampler), "check_model has asked the spec"
-            images = self._sampler.inpaint(
+            return self._sampler.inpaint(
                 labels,
                 identities,
                 np.stack([request.row.image for request in requests]),
@@ -167,9 +182,7 @@ class UnitSampler:
                     [surroundings(request.edited.changed, request.row.spacing_mm) for request in requests]
                 ),
             )
-        else:
-            images = self._sampler.sample(labels, identities)
-        return [self._row(request, image) for request, image in zip(requests, images, strict=True)]
+        return self._sampler.sample(labels, identities)
 
     def _row(self, request: ImageRequest, image: NDArray[np.int16]) -> dict:
         run, row = self.run, request.row

@@ -11,23 +11,22 @@ from torch import Tensor
 from lungforge.config import EXECUTION, at_least, check, identity
 from lungforge.ct import classes
 from lungforge.datasets import DatasetWriter, Kind
-from lungforge.errors import InputError
+from lungforge.errors import ContentError, InputError
 from lungforge.models.model_dataset import ModelDetails, write_model
+from lungforge.models.released import read_released
 from lungforge.models.sdm.config import UNetConfig
 from lungforge.models.sdm.spec import SPEC
-from lungforge.models.sdm.weights import read_released, weights_config
+from lungforge.models.sdm.weights import MARKER, weights_config
 from services.common.progress import say
-
-#: What data-parallel training puts before every name.
-_WRAPPER = "module."
 
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """Turn the state dict of a semantic diffusion network, as a .pt file, into a model dataset."""
+    """Turn the weights of a semantic diffusion network, as a .pt file, into a model dataset."""
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = field(metadata=EXECUTION)
-    """The state dict under the released names; best that of the moving average."""
+    """A .pt or safetensors file with the weights under the released names, whatever stands before them;
+    of several, the moving average is taken."""
 
     out: str = field(metadata=EXECUTION)
     """Where the model goes."""
@@ -69,9 +68,15 @@ def run(config: ImportConfig) -> ImportResult:
     Raises:
         InputError: The file holds no such state dict, or that of another network than asked for.
     """
-    weights = _unwrapped(read_released(Path(config.file)))
-    shape = _checked(weights, config)
-    network = SPEC.build(shape, weights)
+    released = read_released(Path(config.file), MARKER)
+    try:
+        shape = _checked(released.weights, config)
+        network = SPEC.build(shape, released.weights)
+    except ContentError as error:
+        raise ContentError(f"{config.file}: {error}") from error
+    if released.key:
+        left = f" (not those of {', '.join(released.others)})" if released.others else ""
+        say(f"took the weights under {released.key}{left}")
     with Path(config.file).open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     writer = DatasetWriter(
@@ -106,12 +111,6 @@ def run(config: ImportConfig) -> ImportResult:
         attention_sizes=shape.attention_sizes,
         parameters=sum(value.numel() for value in network.parameters()),
     )
-
-
-def _unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    if weights and all(name.startswith(_WRAPPER) for name in weights):
-        return {name.removeprefix(_WRAPPER): value for name, value in weights.items()}
-    return weights
 
 
 def _checked(weights: dict[str, Tensor], config: ImportConfig) -> UNetConfig:

@@ -6,7 +6,7 @@ their sha256: without it, the folder is none.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
@@ -105,7 +105,7 @@ class CheckpointStore:
             without: Groups of tensors that are not read.
 
         Raises:
-            InputError: A file is missing or altered.
+            InputError: A file is missing or altered, or holds what is not finite.
             AccessError: A file cannot be read now.
         """
         folder = self._folder(steps)
@@ -119,6 +119,7 @@ class CheckpointStore:
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise ContentError(f"{join_uri(folder, file)}: altered since it was written")
             state[name] = load(data)
+            check_finite(state[name], join_uri(folder, file))
         history = state.pop("history")["history"]
         return Checkpoint(steps, state, history)
 
@@ -165,6 +166,14 @@ class CheckpointStore:
 
     def _folder(self, steps: int) -> str:
         return join_uri(self.uri, f"step-{steps:08d}")
+
+
+def check_finite(tensors: Mapping[str, Tensor], uri: str) -> None:
+    """Raise ``ContentError`` where a tensor is not finite: training cannot resume from it."""
+    for key, value in tensors.items():
+        bad = value.numel() - int(value.isfinite().sum())
+        if bad:
+            raise ContentError(f"{uri}: {bad} of {value.numel()} values of {key} are not finite")
 
 
 def history_tensor(history: Sequence[Sequence[float]], columns: int) -> Tensor:

@@ -114,9 +114,9 @@ class FirstTrainWorker(TrainWorker):
         if done % config.checkpoint_every == 0 and done < config.steps:
             self.save(self._learner, history)
         if config.preview_every and done % config.preview_every == 0:
-            picture, data = preview_picture(self._learner.sampler(), self._run.index, config)
-            self._monitor.picture(done, picture)
             try:
+                picture, data = preview_picture(self._learner.sampler(), self._run.index, config)
+                self._monitor.picture(done, picture)
                 write_bytes_atomic(join_uri(self._run.writer.uri, "previews", f"step-{done:08d}.png"), data)
             except (InputError, AccessError) as error:
                 self._fault = error

@@ -176,7 +176,8 @@ def p_mean_variance(
     noise, spread = output.to(_at_least_float32(output)).chunk(2, dim=1)
     x_0 = predict_x_0(schedule, x_t, steps, noise)
     if clip:
-        x_0 = x_0.clamp(-1, 1)
+        # What overflowed must not pass for white or black: NaN stays in the image, and is found there.
+        x_0 = x_0.clamp(-1, 1).where(x_0.isfinite(), math.nan)
     mean, smallest = q_posterior(schedule, x_0, x_t, steps)
     # The network's v in [-1, 1] interpolates, in log space, between the two bounds of the variance.
     largest = schedule.at(schedule.betas.log(), steps, x_t)

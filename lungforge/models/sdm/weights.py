@@ -1,17 +1,17 @@
-"""Weights of a semantic diffusion network: built into one, read off their shapes, and released files."""
+"""Weights of a semantic diffusion network: built into one, and what their shapes tell."""
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from lungforge.errors import ContentError, InputError
+from lungforge.errors import ContentError
 from lungforge.models.checkpoint import build_network, require_fields
 from lungforge.models.sdm.config import UNetConfig
 from lungforge.models.sdm.unet import SemanticUNet
 
+#: A weight that every such network has.
+MARKER = "input_blocks.0.0.weight"
 #: Fields that the shapes of the weights tell; not the order of the attention sizes.
 _TOLD = ("classes", "image_channels", "base_channels", "channel_multipliers", "residual_blocks")
 
@@ -50,12 +50,16 @@ def weights_config(weights: Mapping[str, Tensor], *, image_size: int, head_chann
         InputError: It is not the state dict of such a network.
     """
     try:
-        first = weights["input_blocks.0.0.weight"]
+        image_channels = weights[MARKER].shape[1]
         base = weights["time_embed.0.weight"].shape[1]
         classes = weights["middle_block.0.in_norm.mlp_shared.0.weight"].shape[1]
     except KeyError as error:
         raise ContentError(
             f"the weights lack {error}; they are not of a semantic diffusion network"
+        ) from None
+    except IndexError:
+        raise ContentError(
+            "the weights have too few sides; they are not of a semantic diffusion network"
         ) from None
     stages = 1 + max(int(match[1]) for key in weights if (match := re.match(r"input_blocks\.(\d+)\.", key)))
     # The decoder has as many stages as the encoder. The last stage of every level but the finest has one more
@@ -83,10 +87,12 @@ def weights_config(weights: Mapping[str, Tensor], *, image_size: int, head_chann
         widths.append(width)
         if f"input_blocks.{index}.1.qkv.weight" in weights:
             attention.append(image_size // 2**level)
+    if not base:
+        raise ContentError("the weights have the width 0; they are not of a semantic diffusion network")
     multipliers = tuple(width // base if width % base == 0 else width / base for width in widths)
     return UNetConfig(
         image_size=image_size,
-        image_channels=first.shape[1],
+        image_channels=image_channels,
         classes=classes,
         base_channels=base,
         channel_multipliers=multipliers,
@@ -94,21 +100,3 @@ def weights_config(weights: Mapping[str, Tensor], *, image_size: int, head_chann
         attention_sizes=tuple(attention),
         head_channels=head_channels,
     )
-
-
-def read_released(path: Path) -> dict[str, Tensor]:
-    """The state dict in a PyTorch file, read without running any code that it may hold.
-
-    Raises:
-        InputError: It is no such file, or holds more than tensors.
-    """
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}; give the path of a .pt state dict") from None
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ContentError(f"{path} cannot be read as a state dict of tensors only ({reason})") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ContentError(f"{path} holds no state dict (names to tensors); export the weights alone")
-    return weights

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
 from lungforge.ct.window import hu_to_uint8, hu_to_unit, unit_to_hu
+from lungforge.errors import ContentError
 
 
 def test_the_window_maps_to_the_unit_interval() -> None:
@@ -18,6 +20,12 @@ def test_every_whole_hounsfield_unit_survives_the_way_there_and_back() -> None:
 
 def test_what_a_model_overshoots_is_clipped_and_not_wrapped() -> None:
     assert unit_to_hu(np.array([-50.0, -1.0001, 1.2, 1e9], np.float32)).tolist() == [-1000, -1000, 400, 400]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_no_water(value: float) -> None:
+    with pytest.raises(ContentError, match="not finite"):
+        unit_to_hu(np.array([0.0, value], np.float32))
 
 
 def test_grey_values_round_to_the_nearest() -> None:

@@ -56,3 +56,20 @@ def test_a_model_of_no_network_is_named(tmp_path: Path, content: bytes, message:
     writer.commit([writer.write_file("config.json", content)])
     with pytest.raises(ContentError, match=message):
         ModelDataset.open(writer.uri)
+
+
+def test_a_model_that_is_not_finite_is_neither_written_nor_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = fold(Generator(CONFIG)).state_dict()
+    weights["to_image.bias"] = torch.full_like(weights["to_image.bias"], float("nan"))
+    writer = DatasetWriter(uri=str(tmp_path / "model"), kind=Kind.MODEL, config={})
+    with pytest.raises(ContentError, match=r"not finite.*to_image\.bias \(1 of 1 values, such as nan\)"):
+        write_model(writer, SPEC, CONFIG, weights, DETAILS)
+    assert writer.find_manifest() is None
+    # One that was written before, or elsewhere.
+    monkeypatch.setattr("lungforge.models.model_dataset.check_values", lambda weights: None)
+    write_model(writer, SPEC, CONFIG, weights, DETAILS)
+    model = ModelDataset.open(writer.uri)
+    with pytest.raises(ContentError, match=r"/model: .*to_image\.bias \(1 of 1 values"):
+        model.sampler(SamplingOptions(), torch.device("cpu"), classes=6)

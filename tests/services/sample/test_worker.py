@@ -148,3 +148,27 @@ def test_a_model_that_was_replaced_is_refused(
     manifest.write_text(json.dumps({**document, "seed": 9}), encoding="utf-8")
     with pytest.raises(InputError, match="was replaced while it was in use"):
         UnitSampler(run, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp"])
+def test_an_image_that_is_no_number_stops_sampling_with_its_name(
+    make_run: MakeRun, model: str, slices: str, tmp_path: Path, sampler: str, value: float
+) -> None:
+    """Also where the network overflows at the last step only: clipped, infinity would pass for white."""
+    run = make_run(model, slices, tmp_path / "samples", sampler=sampler, guidance=1.0, seed=7)
+    units = UnitSampler(run, torch.device("cpu"))
+    calls = 0
+
+    def overflow(network: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 3:  # of as many steps
+            output[1, 0, 2, 3] = value
+        return output
+
+    units._sampler.network.out.register_forward_hook(overflow)  # type: ignore[attr-defined]
+    named = sample_id((7, "scan-0", 11, 0, "none"))
+    with pytest.raises(ContentError, match=f"sample {named}: the image is not finite"):
+        units.sample(make_plan(run.config, run.index).unit(0))
+    assert not list((tmp_path / "samples").rglob("*.parquet"))

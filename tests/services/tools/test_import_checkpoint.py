@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lungforge.datasets import Dataset, Kind
-from lungforge.errors import InputError
+from lungforge.errors import ContentError, InputError
 from lungforge.models.base import SamplingOptions
 from lungforge.models.model_dataset import ModelDataset
 from lungforge.models.sdm.config import UNetConfig
@@ -111,10 +111,42 @@ def test_code_in_the_file_is_not_run(tmp_path: Path) -> None:
     plain = tmp_path / "plain.pt"
     plain.write_bytes(pickle.dumps(_Trap()))
     for file in (path, plain):
-        with pytest.raises(InputError, match="cannot be read as a state dict of tensors only"):
+        with pytest.raises(
+            InputError, match="holds Python objects beside tensors|is not a PyTorch checkpoint"
+        ):
             run(_config(str(file), tmp_path / "model"))
-    with pytest.raises(InputError, match=r"there is no file .*; give the path of a \.pt state dict"):
+    with pytest.raises(InputError, match=r"there is no file .*; give the path of a \.pt file"):
         run(_config(str(tmp_path / "none.pt"), tmp_path / "model"))
+
+
+def test_the_average_in_a_checkpoint_is_taken_with_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    average = torch.load(_file(tmp_path / "average.pt"), weights_only=True)
+    content = {
+        "model": {f"_orig_mod.{name}": 2 * value for name, value in average.items()},
+        "ema": {f"module.{name}": value for name, value in average.items()},
+        "step": 3,
+    }
+    torch.save(content, tmp_path / "step3.pt")
+    for file in ("average", "step3"):
+        run(_config(str(tmp_path / f"{file}.pt"), tmp_path / file))
+    assert capsys.readouterr().err == "took the weights under ema.module (not those of model)\n"
+    weights = [
+        Dataset.open(str(tmp_path / file)).read_file("model.safetensors") for file in ("average", "step3")
+    ]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 2e6])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    file = _file(tmp_path / "n.pt")
+    weights = {name: tensor.float() for name, tensor in torch.load(file, weights_only=True).items()}
+    weights["out.2.bias"][1] = value
+    torch.save(weights, file)
+    with pytest.raises(ContentError, match=r"n\.pt: .* not finite.*: out\.2\.bias \(1 of 2 values, such as"):
+        run(_config(file, tmp_path / "model"))
+    assert not (tmp_path / "model").exists()
 
 
 def test_once_is_enough_and_another_file_is_refused(tmp_path: Path) -> None:

@@ -1,16 +1,14 @@
 import dataclasses
 import json
-import pickle
-from pathlib import Path
 
 import pytest
 import torch
 
-from lungforge.errors import InputError
+from lungforge.errors import ContentError, InputError
 from lungforge.models.checkpoint import load_network, to_document, to_safetensors
 from lungforge.models.sdm.spec import SPEC
 from lungforge.models.sdm.unet import SemanticUNet, UNetConfig
-from lungforge.models.sdm.weights import build, check_weights, read_released, weights_config
+from lungforge.models.sdm.weights import build, check_weights, weights_config
 
 TINY = SPEC.preset_config("tiny")
 
@@ -94,21 +92,15 @@ def test_damaged_weights_are_refused():
         build(TINY, {"weight": torch.zeros(1)})
 
 
-def test_a_released_state_dict_loads_and_a_file_with_code_does_not(tmp_path: Path):
-    weights = SemanticUNet(TINY).state_dict()
-    torch.save(weights, tmp_path / "released.pt")
-    assert build(TINY, read_released(tmp_path / "released.pt")).config == TINY
-
-    class Harm:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "harm",))
-
-    (tmp_path / "code.pt").write_bytes(pickle.dumps(Harm()))
-    with pytest.raises(InputError, match="cannot be read"):
-        read_released(tmp_path / "code.pt")
-    assert not (tmp_path / "harm").exists()
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(InputError, match="no state dict"):
-        read_released(tmp_path / "list.pt")
-    with pytest.raises(InputError, match="there is no file"):
-        read_released(tmp_path / "missing.pt")
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("time_embed.0.weight", torch.zeros(4)),
+        ("time_embed.0.weight", torch.zeros(4, 0)),
+        ("input_blocks.0.0.weight", torch.zeros(4)),
+    ],
+)
+def test_weights_of_odd_sides_are_named(key, value):
+    weights = {**SemanticUNet(TINY).state_dict(), key: value}
+    with pytest.raises(ContentError, match="they are not of a semantic diffusion network"):
+        weights_config(weights, image_size=32, head_channels=32)
