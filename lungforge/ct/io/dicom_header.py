@@ -176,7 +176,9 @@ class _Elements:
         """The only value of an element, or nothing."""
         return "\\".join(self.texts(name))
 
-    def numbers(self, name: str, keyword: str, count: int) -> tuple[float, ...] | None:
+    def numbers(
+        self, name: str, keyword: str, count: int, *, needed: bool = True
+    ) -> tuple[float, ...] | None:
         """So many numbers; None if they are not there or wrong."""
         texts = self.texts(name)
         if not texts:
@@ -186,7 +188,8 @@ class _Elements:
         except ValueError:
             values = ()
         if len(values) != count or not all(map(math.isfinite, values)):
-            self.wrong = self.wrong or f"its {keyword} is {self.text(name)!r}; {count} numbers are needed"
+            if needed:
+                self.wrong = self.wrong or f"its {keyword} is {self.text(name)!r}; {count} numbers are needed"
             return None
         return values
 
@@ -211,7 +214,7 @@ def _header(uri: str, dataset: Dataset, size: int) -> DicomHeader:
     position = elements.numbers("position", "ImagePositionPatient", 3)
     orientation = elements.numbers("orientation", "ImageOrientationPatient", 6)
     spacing = elements.numbers("pixel_spacing", "PixelSpacing", 2)
-    thickness = elements.numbers("thickness", "SliceThickness", 1)
+    thickness = elements.numbers("thickness", "SliceThickness", 1, needed=False)
     slope = elements.number("slope", "RescaleSlope", 1.0)
     intercept = elements.number("intercept", "RescaleIntercept", 0.0)
     bits = min(max(elements.integer("bits_stored", 16), 1), 32)

@@ -65,12 +65,15 @@ def _check_slice(header: DicomHeader, first: DicomHeader) -> None:
     """Refuse a file that is no slice of the same grid as the first."""
     if header.wrong is not None:
         raise VolumeError(f"{header.name}: {header.wrong}")
+    kind = f" ({header.modality})" if header.modality not in {"", "CT"} else ""
     if header.frames != 1 or header.samples != 1 or header.size is None:
         raise VolumeError(
-            f"{header.name} is not one slice of one channel (multi-frame files are not supported)"
+            f"{header.name}{kind} is not one slice of one channel (multi-frame files are not supported)"
         )
     if header.position_mm is None or header.orientation is None:
-        raise VolumeError(f"{header.name} has no position or orientation (a scout view, or not an axial CT)")
+        raise VolumeError(
+            f"{header.name}{kind} has no position or orientation (a scout view, or not an axial CT)"
+        )
     if header.pixel_spacing_mm is None:
         raise VolumeError(f"{header.name} states no PixelSpacing, so the size of its pixels is unknown")
     if not same_grid(header, first):
