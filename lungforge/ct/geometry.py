@@ -21,6 +21,12 @@ Rows = tuple[Triple, Triple, Triple]
 IDENTITY: Rows = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 """Direction of a volume whose axes are aligned with the world axes."""
 
+PLAUSIBLE_SPACING_MM = (0.05, 20.0)
+"""The distance of voxels in a CT: of micro-CT the least, of thick and apart slices the most."""
+
+MOST_VOXELS_A_SIDE, MOST_VOXELS = 4096, 2**30
+"""A scan of 2048 slices of 512 x 512 has half as many voxels; they take 2 GiB as int16."""
+
 
 class VolumeError(ContentError):
     """A volume cannot be used: its bytes prove it. The message is one line that names it and the reason."""
@@ -102,6 +108,24 @@ class Geometry:
         """
         points = np.asarray(points, np.float64)
         return np.all((points >= -0.5) & (points <= np.asarray(self.size) - 0.5), axis=-1)
+
+
+def check_plausible(geometry: Geometry) -> None:
+    """Refuse a grid that no CT has: its header is wrong, or made to exhaust the memory.
+
+    Raises:
+        VolumeError: The spacing or the number of voxels is not plausible.
+    """
+    low, high = PLAUSIBLE_SPACING_MM
+    if not all(low <= spacing <= high for spacing in geometry.spacing_mm):
+        raise VolumeError(
+            f"the spacing is {_joined(geometry.spacing_mm)} mm; that of a CT is {low} to {high} mm"
+        )
+    if max(geometry.size) > MOST_VOXELS_A_SIDE or math.prod(geometry.size) > MOST_VOXELS:
+        raise VolumeError(
+            f"the size is {_joined(geometry.size)} voxels; at most {MOST_VOXELS_A_SIDE} along an axis and "
+            f"{MOST_VOXELS} in all are read"
+        )
 
 
 def check_slices(indices: Sequence[int], geometry: Geometry) -> None:

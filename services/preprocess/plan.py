@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lungforge.ct.crops import PlacedCandidate, choose_candidates
+from lungforge.ct.io.axial_ct import check_header
 from lungforge.ct.io.luna16 import SeriesEntry
-from lungforge.ct.io.volume import Geometry, VolumeError, read_geometry
+from lungforge.ct.io.volume import Geometry, VolumeError, read_geometry, read_header
 from lungforge.ct.lidc_outlines import consensus_nodules, read_outlines
 from lungforge.ct.nodules import Nodule, sphere_nodules
 from lungforge.ct.resize import PixelMap
@@ -73,7 +74,9 @@ def plan_volume(volume: SourceVolume, config: PreprocessConfig) -> VolumePlan:
         AccessError: The volume cannot be read now.
     """
     entry = volume.entry
-    geometry = read_geometry(entry.uri, files=entry.files, listed=entry.listed)
+    header = read_header(entry.uri, files=entry.files, listed=entry.listed)
+    check_header(header)
+    geometry = header.geometry
     mask_uri = _mask(entry, geometry, config)
     nodules, outside = sphere_nodules(volume.annotations, geometry)
     crossed = {index for nodule in nodules for index in nodule.masks}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lungforge.ct.classes import LEFT_LUNG, LUNA16_MASK_VALUES, RIGHT_LUNG
 from lungforge.ct.crops import CROP_SIZE, cut_crop
+from lungforge.ct.io.axial_ct import check_lungs, check_values
 from lungforge.ct.io.luna16 import SeriesEntry
 from lungforge.ct.io.volume import read_slices, read_volume
 from lungforge.ct.nodules import nodules_in_slice
@@ -165,7 +166,9 @@ def _read_slices(
     """Slice index to Hounsfield units, of all slices that are needed; and to anatomy, of those to take."""
     if plan.mask_uri is None and (plan.slices or wants_healthy(plan, config)):
         whole_hu = _read_whole(entry.uri, entry)
+        check_values(whole_hu)
         whole = derive_anatomy(whole_hu, plan.geometry)
+        check_lungs(whole)
         taken = _with_healthy(plan, config, (whole == LEFT_LUNG) | (whole == RIGHT_LUNG))
         hu = {index: whole_hu[index] for index in crop_slices | set(taken)}
         return hu, {index: whole[index] for index in taken}
@@ -176,6 +179,7 @@ def _read_slices(
         taken = _with_healthy(plan, config, lung)
         masks = {index: mask[index] for index in taken}
     hu = _read(entry.uri, crop_slices | set(taken), entry)
+    check_values(hu.values())
     if plan.mask_uri is not None and not masks:
         masks = _read(plan.mask_uri, set(taken), entry)
     _require_luna_values(masks.values(), plan.mask_uri)

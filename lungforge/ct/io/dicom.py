@@ -9,6 +9,7 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 from lungforge.ct.geometry import Geometry, VolumeError, check_slices, to_int16
+from lungforge.ct.io.axial_ct import VolumeHeader
 from lungforge.ct.io.dicom_header import DicomHeader, read_header
 from lungforge.ct.io.dicom_series import find_dicom_series
 from lungforge.ct.io.dicom_stack import stack_slices
@@ -37,9 +38,19 @@ def series_files(uri: str) -> tuple[str, ...]:
     return series[0].files
 
 
-def read_geometry(files: Sequence[str]) -> Geometry:
-    """Read the geometry of a series from the headers of its files; errors as for ``read_series``."""
-    return _stacked(files)[1]
+def read_volume_header(files: Sequence[str]) -> VolumeHeader:
+    """Read what the headers of a series state; errors as for ``read_series``."""
+    headers, geometry = _stacked(files)
+    first = headers[0]
+    stored_as = "stored values" if first.rescaled else "stored values without RescaleIntercept"
+    return VolumeHeader(
+        geometry=geometry,
+        modality=first.modality,
+        image_type=first.image_type,
+        rescale_type=first.rescale_type,
+        lowest=max(header.lowest for header in headers),
+        stored_as=stored_as,
+    )
 
 
 def read_series(

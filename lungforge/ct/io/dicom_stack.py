@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lungforge.ct.geometry import Geometry, Triple, VolumeError, as_rows, as_triple
+from lungforge.ct.geometry import Geometry, Triple, VolumeError, as_rows, as_triple, check_plausible
 from lungforge.ct.io.dicom_header import DicomHeader
 from lungforge.ct.io.dicom_series import same_grid
 
@@ -57,6 +57,7 @@ def stack_slices(headers: Sequence[DicomHeader]) -> tuple[list[DicomHeader], Geo
         origin_mm=origin,
         direction=as_rows(direction),
     )
+    check_plausible(geometry)
     return ordered, geometry
 
 

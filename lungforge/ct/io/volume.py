@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from lungforge.ct.geometry import Geometry, VolumeError, check_slices
 from lungforge.ct.io import dicom, metaimage
+from lungforge.ct.io.axial_ct import VolumeHeader
 from lungforge.errors import AccessError, InputError
 
-__all__ = ["Geometry", "Volume", "VolumeError", "read_geometry", "read_slices", "read_volume"]
+__all__ = ["Geometry", "Volume", "VolumeError", "read_geometry", "read_header", "read_slices", "read_volume"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def read_volume(uri: str, *, files: Sequence[str] = (), listed: Collection[str] 
         return Volume(*dicom.read_series(files))
 
 
-def read_geometry(uri: str, *, files: Sequence[str] = (), listed: Collection[str] = ()) -> Geometry:
-    """Read where the voxels of a volume lie, from its header alone.
+def read_header(uri: str, *, files: Sequence[str] = (), listed: Collection[str] = ()) -> VolumeHeader:
+    """Read what the files of a volume state, without its voxels.
 
     Notices all that ``read_volume`` notices, but for damage within the pixels of a file of the right size.
 
@@ -70,9 +71,22 @@ def read_geometry(uri: str, *, files: Sequence[str] = (), listed: Collection[str
         AccessError: As for ``read_volume``.
     """
     with _naming(uri, listed):
-        if metaimage.is_name(uri):
-            return metaimage.read_header(uri, listed).geometry
-        return dicom.read_geometry(files or dicom.series_files(uri))
+        if not metaimage.is_name(uri):
+            return dicom.read_volume_header(files or dicom.series_files(uri))
+        header = metaimage.read_header(uri, listed)
+        return VolumeHeader(
+            geometry=header.geometry,
+            modality=header.modality,
+            image_type=(),
+            rescale_type="",
+            lowest=header.lowest,
+            stored_as=header.element_type,
+        )
+
+
+def read_geometry(uri: str, *, files: Sequence[str] = (), listed: Collection[str] = ()) -> Geometry:
+    """Read where the voxels of a volume lie; arguments and errors as for ``read_header``."""
+    return read_header(uri, files=files, listed=listed).geometry
 
 
 def read_slices(
