@@ -36,7 +36,7 @@ class SourceVolume:
         subset = "x" if self.entry.subset < 0 else str(self.entry.subset)
         uid = self.entry.series_uid
         if not _PLAIN_UID.fullmatch(uid):
-            digest = hashlib.sha256(uid.encode(errors="surrogateescape")).hexdigest()
+            digest = hashlib.sha256(uid.encode(errors="surrogatepass")).hexdigest()
             uid = f"{re.sub('[^a-z0-9._-]', '_', uid.lower())[:60]}--{digest[:20]}"
         return f"subset{subset}-{uid}"
 
