@@ -25,8 +25,9 @@ def test_uids_of_luna16_name_their_parts() -> None:
 
 #: What was, or could be, one name: by letters that are replaced, capital ones, and names of other names.
 ALIKE = [
-    "scan one", "scan_one", "scan-one", "Scan_one", "scan/one", "scan\\one", "scan one ",
-    "扫描一号", "扫描二号", "ñ", "n\u0303", "a" * 300, "a" * 301, "A" * 300, "scan_one--", part_name("scan one")[8:], "..", "con", "",
+    "scan one", "scan_one", "scan-one", "Scan_one", "scan/one", "scan\\one", "scan one ", "scan_one--",
+    "扫描一号", "扫描二号", "ñ", "n\u0303", "a" * 300, "a" * 301, "A" * 300, part_name("scan one")[8:],
+    "..", "con", "",
 ]  # fmt: skip
 
 
