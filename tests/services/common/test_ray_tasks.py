@@ -110,7 +110,7 @@ def test_an_item_that_takes_down_workers_costs_the_others_nothing(
     began = (tmp_path / "log").read_text("utf-8").split()
     assert (began.count("2"), began.count("3"), len(began)) == (2, MAX_DEATHS, 6 + 1 + MAX_DEATHS - 1)
     # Behind the others after the first death, and alone after the second.
-    assert began[-3:] == ["3"] * 3 or began[-4:].count("3") == 3
+    assert began[-2:] == ["3", "3"]
     said = capsys.readouterr().err.splitlines()
     assert said.count("a worker died at item 2; another one takes it over") == 1
     assert said.count("a worker died at item 3; another one takes it over") == MAX_DEATHS - 1
@@ -123,13 +123,13 @@ def test_what_a_task_raises_cancels_what_runs_and_starts_nothing(tmp_path: Path)
             wait_for(tmp_path / "begun-2")
             raise InputError("the first one")
         try:
-            threading.Event().wait(120)
+            wait_for(tmp_path / "never")
         except KeyboardInterrupt:
             (tmp_path / f"cancelled-{value}").touch()
             raise
 
     def wait_for(path: Path) -> None:
-        while not path.exists():
+        while not path.exists():  # Ray interrupts between two waits, but none
             threading.Event().wait(0.01)
 
     with pytest.raises(InputError, match=r"^the first one$"):

@@ -3,11 +3,13 @@
 import ctypes
 import dataclasses
 import os
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ray import cloudpickle
 
 from lungforge.ct.phantoms.generate import phantom_series_uid, write_phantoms
 from lungforge.datasets import Dataset
@@ -33,6 +35,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def by_value() -> Iterator[None]:
+    """The functions of this module go to the workers by value: they cannot import it."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
 @pytest.fixture
 def config(source: Path, tmp_path: Path) -> PreprocessConfig:
     return PreprocessConfig(str(source), str(tmp_path / "out"), size=32, slices="all")
@@ -41,7 +51,7 @@ def config(source: Path, tmp_path: Path) -> PreprocessConfig:
 def with_fault(monkeypatch: pytest.MonkeyPatch, begun: Path, fault: Callable[[str], None]) -> None:
     """Let the workers meet a fault when they read a volume; ``begun`` gets the uid of each that they try."""
 
-    class Faulty(VolumeTask):  # local, so that it goes to the workers by value
+    class Faulty(VolumeTask):
         def _make(self, volume: SourceVolume, plan: VolumePlan, outcome: VolumeOutcome) -> VolumeOutcome:
             with begun.open("a", encoding="utf-8") as file:
                 file.write(f"{volume.entry.series_uid}\n")
@@ -125,12 +135,9 @@ def test_a_refusal_stops_the_others_at_once(
     monkeypatch.setattr("services.preprocess.volume.PAUSES_S", ())
 
     def refuse(uid: str) -> None:
-        if uid == UIDS[0]:
-            while not (tmp_path / "begun").read_text("utf-8").count(UIDS[1]):
-                threading.Event().wait(0.01)
-            raise error("the store says no")
-        if uid == UIDS[1]:
-            threading.Event().wait(300)
+        while uid == UIDS[1] or UIDS[1] not in (tmp_path / "begun").read_text("utf-8"):
+            threading.Event().wait(0.01)
+        raise error("the store says no")
 
     with_fault(monkeypatch, tmp_path / "begun", refuse)
     with pytest.raises(error, match=r"^the store says no$"):
