@@ -190,7 +190,7 @@ def test_a_dry_run_leaves_as_the_run_does(own_source, tmp_path, capsys):
     wide = generate_phantom(1, 0, size=SIZE * 2, slices=SLICES)
     write_metaimage(str(header(own_source, 0)), wide.volume.hu, wide.volume.geometry)
     (own_source / "seg-lungs-LUNA16" / f"{uid(0)}.mhd").unlink()
-    message = leaves_with(dataclasses.replace(config, size=None))
+    message = leaves_with(dataclasses.replace(config, size=None, slices="all"))
     assert "the images have different sizes ([(64, 64), (128, 128)]); give them one by --size" in message
     assert not (tmp_path / "out" / "manifest.json").exists()
 
