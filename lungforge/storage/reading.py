@@ -121,7 +121,8 @@ def local_files(uris: Sequence[str]) -> Iterator[list[Path]]:
         uris: Files that were listed.
 
     Yields:
-        For each the file itself when it is local, else a copy that lasts as long as the context.
+        For each the file itself when it is local, else a copy that lasts as long as the context; a copy also
+        if its name is not text, which libraries refuse.
 
     Raises:
         AccessError: A file cannot be read now, or is gone since it was listed.
@@ -131,7 +132,7 @@ def local_files(uris: Sequence[str]) -> Iterator[list[Path]]:
         def fetch(index: int, uri: str) -> Path:
             try:
                 fs, path = open_uri(uri)
-                if isinstance(fs, LocalFileSystem):
+                if isinstance(fs, LocalFileSystem) and path.isprintable():
                     # A library may pass over a file that it cannot open.
                     read_range(uri, 0, min(1, file_size(uri)))
                     return Path(path)

@@ -75,7 +75,7 @@ def plan_volume(volume: SourceVolume, config: PreprocessConfig) -> VolumePlan:
     """
     entry = volume.entry
     header = read_header(entry.uri, files=entry.files, listed=entry.listed)
-    check_header(header)
+    check_header(entry.uri, header)
     geometry = header.geometry
     mask_uri = _mask(entry, geometry, config)
     nodules, outside = sphere_nodules(volume.annotations, geometry)

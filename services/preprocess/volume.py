@@ -166,9 +166,9 @@ def _read_slices(
     """Slice index to Hounsfield units, of all slices that are needed; and to anatomy, of those to take."""
     if plan.mask_uri is None and (plan.slices or wants_healthy(plan, config)):
         whole_hu = _read_whole(entry.uri, entry)
-        check_values(whole_hu)
+        check_values(entry.uri, whole_hu)
         whole = derive_anatomy(whole_hu, plan.geometry)
-        check_lungs(whole)
+        check_lungs(entry.uri, whole)
         taken = _with_healthy(plan, config, (whole == LEFT_LUNG) | (whole == RIGHT_LUNG))
         hu = {index: whole_hu[index] for index in crop_slices | set(taken)}
         return hu, {index: whole[index] for index in taken}
@@ -179,7 +179,7 @@ def _read_slices(
         taken = _with_healthy(plan, config, lung)
         masks = {index: mask[index] for index in taken}
     hu = _read(entry.uri, crop_slices | set(taken), entry)
-    check_values(hu.values())
+    check_values(entry.uri, hu.values())
     if plan.mask_uri is not None and not masks:
         masks = _read(plan.mask_uri, set(taken), entry)
     _require_luna_values(masks.values(), plan.mask_uri)

@@ -63,14 +63,18 @@ class VolumeHeader:
     """How the voxels are stored, in words."""
 
 
-def check_header(header: VolumeHeader) -> None:
+def check_header(uri: str, header: VolumeHeader) -> None:
     """Refuse a volume whose headers show that it is not an axial CT in Hounsfield units.
+
+    Args:
+        uri: The volume, for the message.
+        header: What its files state.
 
     Raises:
         VolumeError: Says what it is instead.
     """
     if header.modality not in {"", "CT"}:
-        raise VolumeError(f"its modality is {header.modality}, not CT")
+        raise VolumeError(f"{uri}: its modality is {header.modality}, not CT")
     for value in header.image_type:
         for words in (value, *value.split()):
             if words in _NOT_AS_SCANNED:
@@ -79,15 +83,15 @@ def check_header(header: VolumeHeader) -> None:
                     f"it is {_NOT_AS_SCANNED[words]} (ImageType {stated}), not slices as scanned"
                 )
     if header.rescale_type not in _HOUNSFIELD:
-        raise VolumeError(f"its values are {header.rescale_type} (RescaleType), not Hounsfield units")
+        raise VolumeError(f"{uri}: its values are {header.rescale_type} (RescaleType), not Hounsfield units")
     if header.lowest > _AIR_HU[1]:
         raise VolumeError(
-            f"its voxels are {header.stored_as}, at least {header.lowest:g}, no Hounsfield units, in "
-            "which air is -1000 (a mask, or values that lack their rescale intercept)"
+            f"{uri}: its values ({header.stored_as}) cannot be below {header.lowest:g}, so they are no "
+            "Hounsfield units, in which air is -1000: a mask, or values that lack their rescale intercept"
         )
     plane = plane_of(header.geometry)
     if plane != "axial":
-        raise VolumeError(f"its slices are {plane}, not axial")
+        raise VolumeError(f"{uri}: its slices are {plane}, not axial")
 
 
 def plane_of(geometry: Geometry) -> str:
@@ -103,10 +107,11 @@ def plane_of(geometry: Geometry) -> str:
     return ("sagittal", "coronal", "axial")[along[0]] if len(along) else "oblique"
 
 
-def check_values(slices: Iterable[NDArray[np.int16]]) -> None:
+def check_values(uri: str, slices: Iterable[NDArray[np.int16]]) -> None:
     """Refuse values that are no Hounsfield units of a chest.
 
     Args:
+        uri: The volume, for the message.
         slices: Slices of the volume, each [H, W]; none prove nothing.
 
     Raises:
@@ -123,13 +128,13 @@ def check_values(slices: Iterable[NDArray[np.int16]]) -> None:
             different = np.union1d(different, plane)
     if not voxels:
         return
-    what = f"its values run from {lowest} to {highest}"
+    what = f"{uri}: its values run from {lowest} to {highest}"
     if len(different) <= _FEW_VALUES:
-        raise VolumeError(f"it has only {len(different)} different values ({what[4:]}): a mask, not a CT")
+        raise VolumeError(f"{what}, only {len(different)} different ones: a mask, not a CT")
     if lowest >= 0:
         raise VolumeError(
-            f"{what}: none is negative, so they are no Hounsfield units, in which air is -1000 "
-            "(the rescale intercept is missing)"
+            f"{what}: none is negative, so they are no Hounsfield units, in which air is -1000; the rescale "
+            "intercept is missing"
         )
     if air < _LEAST * voxels:
         raise VolumeError(f"{what}, with no air (-1000 HU) among them, so they are no Hounsfield units")
@@ -137,17 +142,18 @@ def check_values(slices: Iterable[NDArray[np.int16]]) -> None:
         raise VolumeError(f"{what}, with no soft tissue (0 HU) among them, so they are no Hounsfield units")
 
 
-def check_lungs(anatomy: NDArray[np.uint8]) -> None:
+def check_lungs(uri: str, anatomy: NDArray[np.uint8]) -> None:
     """Refuse a volume in which no lung is found.
 
     Args:
+        uri: The volume, for the message.
         anatomy: The anatomy map of the whole volume.
 
     Raises:
         VolumeError: It has no lung.
     """
     if not ((anatomy == LEFT_LUNG) | (anatomy == RIGHT_LUNG)).any():
-        raise VolumeError("no lung is found in it: not a CT of the chest, or not in Hounsfield units")
+        raise VolumeError(f"{uri}: no lung is found in it: not a CT of the chest, or not in Hounsfield units")
 
 
 def _count(plane: NDArray[np.int16], between: tuple[int, int]) -> int:

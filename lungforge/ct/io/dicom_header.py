@@ -26,7 +26,6 @@ _TAGS = {
     "instance": 0x00080018,
     "image_type": 0x00080008,
     "modality": 0x00080060,
-    "patient": 0x00100020,
     "thickness": 0x00180050,
     "study": 0x0020000D,
     "series": 0x0020000E,
@@ -61,7 +60,6 @@ class DicomHeader:
     sop_class: str
     instance_uid: str
     series_uid: str
-    patient: str
     study_uid: str
     modality: str
     image_type: tuple[str, ...]
@@ -70,8 +68,6 @@ class DicomHeader:
     frames: int
     samples: int
     position_mm: Triple | None
-    position_decimals: int
-    """How many decimals the position is written with."""
     orientation: Six | None
     pixel_spacing_mm: tuple[float, float] | None
     """Distance of the columns, and of the rows."""
@@ -176,7 +172,9 @@ class _Elements:
         """The only value of an element, or nothing."""
         return "\\".join(self.texts(name))
 
-    def numbers(self, name: str, keyword: str, count: int) -> tuple[float, ...] | None:
+    def numbers(
+        self, name: str, keyword: str, count: int, *, needed: bool = True
+    ) -> tuple[float, ...] | None:
         """So many numbers; None if they are not there or wrong."""
         texts = self.texts(name)
         if not texts:
@@ -186,7 +184,10 @@ class _Elements:
         except ValueError:
             values = ()
         if len(values) != count or not all(map(math.isfinite, values)):
-            self.wrong = self.wrong or f"its {keyword} is {self.text(name)!r}; {count} numbers are needed"
+            if needed:
+                self.wrong = (
+                    self.wrong or f"its {keyword} is {self.text(name)[:40]!r}; {count} numbers are needed"
+                )
             return None
         return values
 
@@ -211,7 +212,7 @@ def _header(uri: str, dataset: Dataset, size: int) -> DicomHeader:
     position = elements.numbers("position", "ImagePositionPatient", 3)
     orientation = elements.numbers("orientation", "ImageOrientationPatient", 6)
     spacing = elements.numbers("pixel_spacing", "PixelSpacing", 2)
-    thickness = elements.numbers("thickness", "SliceThickness", 1)
+    thickness = elements.numbers("thickness", "SliceThickness", 1, needed=False)
     slope = elements.number("slope", "RescaleSlope", 1.0)
     intercept = elements.number("intercept", "RescaleIntercept", 0.0)
     bits = min(max(elements.integer("bits_stored", 16), 1), 32)
@@ -221,7 +222,6 @@ def _header(uri: str, dataset: Dataset, size: int) -> DicomHeader:
         sop_class=sop_class,
         instance_uid=elements.text("instance"),
         series_uid=elements.text("series"),
-        patient=elements.text("patient"),
         study_uid=elements.text("study"),
         modality=elements.text("modality").upper(),
         image_type=tuple(text.upper() for text in elements.texts("image_type")),
@@ -229,7 +229,6 @@ def _header(uri: str, dataset: Dataset, size: int) -> DicomHeader:
         frames=int(elements.number("frames", "NumberOfFrames", 1.0)),
         samples=elements.integer("samples", 1),
         position_mm=None if position is None else (position[0], position[1], position[2]),
-        position_decimals=max((_decimals(text) for text in elements.texts("position")), default=0),
         orientation=None if orientation is None else tuple(orientation),  # type: ignore[arg-type]
         pixel_spacing_mm=None if spacing is None else (spacing[1], spacing[0]),
         thickness_mm=None if thickness is None else thickness[0],
@@ -240,10 +239,3 @@ def _header(uri: str, dataset: Dataset, size: int) -> DicomHeader:
         file_bytes=size,
         wrong=elements.wrong,
     )
-
-
-def _decimals(text: str) -> int:
-    """How many digits a number has after the point; many if it is written with an exponent."""
-    mantissa, _, exponent = text.lower().partition("e")
-    digits = len(mantissa.partition(".")[2])
-    return digits if not exponent else 16

@@ -72,7 +72,8 @@ def find_dicom_series(files: Sequence[Entry]) -> tuple[list[DicomSeries], list[L
         if isinstance(header, LeftOut):
             left.append(header)
         elif reason := _no_slice(header):
-            left.append(LeftOut(entry.uri, reason, header.series_uid, not header.series_uid))
+            uid, unknown = (header.series_uid, False) if _is_uid(header.series_uid) else ("", True)
+            left.append(LeftOut(entry.uri, reason, uid, may_be_slice=unknown))
         else:
             series.setdefault(header.series_uid, []).append(header)
     found = []
@@ -111,9 +112,14 @@ def _no_slice(header: DicomHeader) -> str | None:
         return "a localizer"
     if header.sop_class == _SECONDARY_CAPTURE and header.position_mm is None:
         return "a secondary capture without a position"
-    if not header.series_uid:
-        return "it has no SeriesInstanceUID"
+    if not _is_uid(header.series_uid):
+        return f"its SeriesInstanceUID {header.series_uid[:64]!r} is no uid"
     return None
+
+
+def _is_uid(text: str) -> bool:
+    """Whether a text can name a series; anonymisers also write words."""
+    return 0 < len(text) <= 64 and text.isprintable()
 
 
 def _without_copies(headers: list[DicomHeader]) -> tuple[list[DicomHeader], list[LeftOut]]:

@@ -13,8 +13,8 @@ _UNEVEN = 0.1
 """How far a slice may lie from its place on the fitted line, as a fraction of the slice spacing."""
 
 _MOST_UNEVEN = 0.21
-"""The same for positions that are written with few decimals. A missing slice shows as 0.214 or more (of four
-slices, when the third of five is missing)."""
+"""The same for positions that were rounded. A missing slice shows as 0.214 or more (that is of five slices
+without the third)."""
 
 
 def stack_slices(headers: Sequence[DicomHeader]) -> tuple[list[DicomHeader], Geometry]:
@@ -45,8 +45,7 @@ def stack_slices(headers: Sequence[DicomHeader]) -> tuple[list[DicomHeader], Geo
     order = np.argsort(positions @ direction[:, 2], kind="stable")
     ordered = [headers[index] for index in order]
     if len(headers) > 1:
-        decimals = max(header.position_decimals for header in headers)
-        origin, direction[:, 2], step = _fit(positions[order], decimals, ordered)
+        origin, direction[:, 2], step = _fit(positions[order], ordered)
     elif first.thickness_mm is None:
         raise VolumeError("its only slice states no SliceThickness, so its height is unknown")
     else:
@@ -65,12 +64,15 @@ def _check_slice(header: DicomHeader, first: DicomHeader) -> None:
     """Refuse a file that is no slice of the same grid as the first."""
     if header.wrong is not None:
         raise VolumeError(f"{header.name}: {header.wrong}")
+    kind = f" ({header.modality})" if header.modality not in {"", "CT"} else ""
     if header.frames != 1 or header.samples != 1 or header.size is None:
         raise VolumeError(
-            f"{header.name} is not one slice of one channel (multi-frame files are not supported)"
+            f"{header.name}{kind} is not one slice of one channel (multi-frame files are not supported)"
         )
     if header.position_mm is None or header.orientation is None:
-        raise VolumeError(f"{header.name} has no position or orientation (a scout view, or not an axial CT)")
+        raise VolumeError(
+            f"{header.name}{kind} has no position or orientation (a scout view, or not an axial CT)"
+        )
     if header.pixel_spacing_mm is None:
         raise VolumeError(f"{header.name} states no PixelSpacing, so the size of its pixels is unknown")
     if not same_grid(header, first):
@@ -78,7 +80,6 @@ def _check_slice(header: DicomHeader, first: DicomHeader) -> None:
             f"{header.name} has another size, pixel spacing or orientation than the other slices"
         )
     for what, value, other in (
-        ("patient", header.patient, first.patient),
         ("study", header.study_uid, first.study_uid),
         ("modality", header.modality, first.modality),
     ):
@@ -101,13 +102,12 @@ def _direction(orientation: Sequence[float]) -> NDArray[np.float64]:
 
 
 def _fit(
-    positions: NDArray[np.float64], decimals: int, ordered: Sequence[DicomHeader]
+    positions: NDArray[np.float64], ordered: Sequence[DicomHeader]
 ) -> tuple[Triple, NDArray[np.float64], float]:
     """The first slice's place on the line through all positions, the line's direction, and the step along it.
 
     Args:
         positions: The places of the slices in order, shape [Z, 3], in mm.
-        decimals: The digits after the point that they are written with.
         ordered: The headers, for names.
     """
     gaps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
@@ -120,7 +120,7 @@ def _fit(
     step = index @ positions / (index @ index)
     length = float(np.linalg.norm(step))
     beside = np.linalg.norm(positions - positions.mean(axis=0) - np.outer(index, step), axis=1)
-    rounding = min(0.55 * 10.0**-decimals, _MOST_UNEVEN * length)
+    rounding = min(_rounding(positions), _MOST_UNEVEN * length)
     if beside.max() > max(_UNEVEN * length, rounding):
         worst = int(np.abs(gaps - median).argmax())
         raise VolumeError(
@@ -129,3 +129,14 @@ def _fit(
         )
     origin = positions.mean(axis=0) + index[0] * step
     return as_triple(origin), step / length, length
+
+
+def _rounding(positions: NDArray[np.float64]) -> float:
+    """How far positions, shape [Z, 3], may have been moved by writing them with few decimals, in mm."""
+    varying = positions[:, np.ptp(positions, axis=0) > 1e-3]
+    for decimals in range(3):
+        scaled = varying * 10**decimals
+        if np.abs(scaled - np.rint(scaled)).max() < 1e-3:
+            # Half of the last digit, and a tenth of that because the line is fitted to rounded positions.
+            return float(0.55 * 10.0**-decimals)
+    return 0.0

@@ -2,52 +2,13 @@
 
 import fsspec
 import numpy as np
-import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from fsspec.implementations.local import LocalFileSystem
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from lungforge.ct.io.volume import VolumeError, read_geometry, read_slices, read_volume
 from lungforge.errors import AccessError, ContentError, InputError
-
-UID = "1.2.826.0.1.3680043.8.498.1"
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-
-
-def stored():
-    """Stored values of five slices; Hounsfield units are these times the slope minus 1024."""
-    return np.random.default_rng(1).integers(0, 2000, (5, 6, 7)).astype(np.uint16)
-
-
-def write_slice(path, pixels, position, number=1, *, slope=1.0, orientation=AXIAL, series=UID):
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = f"{series}.{number}"
-    dataset.Modality, dataset.SeriesInstanceUID, dataset.StudyInstanceUID = "CT", series, "1.2.3"
-    dataset.InstanceNumber, dataset.SliceThickness = number, 2.5
-    if position is not None:
-        dataset.ImagePositionPatient = list(position)
-        dataset.ImageOrientationPatient = list(orientation)
-    dataset.PixelSpacing = [0.8, 0.7]  # row distance, then column distance
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
-    dataset.RescaleIntercept, dataset.RescaleSlope = -1024, slope
-    dataset.PixelData = pixels.tobytes()
-    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
-
-
-def write_series(folder, positions=(-10.0, -7.5, -5.0, -2.5, 0.0), **options):
-    """Files whose names and instance numbers run against their positions."""
-    folder.mkdir(exist_ok=True)
-    for index, z in enumerate(positions):
-        name = folder / f"{len(positions) - index:03d}.dcm"
-        write_slice(name, stored()[index], (-100.5, 20.25, z), len(positions) - index, **options)
-    return folder
+from tests.dicom_files import AXIAL, UID, stored, write_series, write_slice
 
 
 def test_a_series_is_sorted_by_position_and_rescaled(tmp_path):
@@ -125,6 +86,103 @@ def test_two_series_in_a_folder_are_refused(tmp_path, capfd):
     folder = write_series(tmp_path / "series")
     write_slice(folder / "other.dcm", stored()[0], (0, 0, 0), series="1.2.9")
     assert "the folder holds 2 DICOM series (1.2.826.0.1.3680043.8.498.1, 1.2.9)" in refused(folder, capfd)
+
+
+@pytest.mark.parametrize(
+    ("step", "decimals"), [(0.625, 1), (0.7, 1), (1.25, 1), (2.5, 0), (3.3, 0), (0.3125, 2), (5.0, 0)]
+)
+def test_rounded_positions_are_evenly_spaced(tmp_path, step, decimals):
+    positions = [round(-137.5 + index * step, decimals) for index in range(41)]
+    geometry = read_geometry(str(write_series(tmp_path / "series", positions)))
+    assert geometry.spacing_mm[2] == pytest.approx(step, rel=0.01)
+    middle = geometry.index_to_world([0, 0, 20])[2]
+    assert middle == pytest.approx(-137.5 + 20 * step, abs=0.6 * 10**-decimals)
+
+
+@pytest.mark.parametrize("step", [0.625, 1.25, 2.5, 5.0])
+@pytest.mark.parametrize("slices", [4, 9, 40])
+def test_a_slice_that_is_missing_among_rounded_positions_is_refused(tmp_path, step, slices):
+    for missing in {1, slices // 2, slices - 2}:
+        positions = [round(-20 + index * step, 1) for index in range(slices) if index != missing]
+        with pytest.raises(VolumeError, match="slices are missing or unevenly spaced"):
+            read_geometry(str(write_series(tmp_path / f"missing{missing}", positions)))
+
+
+def test_a_spacing_that_drifts_is_refused(tmp_path):
+    steps = [1.0] * 20 + [1.09] * 20  # each within a tenth of the median
+    with pytest.raises(VolumeError, match="unevenly spaced"):
+        read_geometry(str(write_series(tmp_path / "series", np.cumsum(steps).round(3).tolist())))
+
+
+def test_a_tilted_gantry_is_a_grid_that_is_not_upright(tmp_path):
+    tilt = np.radians(10)
+    orientation = (1.0, 0.0, 0.0, 0.0, float(np.cos(tilt)), float(np.sin(tilt)))
+    geometry = read_geometry(str(write_series(tmp_path / "series", orientation=orientation)))
+    assert geometry.spacing_mm[2] == pytest.approx(2.5)
+    np.testing.assert_allclose(np.asarray(geometry.direction)[:, 2], (0, 0, 1), atol=1e-6)
+
+
+FAULTS = {
+    "no spacing": ({"PixelSpacing": None}, "states no PixelSpacing"),
+    "zero spacing": ({"PixelSpacing": [0, 0]}, "the spacing is 0 0 2.5 mm"),
+    "wide spacing": ({"PixelSpacing": [700, 700]}, "that of a CT is 0.05 to 20.0 mm"),
+    "no position": ({"ImagePositionPatient": None}, "has no position or orientation"),
+    "no orientation": ({"ImageOrientationPatient": None}, "has no position or orientation"),
+    "orientation of nothing": ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "not two perpendicular"),
+    "frames": ({"NumberOfFrames": 12}, "multi-frame files are not supported"),
+    "frames of another modality": (
+        {"NumberOfFrames": 12, "Modality": "RTDOSE"},
+        r"\(RTDOSE\) is not one slice",
+    ),
+    "colours": ({"SamplesPerPixel": 3}, "is not one slice of one channel"),
+    "too many pixels": ({"Rows": 65535, "Columns": 65535}, "at most 4096 along an axis"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_series_is_named_with_its_reason(tmp_path, fault):
+    elements, reason = FAULTS[fault]
+    folder = write_series(tmp_path / "series", **elements)
+    for read in (read_geometry, read_volume):
+        with pytest.raises(VolumeError, match=reason) as caught:
+            read(str(folder))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_number_that_is_none_is_refused_where_it_matters(tmp_path):
+    folder = write_series(tmp_path / "series")
+    file = folder / "003.dcm"
+    file.write_bytes(file.read_bytes().replace(b"-100.5\\20.25", b"-100,5\\20,25"))
+    with pytest.raises(VolumeError, match=r"003.dcm: its ImagePositionPatient is '-100,5.*; 3 numbers are"):
+        read_volume(str(folder))
+    thickness = write_series(tmp_path / "thickness")
+    for file in thickness.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"DS\x04\x002.5 ", b"DS\x04\x00thin"))
+    assert read_geometry(str(thickness)).spacing_mm[2] == 2.5
+
+
+def test_a_series_of_one_slice_without_thickness_is_refused(tmp_path):
+    with pytest.raises(VolumeError, match="its only slice states no SliceThickness"):
+        read_volume(str(write_series(tmp_path / "series", (0.0,), SliceThickness=None)))
+
+
+def test_each_slice_is_rescaled_by_its_own_header(tmp_path):
+    folder = write_series(tmp_path / "series")
+    write_slice(folder / "003.dcm", stored()[2], (-100.5, 20.25, -5.0), 3, slope=0.5)
+    hu = read_volume(str(folder)).hu
+    np.testing.assert_array_equal(hu[2], np.rint(stored()[2] * 0.5 - 1024))
+    np.testing.assert_array_equal(hu[1], stored()[1].astype(int) - 1024)
+
+
+def test_only_the_slices_that_are_needed_are_read_whole(tmp_path, monkeypatch):
+    folder = write_series(tmp_path / "series")
+    expected = read_volume(str(folder)).hu[[3]]
+    for file in sorted(folder.iterdir()):
+        if file.name != "002.dcm":
+            file.write_bytes(file.read_bytes()[:-30])
+    np.testing.assert_array_equal(read_slices(str(folder), [3]), expected)
+    with pytest.raises(VolumeError, match=r"the voxels of 00\d.dcm cannot be read"):
+        read_slices(str(folder), [2])
 
 
 def test_slices_of_different_size_are_refused(tmp_path, capfd):
