@@ -48,8 +48,6 @@ def run(config: PreprocessConfig) -> PreprocessResult:
         return dataclasses.replace(_result(config, finished), dry_run=config.dry_run)
     finished_crops = crops.find_manifest() if finished is not None else None
     source = survey(config)
-    for note in source.notes:
-        say(note)
     if config.dry_run:
         return dry_run(config, source, finished, finished_crops)
     for bad in source.rejected:

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lungforge.ct.io.luna16 import SeriesEntry, Source, list_series
@@ -14,6 +13,7 @@ from lungforge.ct.io.luna16_tables import (
     read_candidates,
 )
 from lungforge.errors import ContentError, InputError
+from services.common.progress import say
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.refusals import Rejection, no_good_volume
 
@@ -36,7 +36,7 @@ class SourceVolume:
         subset = "x" if self.entry.subset < 0 else str(self.entry.subset)
         uid = self.entry.series_uid
         if not _PLAIN_UID.fullmatch(uid):
-            digest = hashlib.sha256(uid.encode(errors="surrogateescape")).hexdigest()
+            digest = hashlib.sha256(uid.encode(errors="surrogatepass")).hexdigest()
             uid = f"{re.sub('[^a-z0-9._-]', '_', uid.lower())[:60]}--{digest[:20]}"
         return f"subset{subset}-{uid}"
 
@@ -50,12 +50,12 @@ class SourceSurvey:
     annotations_without_scan: int = 0
     crops: bool = False
     """Whether crops can be made: they are asked for, and candidates_V2.csv can be read."""
-    notes: tuple[str, ...] = ()
-    """What the user should know of the source, a line each: how many scans, masks, folds and annotations."""
 
 
 def survey(config: PreprocessConfig) -> SourceSurvey:
     """List the volumes of the source and give each its rows of the tables; reads no volume.
+
+    Says what of the source is not used, and how many scans, folds, masks and annotations belong together.
 
     Raises:
         InputError: There is no such source, no series in the subsets, or annotations.csv is needed and
@@ -63,6 +63,8 @@ def survey(config: PreprocessConfig) -> SourceSurvey:
         AccessError: The source cannot be read now.
     """
     source = list_series(config.source)
+    for note in source.notes:
+        say(f"{config.source}: {note}")
     entries = [entry for entry in source.entries if config.subsets is None or entry.subset in config.subsets]
     rejected = [Rejection(series.series_uid, series.reason) for series in source.rejected]
     if not entries:
@@ -90,6 +92,10 @@ def survey(config: PreprocessConfig) -> SourceSurvey:
             crops = True
         except ContentError as error:
             rejected.append(Rejection("candidates_V2.csv", f"no crops are made: {error}"))
+    for table, findings in (("annotations.csv", annotations), ("candidates_V2.csv", candidates)):
+        if findings.doubled:
+            say(f"{table}: rows dropped that repeat others: {findings.doubled}")
+    say(_counts(source, annotations))
     known = {entry.series_uid for entry in source.entries}
     return SourceSurvey(
         volumes=tuple(
@@ -103,21 +109,12 @@ def survey(config: PreprocessConfig) -> SourceSurvey:
         rejected=tuple(rejected),
         annotations_without_scan=sum(len(rows) for uid, rows in annotations.items() if uid not in known),
         crops=crops,
-        notes=(
-            *_doubled("annotations.csv", annotations),
-            *_doubled("candidates_V2.csv", candidates),
-            _counts(source, annotations),
-        ),
     )
 
 
 def _useful(candidates: list[Candidate]) -> tuple[Candidate, ...]:
     # A scan without nodules gives no crops; its candidates need not travel.
     return tuple(candidates) if any(candidate.label == 1 for candidate in candidates) else ()
-
-
-def _doubled(table: str, findings: Findings[Annotation] | Findings[Candidate]) -> Sequence[str]:
-    return [f"{table}: rows dropped that repeat others: {findings.doubled}"] if findings.doubled else []
 
 
 def _counts(source: Source, annotations: Findings[Annotation]) -> str:

@@ -197,8 +197,8 @@ def _dicom_series(
                 RejectedSeries(uid, folder.uri, "its series uid has letters that cannot be printed")
             )
             continue
-        entry = SeriesEntry(one.series_uid, subset, folder.uri, files=one.files, listed=one.files)
-        found.append(_Found(entry, folder, first.leads_to or f"{folder.real}/{first.name}"))
+        of_one = SeriesEntry(one.series_uid, subset, folder.uri, files=one.files, listed=one.files)
+        found.append(_Found(of_one, folder, first.leads_to or f"{folder.real}/{first.name}"))
     return found
 
 

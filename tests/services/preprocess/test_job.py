@@ -97,12 +97,6 @@ def zero_spacing(source: Path) -> str:
     return "spacing"
 
 
-def annotation_outside(source: Path) -> str:
-    with (source / "annotations.csv").open("a", encoding="utf-8") as file:
-        file.write(f"{uid(0)},5000,0,0,5\n")
-    return "lies outside the volume"
-
-
 def damaged_mask(source: Path) -> str:
     phantom = generate_phantom(1, 0, size=SIZE, slices=10)
     write_metaimage(
@@ -121,8 +115,7 @@ def twice_the_same(source: Path) -> str:
 
 
 BAD = [
-    truncated, lying_header, missing_pixels, four_dimensions, zero_spacing, annotation_outside, damaged_mask,
-    twice_the_same,
+    truncated, lying_header, missing_pixels, four_dimensions, zero_spacing, damaged_mask, twice_the_same,
 ]  # fmt: skip
 
 
@@ -136,13 +129,76 @@ def test_a_bad_volume_is_named_and_the_rest_is_preprocessed(own_source, tmp_path
     assert reason in rejected["reason"]
     assert result.rejected == (rejected,)
     assert f"rejected: {uid(0)}: " in capsys.readouterr().err
-    # Of a scan that is there twice, or with one annotation too many, the rest is used.
-    assert result.volumes == (6 if spoil in (annotation_outside, twice_the_same) else 5)
-    dry = job.run(PreprocessConfig(str(own_source), str(tmp_path / "out"), size=32, dry_run=True))
+    # Of a scan that is there twice, one is used.
+    assert result.volumes == (6 if spoil is twice_the_same else 5)
+    dry = job.run(PreprocessConfig(str(own_source), str(tmp_path / "dry"), size=32, dry_run=True))
     assert dry.rejected == result.rejected
-    with pytest.raises(InputError, match=uid(0)):
-        job.run(PreprocessConfig(str(own_source), str(tmp_path / "strict"), size=32, strict=True))
+    strict = PreprocessConfig(str(own_source), str(tmp_path / "strict"), size=32, strict=True)
+    assert uid(0) in leaves_with(strict)
     assert not (tmp_path / "strict" / "manifest.json").exists()
+
+
+def leaves_with(config: PreprocessConfig) -> str:
+    """The message of the InputError that a run and a dry run both end with."""
+    messages = []
+    for dry_run in (True, False):
+        with pytest.raises(InputError) as caught:
+            job.run(dataclasses.replace(config, dry_run=dry_run))
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    return messages[0]
+
+
+def test_an_annotation_outside_its_volume_costs_nothing_else(own_source, tmp_path, capsys):
+    with (own_source / "annotations.csv").open("a", encoding="utf-8") as file:
+        file.write(f"{uid(0)},5000,0,0,5\n")
+    out = tmp_path / "out"
+    config = PreprocessConfig(str(own_source), str(out), size=32)
+    result = job.run(config)
+    said = capsys.readouterr().err
+    (outside,) = Dataset.open(str(out)).manifest.details["annotations_outside"]
+    assert outside["series_uid"] == uid(0)
+    assert outside["reason"].startswith(
+        f"an annotation of {uid(0)} at (5000, 0, 0) mm lies outside its volume: "
+    )
+    assert f"{outside['reason']}; its other nodules are used\n" in said
+    assert "rejected" not in said
+    assert (result.volumes, result.rejected, result.annotations_outside) == (7, (), (outside,))
+    dry = job.run(dataclasses.replace(config, out=str(tmp_path / "dry"), dry_run=True))
+    assert (dry.rejected, dry.annotations_outside) == ((), (outside,))
+    assert (
+        leaves_with(dataclasses.replace(config, out=str(tmp_path / "strict"), strict=True))
+        == outside["reason"]
+    )
+
+    shutil.copy(out / "manifest.json", tmp_path / "first.json")
+    edit(own_source / "annotations.csv", f"{uid(0)},5000,0,0,5\n", "")
+    job.run(config)
+    assert (
+        "is finished already; it lacks what is rejected (1): --retry-rejected tries"
+        in capsys.readouterr().err
+    )
+    assert job.run(dataclasses.replace(config, retry_rejected=True)).annotations_outside == ()
+    assert "annotations_outside" not in Dataset.open(str(out)).manifest.details
+
+
+def test_a_dry_run_leaves_as_the_run_does(own_source, tmp_path, capsys):
+    config = PreprocessConfig(str(own_source), str(tmp_path / "out"), size=32)
+    assert "shows a nodule of at least 25 mm" in leaves_with(
+        dataclasses.replace(config, minimum_diameter_mm=25)
+    )
+    wide = generate_phantom(1, 0, size=SIZE * 2, slices=SLICES)
+    write_metaimage(str(header(own_source, 0)), wide.volume.hu, wide.volume.geometry)
+    (own_source / "seg-lungs-LUNA16" / f"{uid(0)}.mhd").unlink()
+    message = leaves_with(dataclasses.replace(config, size=None, slices="all"))
+    assert "the images have different sizes ([(64, 64), (128, 128)]); give them one by --size" in message
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+    job.run(config)
+    assert "differs in size (32 there, 48 here)" in leaves_with(dataclasses.replace(config, size=48))
+    for dry_run in (True, False):
+        assert job.run(dataclasses.replace(config, dry_run=dry_run)).dry_run is dry_run
+        assert "is finished already" in capsys.readouterr().err
 
 
 def test_annotations_with_wrong_columns_end_the_job(own_source, tmp_path):
@@ -183,6 +239,15 @@ def test_mended_volumes_and_tables_are_used_when_they_are_retried(source, own_so
     assert job.run(retry).rejected == ()
     job.run(dataclasses.replace(config, out=str(tmp_path / "unbroken")))
     assert checksums(out) == checksums(tmp_path / "unbroken")
+
+
+def test_a_dry_run_of_a_retry_too_names_the_volume_that_would_be_lost(own_source, tmp_path):
+    config = PreprocessConfig(str(own_source), str(tmp_path / "out"), size=32)
+    truncated(own_source)
+    job.run(config)
+    header(own_source, 1).with_suffix(".raw").write_bytes(b"")
+    message = leaves_with(dataclasses.replace(config, retry_rejected=True))
+    assert f"1 bad or gone now (the first is part-subset1-{uid(1)}" in message
 
 
 def test_a_retry_costs_a_finished_dataset_no_volume(own_source, tmp_path):

@@ -104,7 +104,7 @@ def test_dicom_folders_are_listed_at_any_depth(tmp_path):
     listing = list_series(str(tmp_path))
     assert listing.entries == (SeriesEntry(UID, -1, str(folder), files=(str(folder / "1.dcm"),)),)
     assert listing.entries[0].listed == (str(folder / "1.dcm"),)
-    damaged = RejectedSeries("1.dcm", str(broken / "1.dcm"), "a damaged DICOM file")
+    damaged = RejectedSeries("1.dcm", f"{broken}/1.dcm", f"{broken}/1.dcm: a damaged DICOM file")
     assert listing.rejected == (damaged,)
     assert list_series(str(folder)).entries == listing.entries
 
