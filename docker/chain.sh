@@ -3,6 +3,12 @@
 # what is in the store. Stops at the first stage that fails, with its code.
 set -euo pipefail
 store=$LUNGFORGE_STORE
+# lungforge refuses such a URI; here it would be printed before.
+case $store in *://*@* | *://*\?*)
+    echo "chain: LUNGFORGE_STORE has a user name, password or query; leave it out" >&2
+    exit 2
+    ;;
+esac
 
 stage() {
     echo "chain: $*" >&2

@@ -29,7 +29,7 @@ _HARMLESS = frozenset(
 _SERVICES = re.compile(r"AWS_ENDPOINT_URL(_\w+)?|RAY_(API_SERVER_)?ADDRESS")
 #: Environment variables whose values are never shown, but for paths.
 _SECRET = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|CONNECTION_STRING|ACCESS_?KEY|API_?KEY|_KEY$", re.I)
-_PATH = re.compile(r"(_PATH|_FILE|_DIR)S?$", re.I)
+_PATH = re.compile(r"(_PATH|_FILE|_DIR|APPLICATION_CREDENTIALS)S?$", re.I)
 #: Shorter values would match innocent words.
 _SHORTEST_SECRET = 6
 

@@ -1,6 +1,7 @@
 """Who gets in, and where secrets can be seen: asked of a real Ray head and a real S3 server."""
 
 import json
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -199,10 +200,7 @@ def _small_chain(store: str) -> list[list[str]]:
         "nightly --store AT --count 8 --steps 4 --pushgateway http://127.0.0.1:9",
         "show AT/samples --sheet AT/sheet.png",
     )
-    return [
-        line.replace("AT/", f"{store}/").replace("AT ", f"{store} ").replace("TRAIN", "0 1 2 3 4 5 6").split()
-        for line in lines
-    ]
+    return [re.sub(r"\bAT\b", store, line.replace("TRAIN", "0 1 2 3 4 5 6")).split() for line in lines]
 
 
 @pytest.mark.s3

@@ -247,3 +247,17 @@ def test_the_page_names_every_setting_and_no_other() -> None:
     assert len(defaults) == 2
     for name, value in defaults.items():
         assert re.search(rf"^\| `{name}` \|.*\| {value} \|$", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("store", ["s3://key:5ecret@lab/chain", "https://host/a?token=5ecret"])
+def test_the_chain_prints_no_secret_of_its_store(store: str) -> None:
+    done = subprocess.run(
+        ["bash", ROOT / "docker" / "chain.sh"],
+        env={"PATH": os.environ["PATH"], "LUNGFORGE_STORE": store},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "chain: LUNGFORGE_STORE has a user name, password or query; leave it out\n"
