@@ -72,6 +72,8 @@ def explanation(error: OSError | HTTPError, uri: str = "") -> AccessError | Inpu
         return AccessRefusedError(f"{place}: access denied ({reason}); {_PERMISSIONS}")
     if number in _REFUSED:
         return AccessRefusedError(f"{place}: {reason}; {_REFUSED[number]}")
+    if isinstance(error, HTTPError):
+        return AccessError(f"{place}: the answer of the store broke off ({reason}); try again later")
     return AccessError(f"{place}: {reason}; try again later")
 
 

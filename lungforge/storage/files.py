@@ -34,8 +34,8 @@ def open_uri(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         InputError: The protocol is unknown, its package is missing, or the bucket has no name.
     """
     protocol = uri.split("://", 1)[0] if "://" in uri else "file"
-    if protocol == "s3":
-        path = uri.removeprefix("s3://").rstrip("/")
+    if protocol in ("s3", "s3a"):
+        path = uri.partition("://")[2].rstrip("/")
         if not path.split("/", 1)[0]:
             raise InputError(f"{uri}: no bucket; write s3://BUCKET/FOLDER")
         environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
