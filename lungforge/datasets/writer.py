@@ -31,7 +31,7 @@ from lungforge.storage.files import (
     read_if_there,
     remove_temporaries,
     replace_bytes,
-    require_exclusive_writes,
+    require_writable,
     write_bytes_atomic,
 )
 from lungforge.storage.reading import list_folder
@@ -83,7 +83,7 @@ class DatasetWriter:
         """
         data = read_if_there(join_uri(self.uri, MANIFEST_NAME))
         if data is None:
-            require_exclusive_writes(self.uri)
+            require_writable(self.uri)
             return None
         manifest = Manifest.from_bytes(data, self.uri)
         self._refuse_other_work(manifest)

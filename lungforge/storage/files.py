@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from lungforge.errors import AccessError, AccessRefusedError, InputError
 from lungforge.storage.conditions import IF_MATCH, IF_NONE_MATCH, Condition, require_condition
 from lungforge.storage.errors import explained
-from lungforge.storage.local import TEMPORARY_SUFFIX, locked_folder, write_local
+from lungforge.storage.local import TEMPORARY_SUFFIX, locked_folder, require_writable_local, write_local
 from lungforge.storage.s3_errors import status_of
 
 #: How often a write that collides with another one is tried before giving up.
@@ -157,15 +157,21 @@ def replace_bytes(uri: str, data: bytes, *, expected: bytes) -> None:
             raise AccessError(f"{uri}: gone since it was read") from error
 
 
-def require_exclusive_writes(uri: str) -> None:
-    """Make sure that ``write_bytes_atomic(..., exclusive=True)`` below a folder excludes other writers.
+def require_writable(uri: str) -> None:
+    """Make sure that files can be written below a folder, and that exclusive writes exclude other writers.
+
+    Nothing stays; on S3 it costs three requests, once a process and bucket.
 
     Raises:
-        AccessRefusedError: S3 reads over ``If-None-Match``, or nothing may be written there.
+        InputError: A file is in the way.
+        AccessRefusedError: Nothing may be written there, or S3 does not keep ``If-None-Match``.
     """
     fs, path = open_uri(uri)
     with explained(uri):
-        _require_condition(fs, f"{path}/any", IF_NONE_MATCH)
+        if isinstance(fs, LocalFileSystem):
+            require_writable_local(Path(path))
+        else:
+            _require_condition(fs, f"{path}/any", IF_NONE_MATCH)
 
 
 def remove_temporaries(uri: str) -> None:

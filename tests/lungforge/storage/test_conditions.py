@@ -8,7 +8,7 @@ import pytest
 from lungforge.datasets import DatasetWriter, Kind
 from lungforge.errors import AccessError, AccessRefusedError
 from lungforge.storage import read_bytes, write_bytes_atomic
-from lungforge.storage.files import replace_bytes, require_exclusive_writes
+from lungforge.storage.files import replace_bytes, require_writable
 from lungforge.storage.lease import take_lease
 from tests.small_store import Answer, SmallStore, refusal
 
@@ -99,7 +99,7 @@ def test_work_does_not_begin_where_it_could_not_be_committed(small_store, tmp_pa
     small_store.manner = lambda request: refusal(403, "AccessDenied") if request.method == "PUT" else None
     with pytest.raises(AccessRefusedError, match=rf"^{URI}: access denied"):
         DatasetWriter(URI, Kind.SLICES, {}).find_manifest()
-    require_exclusive_writes(str(tmp_path))  # a local disk needs no proof
+    require_writable(str(tmp_path))  # a local disk needs no proof
     assert not list(tmp_path.iterdir())
 
 
