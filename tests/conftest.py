@@ -13,9 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.small_store import SmallStore, running
 
 BUCKET = "lab"
 
@@ -62,15 +65,7 @@ class S3Server:
     @property
     def environment(self) -> dict[str, str]:
         """What a process needs to reach this server, and to look nowhere else for credentials."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_REGION": "us-east-1",
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return _s3_environment(self.endpoint, self.access_key, self.secret_key)
 
     def start(self) -> None:
         master, volume, filer, admin = self._other_ports
@@ -132,6 +127,18 @@ class S3Server:
             connection.close()
 
 
+def _s3_environment(endpoint: str, access_key: str, secret_key: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": access_key,
+        "AWS_SECRET_ACCESS_KEY": secret_key,
+        "AWS_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
 def _free_ports(count: int) -> list[int]:
     """Ports that are free, as are those 10000 above, which SeaweedFS takes too; below the ephemeral range."""
     ports: list[int] = []
@@ -166,6 +173,18 @@ def s3_server(tmp_path_factory):
 def s3_store(s3_server) -> str:
     """The URI of an S3 bucket that all tests share."""
     return f"s3://{BUCKET}"
+
+
+@pytest.fixture
+def small_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallStore]:
+    """A store that misbehaves as told, in the place of the S3 server; a request is made once."""
+    with running() as store:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        environment = _s3_environment(f"http://{store.host}", "key", secrets.token_hex(16))
+        for name, value in (environment | {"AWS_MAX_ATTEMPTS": "1"}).items():
+            monkeypatch.setenv(name, value)
+        yield store
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from lungforge.storage.files import (
     read_if_there,
     remove_temporaries,
     replace_bytes,
-    require_exclusive_writes,
+    require_writable,
     write_bytes_atomic,
 )
 from lungforge.storage.reading import list_folder
@@ -107,7 +107,7 @@ class DatasetWriter:
         """
         found = read_manifest(self.uri)
         if found is None:
-            require_exclusive_writes(self.uri)
+            require_writable(self.uri)
             return None
         manifest, _ = found
         self._refuse_other_work(manifest)

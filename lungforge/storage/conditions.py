@@ -57,8 +57,8 @@ def require_condition(fs: Any, path: str, condition: Condition) -> None:
         if (bucket, condition.header) in fs.proven:
             return
         probe = f"{path.rsplit('/', 1)[0]}/{_PROBE}{secrets.token_hex(8)}"
+        fs.pipe_file(probe, b"first")
         try:
-            fs.pipe_file(probe, b"first")
             kept = not _is_written(fs, probe, condition)
         finally:
             with contextlib.suppress(OSError):  # where nothing may be deleted, it stays

@@ -4,7 +4,6 @@ import errno
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from aiohttp import ClientError as HTTPError
 from botocore.exceptions import BotoCoreError
@@ -20,6 +19,7 @@ _FULL = {
     errno.ENOSPC: f"free some space there {_AGAIN}",
     errno.EDQUOT: f"free some space, or have the quota raised, {_AGAIN}",
 }
+_IN_TEMPORARY_FOLDER = f"free some space there, or set TMPDIR to a folder with more, {_AGAIN}"
 _REFUSED = {
     errno.EACCES: _PERMISSIONS,
     errno.EPERM: _PERMISSIONS,
@@ -68,15 +68,20 @@ def explanation(error: OSError | HTTPError, uri: str = "") -> AccessError | Inpu
     if isinstance(error, (NotADirectoryError, IsADirectoryError)):
         return InputError(f"{place}: something is in the way ({reason}); choose another place")
     if number in _FULL:
-        remedy = _FULL[number]
-        if Path(tempfile.gettempdir()) in Path(place).parents:
-            remedy = f"free some space, or set TMPDIR to a folder with more, {_AGAIN}"
+        remedy = _IN_TEMPORARY_FOLDER if _is_temporary(place) else _FULL[number]
         return AccessError(f"{place}: {reason}; {remedy}")
     if isinstance(error, PermissionError):
         return AccessRefusedError(f"{place}: access denied ({reason}); {_PERMISSIONS}")
     if number in _REFUSED:
         return AccessRefusedError(f"{place}: {reason}; {_REFUSED[number]}")
+    if isinstance(error, HTTPError):
+        return AccessError(f"{place}: the answer of the store broke off ({reason}); try again later")
     return AccessError(f"{place}: {reason}; try again later")
+
+
+def _is_temporary(place: str) -> bool:
+    """Whether it is in a folder that the program made for itself."""
+    return place.startswith(f"{tempfile.gettempdir()}/{tempfile.gettempprefix()}")
 
 
 def _reason(error: Exception) -> str:

@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from lungforge.errors import AccessError, AccessRefusedError, InputError
 from lungforge.storage.conditions import IF_MATCH, IF_NONE_MATCH, Condition, require_condition
 from lungforge.storage.errors import explained
-from lungforge.storage.local import TEMPORARY_SUFFIX, locked_folder, write_local
+from lungforge.storage.local import TEMPORARY_SUFFIX, locked_folder, require_writable_local, write_local
 from lungforge.storage.s3_errors import status_of
 
 #: How often a write that collides with another one is tried before giving up.
@@ -34,8 +34,8 @@ def open_uri(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         InputError: The protocol is unknown, its package is missing, or the bucket has no name.
     """
     protocol = uri.split("://", 1)[0] if "://" in uri else "file"
-    if protocol == "s3":
-        path = uri.removeprefix("s3://").rstrip("/")
+    if protocol in ("s3", "s3a"):
+        path = uri.partition("://")[2].rstrip("/")
         if not path.split("/", 1)[0]:
             raise InputError(f"{uri}: no bucket; write s3://BUCKET/FOLDER")
         environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
@@ -157,15 +157,21 @@ def replace_bytes(uri: str, data: bytes, *, expected: bytes) -> None:
             raise AccessError(f"{uri}: gone since it was read") from error
 
 
-def require_exclusive_writes(uri: str) -> None:
-    """Make sure that ``write_bytes_atomic(..., exclusive=True)`` below a folder excludes other writers.
+def require_writable(uri: str) -> None:
+    """Make sure that files can be written below a folder, and that exclusive writes exclude other writers.
+
+    Nothing stays; on S3 it costs three requests, once a process and bucket.
 
     Raises:
-        AccessRefusedError: S3 reads over ``If-None-Match``, or nothing may be written there.
+        InputError: A file is in the way.
+        AccessRefusedError: Nothing may be written there, or S3 does not keep ``If-None-Match``.
     """
     fs, path = open_uri(uri)
     with explained(uri):
-        _require_condition(fs, f"{path}/any", IF_NONE_MATCH)
+        if isinstance(fs, LocalFileSystem):
+            require_writable_local(Path(path))
+        else:
+            _require_condition(fs, f"{path}/any", IF_NONE_MATCH)
 
 
 def remove_temporaries(uri: str) -> None:

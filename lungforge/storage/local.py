@@ -43,6 +43,17 @@ def write_local(path: Path, data: bytes, *, exclusive: bool) -> None:
     raise AccessError(f"{path}: temporary files vanish while they are written")
 
 
+def require_writable_local(folder: Path) -> None:
+    """Raise what would keep files from being written below a folder that may be there or not."""
+    present = next(path for path in (folder, *folder.parents) if path.exists())
+    if not present.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file where a folder should be", str(present))
+    if os.statvfs(present).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(present))
+    if not os.access(present, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(present))
+
+
 def _link(temporary: Path, path: Path) -> None:
     """Give a whole file its name at once; unlike a rename, never in the place of another file."""
     try:

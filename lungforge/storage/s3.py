@@ -8,12 +8,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, SSLError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
 
-from lungforge.storage.s3_errors import RequestError, code_of, status_of
+from lungforge.storage.s3_errors import RequestError, code_of, is_lasting, status_of
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ ATTEMPTS = 9
 #: answer (a large upload may be) after the second.
 TOLD_AFTER_S, TOLD_UNTRIED_AFTER_S = 3.0, 15.0
 #: Seconds between two lines of a process, however many of its requests wait.
-_TOLD_EVERY_S = 5.0
+TOLD_EVERY_S = 5.0
 
 #: Pauses before XML that breaks off, or is none, is asked for again.
 _PAUSES_S = (0.1, 0.5, 2.0)
@@ -37,8 +37,6 @@ _ANSWERED_WITH_REASON: dict[str, tuple[str, dict[str, Any]]] = {
     "head_object": ("get_object", {"Range": "bytes=0-0"}),
     "head_bucket": ("list_objects_v2", {"MaxKeys": 1}),
 }
-#: What TLS says of a certificate that is not trusted, and of a server that does not speak TLS.
-_LASTING_TLS_ERRORS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "RECORD_LAYER")
 
 
 class S3Store(S3FileSystem):
@@ -79,14 +77,18 @@ class S3Store(S3FileSystem):
                 answer = await _answer(call, arguments)
         except ClientError as error:
             self.answered = True
-            if method in _ANSWERED_WITH_REASON and status_of(error) in (400, 403):
+            meaningful = status_of(error) in _MEANINGFUL and code_of(error) != "NoSuchBucket"
+            lasting = not meaningful and (status_of(error) or 0) in (*range(400, 500), 501, 507)
+            if method in _ANSWERED_WITH_REASON and lasting:
                 alike, more = _ANSWERED_WITH_REASON[method]
                 await self._call_s3(alike, *akwarglist, **kwargs, **more)
-            if status_of(error) in _MEANINGFUL and code_of(error) != "NoSuchBucket":
+            if meaningful:
                 raise translate_boto_error(error) from error
             raise RequestError(error, answered=True) from error
         except (BotoCoreError, ResponseParserError) as error:
             raise RequestError(error, answered=self.answered) from error
+        if _is_page(answer, place):
+            raise RequestError(ResponseParserError("a page of HTML"), answered=self.answered)
         self.answered = True
         if "Body" in answer:
             answer["Body"] = _Body(answer["Body"], uri)
@@ -99,6 +101,12 @@ async def _answer(call: Callable[..., Awaitable[Any]], arguments: dict[str, Any]
             return await call(**arguments)
         await asyncio.sleep(pause)
     return await call(**arguments)
+
+
+def _is_page(answer: dict[str, Any], key: str) -> bool:
+    """Whether a web server answers, such as the console of a store."""
+    kind = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "")
+    return kind.startswith("text/html") and not key.endswith(".html")
 
 
 class _Body:
@@ -129,7 +137,7 @@ class _Wait:
         """Say that it waits, if it is time."""
         now = time.monotonic()
         waited = now - self.started
-        if now - _Wait.last_told < _TOLD_EVERY_S:
+        if now - _Wait.last_told < TOLD_EVERY_S:
             return
         if self.attempt > 1:
             _Wait.last_told = now
@@ -152,7 +160,7 @@ def _waiting(uri: str) -> Iterator[None]:
     def tell() -> None:
         nonlocal timer
         wait.tell()
-        timer = loop.call_later(_TOLD_EVERY_S, tell)
+        timer = loop.call_later(TOLD_EVERY_S, tell)
 
     timer = loop.call_later(TOLD_AFTER_S, tell)
     try:
@@ -171,7 +179,5 @@ def _count_try(request: Any, **_: Any) -> None:
 
 def _raise_lasting(caught_exception: Exception | None = None, **_: Any) -> None:
     """Botocore's event after each try: a certificate is no better the next time."""
-    if isinstance(caught_exception, SSLError):
-        words = str(caught_exception).upper().replace(" ", "_")
-        if any(lasting in words for lasting in _LASTING_TLS_ERRORS):
-            raise caught_exception
+    if caught_exception is not None and is_lasting(caught_exception):
+        raise caught_exception

@@ -5,6 +5,7 @@ that speak S3 beside it.
 """
 
 import os
+import re
 from typing import Any
 
 from botocore import exceptions as boto
@@ -43,18 +44,8 @@ _CREDENTIALS = (
     boto.NoAuthTokenError,
     boto.SSOError,
 )
-#: Raised before anything is sent: by settings of the environment or of the AWS configuration.
-_SETTINGS = (
-    boto.ConfigNotFound,
-    boto.ConfigParseError,
-    boto.InvalidConfigError,
-    boto.InvalidProxiesConfigError,
-    boto.InvalidRegionError,
-    boto.InvalidRetryConfigurationError,
-    boto.InvalidS3AddressingStyleError,
-    boto.NoRegionError,
-    boto.UnknownRegionError,
-)
+#: What TLS says of a certificate that is not trusted, and of a server that does not speak TLS.
+_LASTING_TLS_ERRORS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "RECORD_LAYER")
 
 
 class RequestError(OSError):
@@ -94,7 +85,9 @@ def explained_s3(error: Exception, uri: str, *, answered: bool = True) -> Access
         return AccessRefusedError(f"{uri}: no secure connection to S3 ({reason}); {remedy}")
     if isinstance(error, boto.ProxyConnectionError):
         return AccessError(f"{uri}: S3 cannot be reached ({reason}); check HTTPS_PROXY and HTTP_PROXY")
-    if isinstance(error, (boto.ConnectionError, boto.HTTPClientError)):
+    if is_lasting(error):
+        return _wrong_settings(error, uri)  # a bundle of certificates that cannot be read
+    if isinstance(error, (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError)):
         line = f"{uri}: S3 cannot be reached ({reason}); {_ENDPOINT}"
         if isinstance(error, boto.EndpointConnectionError) and not answered:
             return AccessRefusedError(line)
@@ -105,9 +98,15 @@ def explained_s3(error: Exception, uri: str, *, answered: bool = True) -> Access
         if answered:
             return AccessError(f"{uri}: S3 answers what cannot be read ({reason}); {_LATER}")
         return AccessRefusedError(f"{uri}: what answers is no S3 ({reason}); {_ENDPOINT}")
-    if isinstance(error, _SETTINGS) or not isinstance(error, boto.BotoCoreError):
-        return _wrong_settings(error, uri)
-    return AccessError(f"{uri}: {reason}; {_LATER}")
+    return _wrong_settings(error, uri)
+
+
+def is_lasting(error: Exception | None) -> bool:
+    """Whether a request that failed before it was answered would fail again, whenever it is made."""
+    if isinstance(error, boto.SSLError):
+        words = str(error).upper().replace(" ", "_")
+        return any(lasting in words for lasting in _LASTING_TLS_ERRORS)
+    return type(error) is boto.HTTPClientError and isinstance(_inner(error), OSError)
 
 
 def status_of(error: BaseException | None) -> int | None:
@@ -126,12 +125,13 @@ def _wrong_settings(error: Exception, uri: str) -> AccessRefusedError:
     reason = _words(error)
     if reason.startswith("Invalid endpoint:"):
         given = reason.removeprefix("Invalid endpoint:").strip()
-        host = given.rpartition("://")[2] or "HOST:PORT"
+        host = re.sub(r"^\w*:?//", "", given) or "HOST:PORT"
         return AccessRefusedError(
             f"{uri}: AWS_ENDPOINT_URL is no URL ({given}); write http://{host} or https://{host}"
         )
+    names = "AWS_CA_BUNDLE" if isinstance(_inner(error), OSError) else "the AWS_ variables"
     return AccessRefusedError(
-        f"{uri}: the settings of AWS are wrong ({reason}); check the AWS_ variables and the AWS configuration"
+        f"{uri}: the settings of AWS are wrong ({reason}); check {names} and the AWS configuration"
     )
 
 
@@ -143,6 +143,8 @@ def _of_answer(error: boto.ClientError, uri: str) -> AccessError:
         return AccessRefusedError(f"{uri}: no bucket can have this name ({reason}); write s3://BUCKET/FOLDER")
     if code in _EXPIRED:
         return AccessRefusedError(f"{uri}: the S3 credentials have expired ({reason}); {_NEW_KEYS}")
+    if code == "InvalidObjectState":
+        return AccessRefusedError(f"{uri}: it is archived ({reason}); restore it from the archive first")
     if code == "RequestTimeTooSkewed":
         return AccessRefusedError(f"{uri}: access denied ({reason}); set the clock of this machine")
     if code in _REGION or status == 301:
@@ -193,3 +195,8 @@ def _words_of_answer(error: boto.ClientError) -> str:
 
 def _words(error: Exception) -> str:
     return public_message(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
+
+
+def _inner(error: Exception | None) -> Any:
+    """What a library below botocore raised, where botocore keeps it."""
+    return getattr(error, "kwargs", {}).get("error")

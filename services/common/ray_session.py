@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import ray
 from ray.job_config import JobConfig
 
 import services
+from lungforge.storage.errors import explained
 
 
 class _JobConfig(JobConfig):
@@ -28,6 +30,23 @@ class _JobConfig(JobConfig):
 
     def _runtime_env_has_working_dir(self) -> bool:
         return True
+
+
+#: What a cluster of one machine needs for its sockets and logs, at the least.
+_ROOM_BYTES = 10 * 2**20
+
+
+def _require_room() -> None:
+    """Try the folder of Ray's sockets and logs: where it is full or closed, Ray would time out.
+
+    Raises:
+        AccessError: There is no room, or nothing may be written.
+    """
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as Ray does
+    with explained(f"{folder} (Ray's temporary files; TMPDIR names another folder)"):
+        if Path(folder).is_dir():
+            with tempfile.TemporaryFile(dir=folder) as file:
+                os.posix_fallocate(file.fileno(), 0, _ROOM_BYTES)
 
 
 @contextlib.contextmanager
@@ -48,6 +67,7 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(address="auto", job_config=_JobConfig(), logging_level=logging.WARNING)
     else:
+        _require_room()
         # Another `lungforge` on this machine must not be joined by accident: hence "local".
         ray.init(
             address="local",

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from s3fs import S3FileSystem
 
-from lungforge.errors import AccessError, InputError
+from lungforge.errors import AccessError, AccessRefusedError, InputError
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.files import absolute_uri, remove_temporaries, replace_bytes
 
@@ -225,7 +225,7 @@ def test_a_file_in_the_place_of_a_folder(tmp_path):
 
 @pytest.mark.s3
 def test_a_missing_bucket_is_named(s3_server):
-    with pytest.raises(InputError, match=r"s3://no-such-bucket/x: no such bucket; make it first"):
+    with pytest.raises(AccessRefusedError, match=r"s3://no-such-bucket/x: no such bucket; make it first"):
         write_bytes_atomic("s3://no-such-bucket/x", b"", exclusive=True)
 
 
@@ -235,7 +235,7 @@ def test_a_refusal_is_one_clear_error_at_once(s3_uri, proxy, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     for call in (lambda: write_bytes_atomic(s3_uri, b"", exclusive=True), lambda: read_bytes(s3_uri)):
         with pytest.raises(
-            AccessError, match=rf"{s3_uri}: access denied \(.+\); check AWS_ACCESS_KEY_ID"
+            AccessRefusedError, match=rf"{s3_uri}: access denied \(.+\); check AWS_ACCESS_KEY_ID"
         ) as error:
             call()
         assert "\n" not in str(error.value)
@@ -246,7 +246,7 @@ def test_a_refusal_is_one_clear_error_at_once(s3_uri, proxy, monkeypatch):
 def test_no_credentials_is_one_clear_error(s3_uri, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(AccessError, match="no S3 credentials"):
+    with pytest.raises(AccessRefusedError, match="no S3 credentials"):
         read_bytes(s3_uri)
 
 

@@ -1,5 +1,6 @@
 """A lease has one holder, whatever dies, sleeps or races; here and on a real S3 server."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from lungforge.errors import AccessError, ContentError
 from lungforge.storage import join_uri, lease, open_uri, read_bytes, write_bytes_atomic
+from lungforge.storage.files import replace_bytes
 from lungforge.storage.lease import LeaseHeldError, LeaseLostError, held_lease, take_lease
 
 DURATION_S = 100.0
@@ -102,13 +104,13 @@ def test_the_holder_stops_before_others_may_start(store_uri, clock):
 
 def test_a_renewal_that_takes_too_long_does_not_count(store_uri, clock, monkeypatch):
     ours = take_lease(store_uri, DURATION_S)
-    write = write_bytes_atomic
+    write = replace_bytes
 
     def slow(*arguments, **options):
         write(*arguments, **options)
         clock.now += 0.8 * DURATION_S
 
-    monkeypatch.setattr(lease, "write_bytes_atomic", slow)
+    monkeypatch.setattr(lease, "replace_bytes", slow)
     with pytest.raises(LeaseLostError, match="not renewed in time"):
         ours.renew()
     monkeypatch.undo()
@@ -200,6 +202,46 @@ def test_old_generations_are_cleared_away(store_uri):
         take_lease(store_uri, DURATION_S).release()
     fs, path = open_uri(store_uri)
     assert [name.rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)] == ["000005.json"]
+
+
+def test_a_holder_that_finds_another_name_in_its_generation_stops_for_good(store_uri, clock):
+    """As on a store that lets two create one file: the second's content is in the place of the first's."""
+    ours = take_lease(store_uri, DURATION_S)
+    generation = join_uri(store_uri, "000001.json")
+    theirs = read_bytes(generation).replace(newest(store_uri)["holder"].encode(), b"another")
+    write_bytes_atomic(generation, theirs)
+    with pytest.raises(LeaseLostError, match="another job has taken it"):
+        ours.renew()
+    ours.release()
+    assert read_bytes(generation) == theirs
+
+
+def test_one_that_does_not_find_its_name_after_creating_holds_nothing(store_uri, monkeypatch):
+    def overwritten(uri, data, *, exclusive):
+        write_bytes_atomic(uri, data, exclusive=exclusive)
+        other = dataclasses.replace(lease._from_bytes(data, uri), holder="another", host="elsewhere")
+        write_bytes_atomic(uri, lease._to_bytes(other))
+
+    monkeypatch.setattr(lease, "write_bytes_atomic", overwritten)
+    with pytest.raises(LeaseHeldError, match="on elsewhere"):
+        take_lease(store_uri, DURATION_S)
+
+
+def test_a_renewal_whose_answer_was_lost_does_not_lose_the_lease(store_uri, clock, monkeypatch):
+    ours = take_lease(store_uri, DURATION_S)
+
+    def lost(*arguments, **options):
+        replace_bytes(*arguments, **options)
+        raise AccessError("no answer")
+
+    monkeypatch.setattr(lease, "replace_bytes", lost)
+    with pytest.raises(AccessError):
+        ours.renew()
+    monkeypatch.setattr(lease, "replace_bytes", replace_bytes)
+    clock.now += 1
+    ours.renew()
+    with pytest.raises(LeaseHeldError):
+        take_lease(store_uri, DURATION_S)
 
 
 def test_a_file_that_is_no_lease_is_named(store_uri):

@@ -1,6 +1,9 @@
 """What the command line prints where, and the codes that it leaves with."""
 
+import errno
 import json
+import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -8,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lungforge.errors import AccessError, InputError
+from lungforge.errors import AccessError, AccessRefusedError, InputError
 from services.cli import main as cli
 
 
@@ -74,12 +77,38 @@ def test_a_store_that_refuses_a_task_of_ray_is_one_line_and_one(
 ) -> None:
     from ray.exceptions import RayTaskError
 
-    cause = AccessError("s3://lab/luna16/1.raw: access denied (expired); check the policy of the bucket")
-    wrapped = RayTaskError("read", "a long remote traceback", cause).as_instanceof_cause()
-    for error in (cause, wrapped):
+    passing = AccessError("s3://lab/luna16/1.raw: S3 is out of order (SlowDown); try again later")
+    lasting = AccessRefusedError("s3://lab/luna16/1.raw: access denied (no); check the policy of the bucket")
+    for cause, code in ((passing, 1), (lasting, 2)):
+        wrapped = RayTaskError("read", "a long remote traceback", cause).as_instanceof_cause()
+        for error in (cause, wrapped, pickle.loads(pickle.dumps(cause))):
+            monkeypatch.setattr(cli, "execute", _raising(error))
+            assert cli.main(["preprocess"]) == code
+            assert capsys.readouterr().err == f"lungforge preprocess: {cause}\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "remedy"),
+    [
+        (errno.ENOSPC, 1, "free some space"),
+        (errno.EDQUOT, 1, "have the quota raised"),
+        (errno.EROFS, 2, "choose a place that can be written"),
+        (errno.EACCES, 2, "check the permissions"),
+    ],
+)
+def test_a_disk_that_a_library_finds_full_or_closed_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: int, remedy: str
+) -> None:
+    from ray.exceptions import RayTaskError
+
+    cause = OSError(number, os.strerror(number), "/scratch/x")
+    for error in (cause, RayTaskError("write", "a long remote traceback", cause).as_instanceof_cause()):
         monkeypatch.setattr(cli, "execute", _raising(error))
-        assert cli.main(["preprocess"]) == 1
-        assert capsys.readouterr().err == f"lungforge preprocess: {cause}\n"
+        assert cli.main(["sample"]) == code
+        told = capsys.readouterr().err
+        assert told.startswith("lungforge sample: /scratch/x: ")
+        assert remedy in told
+        assert told.count("\n") == 1
 
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_a_refusal_stops_the_run_by_name_and_what_is_written_stays(
         return None if len(seen) <= 2 else (403, "AccessDenied")
 
     done = _sample(model, slices, s3_uri, start_proxy(fault), own_ray)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert "access denied" in last
     assert "the policy of the bucket" in last
