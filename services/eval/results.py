@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import ContentError
 from lungforge.metrics.features import Description
 from services.eval.downstream.results import DownstreamResults
@@ -163,7 +164,7 @@ class EvaluationReport:
             ContentError: It is no such report, or one of another format.
         """
         try:
-            document = json.loads(data)
+            document = parse_json(data)
         except ValueError as error:
             raise ContentError(f"the metrics of the report are no JSON: {error}") from error
         version = document.get("format") if isinstance(document, dict) else None
