@@ -45,7 +45,7 @@ def features_of(
 
     Args:
         network: The extractor and its cache.
-        part: The part.
+        part: The part, whose rows were read: so its sha256 is that of the bytes that they are from.
         rows: Which of its rows, ascending, int64 ``[R]``.
         grey: Their grey values ``[R, H, W]`` uint8.
         cut: How they were cut, if they are patches of the part's slices.
@@ -60,7 +60,8 @@ def features_of(
     name = _name(network.description, part, rows, cut)
     place = join_uri(network.cache, f"{name}.npy")
     content = read_if_there(place)
-    features = None if content is None else _decode(content, name)
+    shape = (len(rows), network.description.dimensions)
+    features = None if content is None else _decode(content, name, shape)
     if features is None:
         features = worker_extractor(network).embed_pictures(grey)
         write_bytes_atomic(place, _encode(features, name))
@@ -106,12 +107,18 @@ def _encode(features: NDArray[np.float32], name: str) -> bytes:
     return file.getvalue() + _checksum(file.getvalue(), name)
 
 
-def _decode(content: bytes, name: str) -> NDArray[np.float32] | None:
+def _decode(content: bytes, name: str, shape: tuple[int, int]) -> NDArray[np.float32] | None:
     """The features in a file of the cache; None when it is damaged, or is that of others under this name."""
     array, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
     if checksum != _checksum(array, name):
         return None
-    return np.load(io.BytesIO(array), allow_pickle=False)
+    try:
+        features: NDArray[np.float32] = np.load(io.BytesIO(array), allow_pickle=False)
+    except (ValueError, EOFError):
+        return None
+    # Anyone can compute a checksum.
+    sound = features.dtype == np.float32 and features.shape == shape and np.isfinite(features).all()
+    return features if sound else None
 
 
 def _checksum(array: bytes, name: str) -> bytes:

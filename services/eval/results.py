@@ -5,12 +5,12 @@ strictly: a field that is missing, unknown or of another type is an error.
 """
 
 import functools
-import json
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import ContentError
 from lungforge.metrics.features import Description
 from lungforge.public_uri import json_bytes
@@ -162,7 +162,7 @@ class EvaluationReport:
             ContentError: It is no such report, or one of another format.
         """
         try:
-            document = json.loads(data)
+            document = parse_json(data)
         except ValueError as error:
             raise ContentError(f"the metrics of the report are no JSON: {error}") from error
         version = document.get("format") if isinstance(document, dict) else None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lungforge.config import digest
 from lungforge.datasets import DatasetWriter, Part
 from lungforge.datasets.manifest import part_of
+from lungforge.datasets.strict_json import parse_json
 from lungforge.randomness import numpy_generator, seed_of
 from lungforge.storage import join_uri, write_bytes_atomic
 from lungforge.storage.files import read_if_there
@@ -83,7 +84,7 @@ def read_result(writer: DatasetWriter, run: DownstreamRun) -> tuple[RunResult, P
     if data is None:
         return None
     try:
-        document = json.loads(data)
+        document = parse_json(data)
         content = document["content"]
         sound = document["sha256"] == digest(content) and content["run"] == dataclasses.asdict(run)
         return (_decode(content), part_of(path, data)) if sound else None

@@ -1,6 +1,7 @@
 """The model dataset: what is written is read back, and what is none is named."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         (b"{", "config.json is no JSON"),
         (b"[1]", "config.json is no JSON object"),
         (b"{}", "describes the model None; known are sdm, gaugan"),
+        (b'{"network": ' + b"[" * 100_000, "config.json is no JSON .nested deeper than 32"),
+        (b'{"model": "sdm", "model": "gaugan"}', "a name stands twice"),
     ],
 )
 def test_a_model_of_no_network_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -73,3 +76,43 @@ def test_a_model_that_is_not_finite_is_neither_written_nor_read(
     model = ModelDataset.open(writer.uri)
     with pytest.raises(ContentError, match=r"/model: .*to_image\.bias \(1 of 1 values"):
         model.sampler(SamplingOptions(), torch.device("cpu"), classes=6)
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"patch": "64"},
+        {"patch": -1},
+        {"patch": True},
+        {"size": 8.0},
+        {"model": ["gaugan"]},
+        {"subsets": "01"},
+        {"subsets": [0.5]},
+        {"series_uids": {"a": 1}},
+        {"series_uids": [1]},
+        {"imported_from": 7},
+    ],
+)
+def test_details_of_another_type_are_refused(tmp_path: Path, details: dict[str, Any]) -> None:
+    writer = DatasetWriter(uri=str(tmp_path / "model"), kind=Kind.MODEL, config={})
+    manifest = writer.commit([], details)
+    (name,) = details
+    with pytest.raises(ContentError, match=f"the manifest of the model says {name} "):
+        ModelDetails.of(manifest)
+
+
+@pytest.mark.parametrize("history", [b"[1]", b'{"loss": 1}', b'{"loss": ["a"]}', b'{"loss": [NaN]}', b"{"])
+def test_a_history_of_something_else_is_refused(tmp_path: Path, history: bytes) -> None:
+    writer = DatasetWriter(uri=str(tmp_path / "model"), kind=Kind.MODEL, config={})
+    writer.commit([writer.write_file("history.json", history)])
+    with pytest.raises(ContentError, match=r"history\.json"):
+        read_history(Dataset.open(writer.uri))
+
+
+def test_other_weights_of_the_same_size_are_not_loaded(tmp_path: Path) -> None:
+    dataset = _written(tmp_path / "model")
+    (part,) = [part for part in dataset.parts if part.name == "model.safetensors"]
+    path = Path(dataset.uri) / part.path
+    path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\x80\x3f")
+    with pytest.raises(ContentError, match=r"model\.safetensors: altered since .* with `lungforge train`"):
+        ModelDataset.open(dataset.uri).sampler(SamplingOptions(), torch.device("cpu"), classes=6)

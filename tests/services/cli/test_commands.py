@@ -145,3 +145,13 @@ def test_a_result_is_lines_for_people_and_json_for_programs(capsys: pytest.Captu
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     assert json.loads(out)["commands"] == ["one two", "three"]
+
+
+def test_what_would_move_the_cursor_is_shown_as_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_result({"details": {"a\x1b[2J": ["b\r\nc", "\x9b1m"]}, "größe": "ü"}, as_json=False)
+    said = capsys.readouterr().out
+    assert "a\\x1b[2J" in said
+    assert "b\\r\\nc" in said
+    assert "\\x9b1m" in said
+    assert "größe" in said
+    assert not set(said) & {"\x1b", "\r", "\x9b"}

@@ -77,7 +77,7 @@ class Constant:
         self.value = value
 
     def embed_pictures(self, grey):
-        return np.full((len(grey), 3), self.value, np.float32)
+        return np.full((len(grey), 1280), self.value, np.float32)
 
 
 def test_a_damaged_file_is_detected_and_replaced(network, monkeypatch):
@@ -134,3 +134,26 @@ def test_of_no_rows_nothing_is_loaded_or_kept(network, monkeypatch):
     monkeypatch.setattr(features, "worker_extractor", no_network)
     assert features_of(network, PART, ROWS[:0], GREY[:0]).shape == (0, 1280)
     assert not Path(network.cache).exists()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.ones((5, 3), np.float32),
+        np.ones((4, 1280), np.float32),
+        np.ones((5, 1280), np.float64),
+        np.full((5, 1280), np.nan, np.float32),
+        None,
+    ],
+)
+def test_a_file_with_a_right_checksum_and_wrong_features_is_made_anew(network, monkeypatch, array):
+    monkeypatch.setattr(features, "worker_extractor", lambda network: Constant())
+    features_of(network, PART, ROWS, GREY)
+    (file,) = files(network)
+    name = file.name.removesuffix(".npy")
+    if array is None:
+        content = b"\x93NUMPY\x01\x00" + b"no header"
+        file.write_bytes(content + features._checksum(content, name))
+    else:
+        file.write_bytes(features._encode(array, name))
+    assert (features_of(network, PART, ROWS, GREY) == 1.0).all()

@@ -1,6 +1,7 @@
 """A night's work, with both services replaced: what is done once, tried again, judged, and left to others."""
 
 import dataclasses
+import errno
 import os
 import subprocess
 import sys
@@ -8,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from lungforge.datasets import Dataset
-from lungforge.errors import InputError
-from lungforge.storage import join_uri, lease, open_uri, read_bytes
+from lungforge.datasets import Dataset, manifest
+from lungforge.errors import AccessError, InputError
+from lungforge.storage import join_uri, lease, open_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.lease import LeaseHeldError, LeaseLostError, held_lease, take_lease
 from services.cli import main as cli
 from services.nightly import job
@@ -166,6 +167,83 @@ def test_a_try_of_another_model_makes_way(bench, write):
     samples = Dataset.open(bench.samples[0].out)
     assert samples.manifest.parents[0].uri == evaluate_model(bench, "second")
     assert first.manifest.parents[0].uri == evaluate_model(bench, "first")
+
+
+@pytest.fixture
+def earlier(bench, write) -> tuple[Any, dict]:
+    """A night that failed after its samples, and a newer model, so that they are of other work."""
+    bench.failure = RuntimeError("killed")
+    bench.run(1)
+    bench.failure = None
+    write(f"{bench.store}/models/second", name="second")
+    return bench, content(bench.samples[0].out)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception, place: str) -> None:
+    """Let the store refuse once, when the manifest at a place is looked for."""
+    refused = []
+    size = manifest.file_size
+
+    def file_size(uri: str) -> int:
+        if uri == f"{place}/manifest.json" and not refused:
+            refused.append(uri)
+            raise error
+        return size(uri)
+
+    monkeypatch.setattr(manifest, "file_size", file_size)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AccessError("access denied (403)"),
+        PermissionError(errno.EACCES, "Forbidden"),
+        TimeoutError("slow"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        InputError("something is in the way"),
+    ],
+)
+def test_a_store_that_refuses_once_costs_no_samples(earlier, monkeypatch, error):
+    bench, before = earlier
+    refuse(monkeypatch, error, bench.samples[0].out)
+    assert bench.run(1).status == "failed"
+    assert content(bench.samples[0].out) == before
+    assert len(bench.samples) == 1  # nor was anything sampled
+    assert bench.run(1).status == "done"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "newer", "deep", "other"])
+def test_what_no_manifest_proves_to_be_of_other_work_is_left(earlier, damage):
+    bench, _ = earlier
+    out = bench.samples[0].out
+    place = join_uri(out, "manifest.json")
+    sound = read_bytes(place)
+    documents = {
+        "cut": sound[: len(sound) // 2],
+        "empty": b"",
+        "newer": sound.replace(b'"schema_version": 1', b'"schema_version": 2'),
+        "deep": b"[" * 100_000,
+        # Someone's slices, by mistake at the place of a night's samples.
+        "other": sound.replace(b'"kind": "samples"', b'"kind": "slices"'),
+    }
+    assert documents[damage] != sound
+    write_bytes_atomic(place, documents[damage])
+    before = content(out)
+    result = bench.run(1)
+    assert (result.status, out in result.reason) == ("failed", True)
+    assert content(out) == before
+
+
+def test_who_lost_the_lease_removes_nothing(earlier, monkeypatch):
+    bench, before = earlier
+    monkeypatch.setattr(lease.Lease, "renew", _lost)
+    with pytest.raises(LeaseLostError):
+        bench.run(1)
+    assert content(bench.samples[0].out) == before
+
+
+def _lost(self: lease.Lease) -> None:
+    raise LeaseLostError("taken")
 
 
 def test_a_failed_night_run_again_resumes(bench):

@@ -1,14 +1,28 @@
 """``lungforge phantom``: generated once, over incomplete files, and never among other files."""
 
+import contextlib
 import dataclasses
+import functools
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lungforge.errors import InputError
-from lungforge.storage import open_uri
+from lungforge.ct.phantoms import generate
+from lungforge.errors import AccessError, InputError
+from lungforge.storage import open_uri, write_bytes_atomic
 from services.tools import phantom
 from services.tools.phantom import PhantomConfig, run
+
+#: Phantoms are made once, as the tests write the same ones many times.
+_generate = functools.cache(generate.generate_phantom)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "generate_phantom", _generate)
 
 
 def _config(out: object, **more: int) -> PhantomConfig:
@@ -57,6 +71,132 @@ def test_run_again_it_generates_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert first.nodules > 0
 
 
+@pytest.mark.parametrize(
+    "pattern", ["subset0/*.raw", "subset1/*.mhd", "seg-*/*.zraw", "cand*.csv", "ann*.csv"]
+)
+@pytest.mark.parametrize("damage", ["cut", "a byte"])
+def test_a_file_that_is_not_as_it_was_written_is_written_again(
+    whole: Path, capsys: pytest.CaptureFixture[str], pattern: str, damage: str
+) -> None:
+    before = _files(whole)
+    path = next(whole.glob(pattern))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] if damage == "cut" else bytes([content[0] ^ 1]) + content[1:])
+    run(_config(whole))
+    assert f"{path} is missing or altered; the phantoms are generated again" in capsys.readouterr().err
+    assert _files(whole) == before
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """A folder of phantoms."""
+    run(_config(tmp_path / "whole"))
+    return tmp_path / "whole"
+
+
+def test_after_a_full_disk_at_any_write_it_is_that_of_one_run(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three scans, three masks, two tables and the record, twice: 15 writes."""
+    for writes in range(15):
+        out = tmp_path / str(writes)
+        with monkeypatch.context() as patch:
+            patch.setattr(phantom, "write_bytes_atomic", _failing(writes))
+            with pytest.raises(AccessError, match="No space left"):
+                run(_config(out))
+        # What a kill leaves of a file that is being written.
+        out.mkdir(exist_ok=True)
+        (out / ".annotations.csv.0123.tmp").write_bytes(b"seriesuid")
+        run(_config(out))
+        assert _files(out) == _files(whole)
+
+
+def _failing(after: int) -> Callable[..., None]:
+    done = 0
+
+    def write(uri: str, data: bytes, *, exclusive: bool = False) -> None:
+        nonlocal done
+        done += 1
+        if done > after:
+            raise AccessError(f"{uri}: No space left on device")
+        write_bytes_atomic(uri, data, exclusive=exclusive)
+
+    return write
+
+
+@pytest.mark.parametrize("renames", [1, 2, 7, 14])
+def test_killed_in_the_middle_of_a_file_it_is_that_of_one_run(
+    tmp_path: Path, whole: Path, renames: int
+) -> None:
+    out = tmp_path / "out"
+    child = os.fork()
+    if child == 0:
+        _die_before_rename(renames)
+        run(_config(out))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert any(name.endswith(".tmp") for name in _files(out)), "half a file was left behind"
+    run(_config(out))
+    assert _files(out) == _files(whole)
+
+
+def _die_before_rename(number: int) -> None:
+    passed = 0
+    rename = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        nonlocal passed
+        passed += 1
+        if passed >= number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(path, target)
+
+    Path.replace = replace  # type: ignore[method-assign, assignment]
+
+
+@pytest.mark.parametrize("more", [{}, {"seed": 1}, {"series": 4}])
+def test_of_two_at_once_one_is_refused(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, int]
+) -> None:
+    refused = []
+
+    def meanwhile(uri: str, data: bytes, *, exclusive: bool = False) -> None:
+        monkeypatch.setattr(phantom, "write_bytes_atomic", write_bytes_atomic)
+        with pytest.raises(InputError, match="another run is writing there") as error:
+            run(_config(tmp_path / "out", **more))
+        refused.append(error)
+        write_bytes_atomic(uri, data, exclusive=exclusive)
+
+    monkeypatch.setattr(phantom, "write_bytes_atomic", meanwhile)
+    run(_config(tmp_path / "out"))
+    assert len(refused) == 1
+    assert _files(tmp_path / "out") == _files(whole)
+
+
+def test_where_no_lock_tells_the_record_does(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that both found the folder empty, the one that is first to create the record has it."""
+    monkeypatch.setattr(phantom, "sole_writer", lambda uri: contextlib.nullcontext())
+    refuse = phantom._refuse_other_files
+
+    def meanwhile(config: PhantomConfig) -> None:
+        refuse(config)
+        monkeypatch.setattr(phantom, "_refuse_other_files", refuse)
+        run(_config(store_uri, seed=1))
+
+    monkeypatch.setattr(phantom, "_refuse_other_files", meanwhile)
+    with pytest.raises(InputError, match=r"holds other phantoms .*'seed': 1.*; name a new folder"):
+        run(_config(store_uri))
+    fs, path = open_uri(store_uri)
+    assert len(fs.find(path)) == 15
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"[" * 100_000, b'{"phantoms": {}, "files": [1]}'])
+def test_a_record_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "phantoms.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"phantoms\.json is not what `lungforge phantom` wrote"):
+        run(_config(tmp_path))
+
+
 @pytest.mark.parametrize("lost", ["mhd", "annotations"])
 def test_incomplete_files_are_generated_again(tmp_path: Path, lost: str) -> None:
     run(_config(tmp_path))
@@ -90,7 +230,7 @@ def test_on_s3_phantoms_are_generated_once_and_no_bucket_is_made(
     assert run(_config(s3_uri)) == first
     monkeypatch.undo()
     with pytest.raises(
-        InputError, match=r"named-by-mistake/luna16/subset0/.*: no such bucket; make it first"
+        InputError, match=r"named-by-mistake/luna16/phantoms\.json: no such bucket; make it first"
     ):
         run(_config("s3://named-by-mistake/luna16"))
     fs, _ = open_uri(s3_uri)

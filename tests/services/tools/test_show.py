@@ -67,6 +67,27 @@ def test_the_lineage_reaches_back_and_tells_what_has_changed(tmp_path: Path) -> 
     assert "cannot be reached" in run(ShowConfig(data=str(tmp_path / "samples"))).lineage[-1]
 
 
+def test_parents_elsewhere_are_named_and_not_asked_for(tmp_path: Path) -> None:
+    _model(
+        tmp_path / "model",
+        Parent("http://127.0.0.1:1/slices", "a" * 64, Kind.SLICES),
+        Parent(str(tmp_path / "gone"), "b" * 64, Kind.SLICES),
+    )
+    first, second = run(ShowConfig(data=str(tmp_path / "model"))).lineage
+    assert first.startswith("slices http://127.0.0.1:1/slices (sha256 aaaaaaaaaaaa): not followed")
+    assert second.endswith("cannot be reached from here")
+
+
+def test_a_lineage_of_many_ways_is_shown_once(tmp_path: Path) -> None:
+    """Each generation names the one before it twice."""
+    parents: tuple[Parent, ...] = ()
+    for generation in range(12):
+        for copy in "ab":
+            _model(tmp_path / f"{generation}{copy}", *parents)
+        parents = tuple(Dataset.open(str(tmp_path / f"{generation}{copy}")).parent() for copy in "ab")
+    assert len(run(ShowConfig(data=str(tmp_path / "11a"))).lineage) == 22
+
+
 def test_verify_finds_an_altered_part(tmp_path: Path) -> None:
     dataset = _slices(tmp_path / "slices")
     part = tmp_path / "slices" / dataset.manifest.parts[1].path
