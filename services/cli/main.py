@@ -43,11 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     as_json = "--json" in rest
     rest = [argument for argument in rest if argument != "--json"]
-    if name != "submit":  # which joins a running cluster, with the user's token
-        keep_ray_private()
     # A cluster's scheduler ends a job by SIGTERM; like Ctrl-C, it closes what is open.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if name != "submit":  # which joins a running cluster, with the user's token
+            keep_ray_private()
         result = execute(name, rest)
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else EXIT_USAGE

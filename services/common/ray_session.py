@@ -3,15 +3,19 @@
 import contextlib
 import logging
 import os
-import signal
-import threading
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import ray
+from ray._private import utils
 from ray.job_config import JobConfig
 
 import services
+from lungforge.errors import AccessError, InputError
+from services.common.ray_address import check_address
+from services.common.ray_environment import starts_by_address
+from services.common.ray_resources import Needs, require_room
 
 
 class _JobConfig(JobConfig):
@@ -31,35 +35,66 @@ class _JobConfig(JobConfig):
 
 
 @contextlib.contextmanager
-def ray_session(workers: int | None = None) -> Iterator[None]:
-    """Be connected to Ray inside the block.
+def ray_session(workers: int | None = None, *needs: Needs) -> Iterator[None]:
+    """Be connected to Ray inside the block, with room for what the job needs.
 
     With RAY_ADDRESS set (as inside ``ray job submit``) the job joins that cluster. Otherwise a cluster is
     started on this machine, without a dashboard, and stopped with the block. An open session is used and
-    left open.
+    left open. What Ray and its workers print goes to stderr: stdout is for results.
 
     Args:
         workers: How many tasks a new cluster must hold at a time, if the machine has fewer cores.
+        needs: Workers that the job cannot do without; one of one core, if none are given.
+
+    Raises:
+        InputError: RAY_ADDRESS does not lead to a cluster that can be joined, or the cluster has no room.
+        AccessError: No cluster could be started here.
     """
     if ray.is_initialized():
+        require_room(needs, joined=starts_by_address())
         yield
         return
-    before = signal.getsignal(signal.SIGTERM)
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(address="auto", job_config=_JobConfig(), logging_level=logging.WARNING)
-    else:
-        # Another `lungforge` on this machine must not be joined by accident: hence "local".
-        ray.init(
-            address="local",
-            num_cpus=max(workers or 1, os.cpu_count() or 1),
-            include_dashboard=False,
-            job_config=_JobConfig(),
-            logging_level=logging.WARNING,
-        )
-    if threading.current_thread() is threading.main_thread():
-        # Ray takes SIGTERM to end the process at once; a job closes what it has open.
-        signal.signal(signal.SIGTERM, before)
+    joined = starts_by_address()
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            _connect(workers, joined=joined)
+            require_room(needs or (Needs(),), joined=joined)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(workers: int | None, *, joined: bool) -> None:
+    """Join the cluster of RAY_ADDRESS, or start one."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    try:
+        with _sigterm_left_alone():
+            if joined:
+                check_address(address)
+                ray.init(address="auto", job_config=_JobConfig(), logging_level=logging.WARNING)
+            else:
+                # Another `lungforge` on this machine must not be joined by accident: hence "local".
+                ray.init(
+                    address="local",
+                    num_cpus=max(workers or 1, os.cpu_count() or 1),
+                    include_dashboard=False,
+                    job_config=_JobConfig(),
+                    logging_level=logging.WARNING,
+                )
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        if joined:
+            raise InputError(
+                f"RAY_ADDRESS is {address!r}, and Ray cannot join that cluster: {reason[0]}"
+            ) from error
+        raise AccessError(f"Ray could not start on this machine: {reason[0]}") from error
+
+
+@contextlib.contextmanager
+def _sigterm_left_alone() -> Iterator[None]:
+    """Keep Ray from taking SIGTERM, to end the process at once: a job closes what it has open."""
+    taken, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda handler: None
     try:
         yield
     finally:
-        ray.shutdown()
+        utils.set_sigterm_handler = taken
