@@ -172,6 +172,8 @@ def _show(coordinator: Coordinator, fitted: "Future[_Ending]", steps: int) -> No
 
 def _save_and_leave(coordinator: Coordinator, fitted: "Future[_Ending]") -> None:
     """Have the workers save their last step, and wait for them; interrupted again, don't."""
+    if not coordinator.started():  # they may still be waiting for a host
+        return
     say("interrupted: saving the last step (interrupt again to leave at once)")
     coordinator.stop()
     ending = fitted.result()
@@ -199,7 +201,7 @@ def _train_in_ray(job: dict[str, Any]) -> _Ending:
             coordinator.report(done, metrics)
 
     # There are no buffers to share: both kinds of network compute theirs alike on every worker.
-    distribute = functools.partial(prepare_model, parallel_strategy_kwargs={"broadcast_buffers": False})
+    distribute = functools.partial(prepare_model, parallel_strategy_kwargs={"forward_sync_buffers": False})
     try:
         steps = train(
             training,
