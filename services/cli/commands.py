@@ -10,7 +10,7 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tyro
@@ -29,9 +29,9 @@ class Command:
         config: Where its configuration dataclass is, as ``module:name``.
         run: Where the function is that takes the configuration and returns a result dataclass.
         presets: Where its named presets are, if it has any: name to a function that takes the arguments of
-            the configuration that have no default, and ``variant``, and returns a configuration. The name
-            None is what holds without a preset.
-        variant: The option that a preset depends on beside its name, if any.
+            the configuration that have no default, and those of ``variants`` that are given, and returns a
+            configuration. The name None is what holds without a preset.
+        variants: The options that a preset depends on beside its name.
         notes: What else its help says before the options.
         takes_command: Whether its last argument is a command of its own, options and all.
     """
@@ -40,7 +40,7 @@ class Command:
     config: str
     run: str
     presets: str | None = None
-    variant: str | None = None
+    variants: tuple[str, ...] = ()
     notes: str = ""
     takes_command: bool = False
 
@@ -70,7 +70,7 @@ COMMANDS = {
         "services.train.config:TrainConfig",
         "services.train.job:run",
         presets="services.train.presets:PRESETS",
-        variant="model",
+        variants=("model", "workers"),
     ),
     "import-checkpoint": Command(
         "turn a network that was trained elsewhere into a model to sample with",
@@ -148,7 +148,9 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
     description = f"{command.summary[0].upper()}{command.summary[1:]}. {command.notes}".rstrip()
     if command.presets:
         presets = load(command.presets)
-        choice, arguments = _choice(arguments, prog, ("preset", *filter(None, [command.variant])))
+        types = {field.name: field.type for field in dataclasses.fields(config_class)}
+        asked = {"preset": str, **{name: types[name] for name in command.variants}}
+        choice, arguments = _choice(arguments, prog, asked)
         preset = choice.pop("preset")
         names = list(filter(None, presets))
         if preset not in presets:
@@ -233,10 +235,10 @@ def _hold_together(config_class: type, arguments: Sequence[str]) -> list[str]:
 
 
 def _choice(
-    arguments: Sequence[str], prog: str, names: Sequence[str]
-) -> tuple[dict[str, str | None], list[str]]:
-    """The values of some options, None where they are not given; and the other arguments."""
-    fields = [(name, str | None, dataclasses.field(default=None)) for name in names]
+    arguments: Sequence[str], prog: str, types: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of some options of some types, None where they are not given; and the other arguments."""
+    fields = [(name, kind | None, dataclasses.field(default=None)) for name, kind in types.items()]
     choice: Any
     choice, rest = tyro.cli(
         dataclasses.make_dataclass("Choice", fields),

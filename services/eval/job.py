@@ -11,6 +11,7 @@ from lungforge.metrics.features import Description, load_extractor
 from lungforge.storage import join_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.files import read_if_there
 from services.common.progress import say
+from services.common.ray_resources import Needs
 from services.common.ray_session import ray_session
 from services.eval import measure
 from services.eval.collect import RealSlices, read_real, read_synthetic
@@ -85,7 +86,7 @@ def run(config: EvalConfig) -> EvalResult:
     weights = None if config.weights is None else read_bytes(config.weights)
     extractor = load_extractor(config.extractor, weights=weights).description
     network = Network(extractor, config.weights, config.features)
-    with ray_session(config.workers):
+    with ray_session(config.workers, *_needs(config)):
         slices = read_real(config, network, real, list(lineages.values()), cut)
         parts = {
             name: read_synthetic(config, network, name, lineage, slices.pool)
@@ -131,6 +132,14 @@ def run(config: EvalConfig) -> EvalResult:
     }
     writer.commit([*networks, *(writer.write_file(name, content) for name, content in files.items())])
     return _result(config.out, written=True)
+
+
+def _needs(config: EvalConfig) -> list[Needs]:
+    """The workers that measure, and the networks that are trained, one at a time at least."""
+    needs = [Needs(gpus=config.gpus_per_worker)]
+    if config.downstream != "none":
+        needs.append(Needs(gpus=config.gpus_per_network, option="--gpus-per-network"))
+    return needs
 
 
 def _result(out: str, *, written: bool) -> EvalResult:

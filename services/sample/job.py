@@ -10,7 +10,9 @@ from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest, Part
 from lungforge.datasets.slices import index_rows
 from services.common import telemetry
+from services.common.devices import worker_device
 from services.common.progress import progress, say
+from services.common.ray_resources import Needs
 from services.common.ray_session import ray_session
 from services.common.ray_tasks import result_of, run_on_actors
 from services.sample.config import SampleConfig
@@ -65,7 +67,8 @@ def run(config: SampleConfig) -> SampleResult:
     sampling = SamplingRun(config, model.parent(), patch, index, writer)
     plan = make_plan(config, index)
     workers = min(config.workers, len(plan))
-    with ray_session(workers * config.cpus_per_worker):
+    needs = Needs(config.cpus_per_worker, config.gpus_per_worker)
+    with ray_session(workers * config.cpus_per_worker, needs):
         if config.dry_run:
             return _timed(sampling, plan, workers)
         say(f"sampling {plan.images} images of {plan.maps} maps in {len(plan)} parts")
@@ -99,8 +102,7 @@ class SamplingActor:
             config = self._run.config
             # Each worker keeps to its own cores: without this, all of them would use all.
             torch.set_num_threads(config.cpus_per_worker)
-            device = torch.device("cuda" if config.gpus_per_worker else "cpu")
-            self._sampler = UnitSampler(self._run, device)
+            self._sampler = UnitSampler(self._run, worker_device(config.gpus_per_worker))
         return self._sampler
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from lungforge.errors import InputError
 from services.common.progress import say
+from services.submit.package import package_of
 
 EXIT_FAILURE, EXIT_STOPPED = 1, 130
 #: Timeout of a request; Ray's client has none.
@@ -93,11 +95,16 @@ class JobClient(JobSubmissionClient):
                 return name, job
             say(f"lungforge submit: {name} has {str(job.status).lower()}; running it again")
         name = f"{base}-{len(done) + 1}" if done else base
+        runtime_env = None
+        if working_dir:
+            package = package_of(Path(working_dir))
+            say(f"lungforge submit: --working-dir {working_dir} {package.describe()}")
+            runtime_env = {"working_dir": working_dir, "excludes": package.excludes}
         try:
             self.submit_job(
                 entrypoint=entrypoint,
                 submission_id=name,
-                runtime_env={"working_dir": working_dir} if working_dir else None,
+                runtime_env=runtime_env,
             )
         except RuntimeError:
             # Someone else has just submitted the same command: one job is enough.

@@ -31,6 +31,9 @@ class _CoordinatorActor:
     async def latest(self) -> tuple[int, dict[str, float]]:
         return self._latest
 
+    async def started(self) -> bool:
+        return self._starts > 0
+
     async def stop(self) -> None:
         self._stop.set()
 
@@ -51,6 +54,10 @@ class Coordinator:
     def latest(self) -> tuple[int, dict[str, float]]:
         """The newest report: steps done, and metrics by name."""
         return ray.get(self.actor.latest.remote())
+
+    def started(self) -> bool:
+        """Whether workers have begun: before, there is nothing to save."""
+        return ray.get(self.actor.started.remote())
 
     def stop(self) -> None:
         """Ask the workers to save and leave."""

@@ -21,6 +21,8 @@ from lungforge.errors import AccessError, InputError
 from lungforge.models.model_dataset import ModelDetails
 from lungforge.storage import join_uri, open_uri
 from services.common.progress import progress, say
+from services.common.ray_environment import starts_by_address
+from services.common.ray_resources import Needs
 from services.common.ray_session import ray_session
 from services.train.collectives import Fault
 from services.train.config import TrainConfig
@@ -71,7 +73,8 @@ def run(config: TrainConfig) -> TrainResult:
     training = prepare(config, data, writer)
     scans, size = len(training.index.series_uids), training.network.image_size
     say(f"training {config.model} on {len(training.index)} slices of {scans} scans, {size} px")
-    with ray_session(config.workers * config.cpus_per_worker):
+    needs = Needs(config.cpus_per_worker, config.gpus_per_worker, config.workers)
+    with ray_session(config.workers * config.cpus_per_worker, needs):
         ending = _fit(training)
     if ending.fault is not None:
         raise ending.fault.error()
@@ -114,7 +117,7 @@ def _fit(training: TrainingRun) -> _Ending:
     fs, folder = open_uri(join_uri(training.writer.uri, _NOTES))
 
     def fit() -> None:
-        trainer = (TorchTrainer if os.environ.get("RAY_ADDRESS") else _LocalTrainer)(
+        trainer = (TorchTrainer if starts_by_address() else _LocalTrainer)(
             _train_in_ray,
             train_loop_config={"training": training, "coordinator": coordinator},
             scaling_config=ray.train.ScalingConfig(
@@ -169,6 +172,8 @@ def _show(coordinator: Coordinator, fitted: "Future[_Ending]", steps: int) -> No
 
 def _save_and_leave(coordinator: Coordinator, fitted: "Future[_Ending]") -> None:
     """Have the workers save their last step, and wait for them; interrupted again, don't."""
+    if not coordinator.started():  # they may still be waiting for a host
+        return
     say("interrupted: saving the last step (interrupt again to leave at once)")
     coordinator.stop()
     ending = fitted.result()
@@ -196,7 +201,7 @@ def _train_in_ray(job: dict[str, Any]) -> _Ending:
             coordinator.report(done, metrics)
 
     # There are no buffers to share: both kinds of network compute theirs alike on every worker.
-    distribute = functools.partial(prepare_model, parallel_strategy_kwargs={"broadcast_buffers": False})
+    distribute = functools.partial(prepare_model, parallel_strategy_kwargs={"forward_sync_buffers": False})
     try:
         steps = train(
             training,

@@ -11,28 +11,44 @@ from lungforge.errors import InputError
 from lungforge.models.registry import load_generator
 from services.train.config import TrainConfig
 
-#: Makes a configuration from where the data are, where the model goes, and the generator.
-TrainPreset = Callable[[str, str, str], TrainConfig]
+#: Makes a configuration from where the data are, where the model goes, the generator, and the workers.
+TrainPreset = Callable[..., TrainConfig]
+
+#: Images of each worker in a step, as published: what fills a GPU at 256 px.
+_PUBLISHED_BATCH = 4
+#: Images in a step of the presets for CPUs, over all workers.
+_SHARED_BATCH = 8
 
 
-def published(data: str, out: str, model: str = "sdm") -> TrainConfig:
+def published(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
     """What holds without a preset: the published networks, in float32, wherever the workers run."""
-    return _preset("luna256", data, out, model)
+    return _preset("luna256", data, out, model, workers, batch=_PUBLISHED_BATCH * max(workers, 1))
 
 
-def luna256(data: str, out: str, model: str = "sdm") -> TrainConfig:
+def luna256(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
     """The published setting, at 256 px; a GPU a worker, in bfloat16."""
-    return _preset("luna256", data, out, model, precision="bfloat16", gpus_per_worker=1, cpus_per_worker=4)
+    return _preset(
+        "luna256",
+        data,
+        out,
+        model,
+        workers,
+        batch=_PUBLISHED_BATCH * max(workers, 1),
+        precision="bfloat16",
+        gpus_per_worker=1,
+        cpus_per_worker=4,
+    )
 
 
-def cpu(data: str, out: str, model: str = "sdm") -> TrainConfig:
+def cpu(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
     """About an hour on two cores, at 64 px."""
     return _preset(
         "cpu",
         data,
         out,
         model,
-        batch=8,
+        workers,
+        batch=_shared(workers),
         steps=3000,
         warmup_steps=100,
         ema_decay=0.999,
@@ -42,14 +58,28 @@ def cpu(data: str, out: str, model: str = "sdm") -> TrainConfig:
     )
 
 
-def tiny(data: str, out: str, model: str = "sdm") -> TrainConfig:
+def tiny(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
     """Seconds to a minute on a CPU, at 32 px: for tests and the demonstration."""
     return _preset(
-        "tiny", data, out, model, batch=8, steps=300, warmup_steps=20, ema_decay=0.99, checkpoint_every=100
+        "tiny",
+        data,
+        out,
+        model,
+        workers,
+        batch=_shared(workers),
+        steps=300,
+        warmup_steps=20,
+        ema_decay=0.99,
+        checkpoint_every=100,
     )
 
 
-def _preset(name: str, data: str, out: str, model: str, **values: Any) -> TrainConfig:
+def _shared(workers: int) -> int:
+    """The least multiple of the workers from 8 upwards, so that they share it equally."""
+    return -(-_SHARED_BATCH // max(workers, 1)) * max(workers, 1)
+
+
+def _preset(name: str, data: str, out: str, model: str, workers: int, **values: Any) -> TrainConfig:
     presets = load_generator(model).presets
     if name not in presets:
         raise InputError(f"{model} has no preset {name!r}; choose one of {', '.join(presets)}")
@@ -58,6 +88,7 @@ def _preset(name: str, data: str, out: str, model: str, **values: Any) -> TrainC
         data=data,
         out=out,
         model=model,
+        workers=workers,
         network=preset.network,
         learner=preset.learner,
         learning_rate=preset.learning_rate,

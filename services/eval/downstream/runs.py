@@ -21,6 +21,7 @@ from lungforge.datasets.strict_json import parse_json
 from lungforge.randomness import numpy_generator, seed_of
 from lungforge.storage import join_uri, write_bytes_atomic
 from lungforge.storage.files import read_if_there
+from services.common.devices import worker_device
 from services.eval.downstream.arms import Arm, compose, training_scans
 from services.eval.downstream.augment import augment
 from services.eval.downstream.classifier import CLASSIFIERS, Classifier
@@ -143,7 +144,7 @@ def train_network(
     if read_result(writer, run) is not None:
         return
     torch.set_num_threads(1)
-    write_result(writer, run, train_and_test(run, real, added, test, torch.device("cuda" if gpu else "cpu")))
+    write_result(writer, run, train_and_test(run, real, added, test, worker_device(gpu)))
 
 
 def _ends(losses: list[float]) -> tuple[float, float]:

@@ -54,5 +54,5 @@ def test_zeros_alone_are_no_network() -> None:
 @pytest.mark.parametrize("dtype", [torch.int8, torch.complex64])
 def test_weights_that_are_quantised_or_complex_are_refused(dtype: torch.dtype) -> None:
     weights = {"weight": torch.ones(1, 2, dtype=dtype), "bias": torch.ones(1)}
-    with pytest.raises(ContentError, match="weight holds (int8|complex64) values"):
+    with pytest.raises(ContentError, match=r"weight holds (int8|complex64) values"):
         build_network(lambda: torch.nn.Linear(2, 1), weights)

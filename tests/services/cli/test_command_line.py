@@ -38,12 +38,12 @@ def _command_line() -> str:
         lines.append(name)
         lines += [f"  --{option}  {default}" for option, default in _options(load(command.config))]
         presets = load(command.presets) if command.presets else {}
-        variants = GENERATORS if command.variant == "model" else (None,)
+        variants = GENERATORS if "model" in command.variants else (None,)
         for variant, (preset, make) in itertools.product(variants, presets.items()):
             plain = _values(load(command.config)(data="-", out="-"))
             made = _values(make(data="-", out="-", model=variant))
             changed = {option: value for option, value in made.items() if plain.get(option, ...) != value}
-            lines.append(f"  --{command.variant} {variant} --preset {preset}  {changed}")
+            lines.append(f"  --model {variant} --preset {preset}  {changed}")
     return "\n".join(lines) + "\n"
 
 

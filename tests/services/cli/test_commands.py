@@ -121,6 +121,17 @@ def test_a_wrong_value_of_a_network_is_one_line_that_names_its_whole_option(
     assert str(error.value).startswith(message)
 
 
+def test_a_preset_scales_with_the_workers_unless_the_batch_is_given() -> None:
+    options = ["--data", "slices", "--out", "model", "--preset", "luna256", "--workers", "8"]
+    read = parse("train", options)
+    assert (read.workers, read.batch, read.gpus_per_worker) == (8, 32, 1)
+    assert parse("train", [*options, "--batch", "16"]).batch == 16
+    with pytest.raises(
+        InputError, match="--batch 4 cannot be shared equally by --workers 8; give a multiple of 8"
+    ):
+        parse("train", [*options, "--batch", "4"])
+
+
 def test_an_unknown_preset_lists_the_known() -> None:
     with pytest.raises(InputError, match=r"--preset is 'huge'; choose one of .*luna256"):
         parse("train", ["--preset", "huge", "--data", "slices", "--out", "model"])

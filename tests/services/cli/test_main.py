@@ -164,3 +164,22 @@ def test_the_overview_does_not_load_the_heavy_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_it_is_imported_is_no_traceback(tmp_path: Path, number: signal.Signals) -> None:
+    """The command line takes a second to import, in which people press Ctrl-C, too."""
+    (tmp_path / "tyro.py").write_text(
+        f"import os, signal\nos.kill(os.getpid(), {int(number)})\nsignal.pause()\n", encoding="utf-8"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import services.__main__ as entry; raise SystemExit(entry.main())"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"},
+        # As a shell in the foreground has it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "lungforge: interrupted\n")

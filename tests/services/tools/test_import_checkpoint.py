@@ -112,7 +112,7 @@ def test_code_in_the_file_is_not_run(tmp_path: Path) -> None:
     plain.write_bytes(pickle.dumps(_Trap()))
     for file in (path, plain):
         with pytest.raises(
-            InputError, match="holds Python objects beside tensors|is not a PyTorch checkpoint"
+            InputError, match=r"holds Python objects beside tensors|is not a PyTorch checkpoint"
         ):
             run(_config(str(file), tmp_path / "model"))
     with pytest.raises(InputError, match=r"there is no file .*; give the path of a \.pt file"):

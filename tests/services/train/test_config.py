@@ -12,7 +12,7 @@ from lungforge.models.gaugan.config import GauGANOptions
 from lungforge.models.gaugan.spec import SPEC as GAUGAN
 from lungforge.models.sdm.config import DiffusionOptions, UNetOptions
 from services.train.config import TrainConfig
-from services.train.presets import PRESETS, cpu, luna256, published, tiny
+from services.train.presets import PRESETS, TrainPreset, cpu, luna256, published, tiny
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,18 @@ def test_presets_of_the_baseline_are_its_published_shapes() -> None:
     assert cpu("a", "b", "gaugan").network_config(64) == GAUGAN.preset_config("cpu")
     for preset in (luna256, published):
         assert preset("a", "b", "gaugan").network_config(256) == GAUGAN.preset_config("luna256")
+
+
+@pytest.mark.parametrize(
+    ("preset", "workers", "batch"),
+    [(luna256, 8, 32), (luna256, 3, 12), (published, 2, 8), (tiny, 2, 8), (tiny, 3, 9), (cpu, 16, 16)],
+)
+def test_presets_scale_with_the_workers(preset: TrainPreset, workers: int, batch: int) -> None:
+    config = preset("a", "b", workers=workers)
+    assert (config.workers, config.batch) == (workers, batch)
+
+
+@pytest.mark.parametrize("preset", [luna256, tiny])
+def test_no_workers_are_refused_in_every_preset(preset: TrainPreset) -> None:
+    with pytest.raises(InputError, match="--workers"):
+        preset("a", "b", workers=0)
