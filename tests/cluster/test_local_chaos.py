@@ -138,4 +138,4 @@ def test_the_chain_on_luna16(bench: Bench) -> None:
     assert model["details"]["rows"] == in_subset["0"]
     assert sum(part["rows"] for part in samples["parts"]) == 12
     assert report["real"]["images"] == in_subset["1"]
-    assert report["real"]["pool"] == in_subset["0"] + in_subset["1"]
+    assert report["real"]["searched"] == in_subset["0"] + in_subset["1"]
