@@ -103,11 +103,12 @@ def _pixels(uri: str, path: Path, shape: tuple[int, int]) -> NDArray[np.int16]:
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     try:
-        values = sitk.GetArrayFromImage(reader.Execute())
+        image = reader.Execute()
     except RuntimeError as error:
         # ITK takes a file that it cannot read for a damaged one: that is believed when it can be read whole.
         read_file(uri)
         raise VolumeError(f"the voxels of {_name(uri)} cannot be read: {_reason(error)}") from error
+    values = sitk.GetArrayViewFromImage(image)
     if values.shape[-2:] != shape or values.size != shape[0] * shape[1]:
         raise VolumeError(f"{_name(uri)} holds voxels of the shape {values.shape}; its header states {shape}")
     return to_int16(values.reshape(shape))

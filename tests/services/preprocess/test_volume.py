@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,3 +203,44 @@ def test_a_volume_is_read_again_when_its_storage_fails_and_the_fault_surfaces_in
     monkeypatch.setattr(volume, "make_rows", failing(3))
     with pytest.raises(OSError, match="No space left on device"):
         task(source_volume)
+
+
+def without_lungs(hu):
+    random = np.random.default_rng(0)
+    return np.where(hu < -950, hu, 40 + random.integers(-30, 30, hu.shape)).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("change", "fields", "reason"),
+    [
+        (without_lungs, {}, "no lung is found in it"),
+        (lambda hu: hu + 1024, {}, "none is negative, so they are no Hounsfield units"),
+        (lambda hu: np.where(hu < -500, 3, 0), {}, "only 2 different ones: a mask, not a CT"),
+        (lambda hu: hu, {"TransformMatrix": "1 0 0 0 0 -1 0 1 0"}, "its slices are coronal, not axial"),
+        (lambda hu: hu, {"Modality": "MET_MOD_MR"}, "its modality is MR, not CT"),
+        (lambda hu: hu + 1024, {"ElementType": "MET_USHORT"}, r"values \(MET_USHORT\) cannot be below 0"),
+    ],
+)
+def test_what_is_no_axial_ct_in_hounsfield_units_is_rejected(source, tmp_path, change, fields, reason):
+    (tmp_path / "source").mkdir()
+    header_file = min(source.glob("subset0/*.mhd"))
+    copy = tmp_path / "source" / "scan.mhd"
+    image = SimpleITK.ReadImage(str(header_file))
+    values = SimpleITK.GetArrayFromImage(image).astype(np.int32)
+    lines = [
+        line
+        for line in header_file.read_text(encoding="utf-8").splitlines()
+        if line.partition(" ")[0] not in {*fields, "ElementDataFile", "CompressedData", "CompressedDataSize"}
+    ]
+    lines += [f"{name} = {value}" for name, value in fields.items()]
+    copy.write_text("\n".join([*lines, "ElementDataFile = scan.raw"]) + "\n", encoding="utf-8")
+    copy.with_suffix(".raw").write_bytes(change(values).astype("<i2").tobytes())
+    config = PreprocessConfig(str(tmp_path / "source"), str(tmp_path / "out"), size=32, slices="all")
+    task = VolumeTask(
+        config,
+        DatasetWriter(config.out, Kind.SLICES, identity(config), 0),
+        DatasetWriter(f"{config.out}/crops", Kind.CROPS, identity(config), 0),
+    )
+    (outcome,) = map(task, survey(config).volumes)
+    assert outcome.rejected.startswith(f"{copy}: ")
+    assert re.search(reason, outcome.rejected)
