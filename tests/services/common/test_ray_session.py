@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from services.common.ray_session import ray_session
+from lungforge.errors import AccessError
+from services.common.ray_session import _require_room, ray_session
 
 PROGRAM = """
 import os, signal, stat, sys
@@ -101,3 +102,19 @@ def test_a_folder_with_a_services_package_does_not_shadow_ours(
     lungforge("phantom", "--out", "luna16", "--series", "2", "--size", "64", "--slices", "10")
     lungforge("preprocess", "--source", "luna16", "--out", "slices", "--size", "32", "--slices", "all")
     assert (tmp_path / "slices" / "manifest.json").is_file()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which root may")
+def test_a_full_folder_of_temporary_files_is_named_before_ray_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "t", tmp_path], check=False).returncode:
+        pytest.skip("no file system may be mounted here")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    try:
+        with pytest.raises(AccessError, match=rf"^{tmp_path} .*TMPDIR.*: No space left on device; free some"):
+            _require_room()
+        assert not list(tmp_path.iterdir())
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    _require_room()
