@@ -93,14 +93,15 @@ def _wait(need: Needs) -> None:
     """Wait until the cluster has the room free. Asking for it also makes an autoscaler start hosts."""
     group = placement_group([need.bundle] * need.workers)
     try:
-        pause = _SOON_S
-        while not group.wait(pause):
-            free = ray.available_resources()
-            say(
-                f"waiting for {need}: the cluster has {_resources(_hosts())}, of which "
-                f"{_resources([free])} are free"
-            )
-            pause = SAY_S
+        next_word = time.monotonic() + _SOON_S
+        # In short stretches: Ray does not hear Ctrl-C within one.
+        while not group.wait(0.5):
+            if time.monotonic() >= next_word:
+                next_word = time.monotonic() + SAY_S
+                say(
+                    f"waiting for {need}: the cluster has {_resources(_hosts())}, of which "
+                    f"{_resources([ray.available_resources()])} are free"
+                )
     finally:
         remove_placement_group(group)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while Ray starts, works, or waits for a busy cluster: 130, within seconds, no traceback."""
+"""Ctrl-C and SIGTERM while Ray starts, works, or waits for a busy cluster: 130, soon, and no traceback."""
 
 import os
 import signal
