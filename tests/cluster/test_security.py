@@ -191,13 +191,13 @@ def test_no_secret_is_seen_where_a_key_is_refused(luna16: Path, s3_server: Any, 
 def _small_chain(store: str) -> list[list[str]]:
     """Every stage, small; the night and the export as well."""
     lines = (
-        "phantom --out AT/luna16 --series 10 --size 64 --slices 16",
-        "preprocess --source AT/luna16 --out AT/slices --size 32 --slices nodules",
+        "phantom --out AT/luna16 --series 10 --size 96 --slices 20",
+        "preprocess --source AT/luna16 --out AT/slices --size 32 --slices nodules --healthy-every 4",
         "train --data AT/slices --out AT/models/a --preset tiny --steps 6 --preview-every 3 --subsets TRAIN",
-        "sample --model AT/models/a --data AT/slices --out AT/samples --count 8 --steps 4 --subsets TRAIN",
+        "sample --model AT/models/a --data AT/slices --out AT/samples --count 16 --steps 4 --subsets TRAIN",
         "evaluate --real AT/slices --synthetic AT/samples --out AT/report --subsets 7 8 9",
         "export --data AT/samples --out AT/export --format coco",
-        "nightly --store AT --count 8 --steps 4 --pushgateway http://127.0.0.1:9",
+        "nightly --store AT --count 12 --steps 4 --pushgateway http://127.0.0.1:9",
         "show AT/samples --sheet AT/sheet.png",
     )
     return [re.sub(r"\bAT\b", store, line.replace("TRAIN", "0 1 2 3 4 5 6")).split() for line in lines]

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 #: What stands for a value, on the page and in a text of the code.
-VALUE = re.compile(r"…|\.\.\.|\b[A-Z]+\b")
+VALUE = re.compile(r"…|\.\.\.|\b(?:[A-Z]+|[0-9.]*[0-9])\b")
 HEADER = "| What you see | What it means | What to do |"
 
 
