@@ -3,6 +3,7 @@
 A store that sends fewer bytes than it states proves nothing about the file, so that is an AccessError.
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -80,7 +81,12 @@ def file_size(uri: str) -> int:
     """
     fs, path = open_uri(uri)
     with explained(uri):
-        information = fs.info(path)
+        try:
+            information = fs.info(path)
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):  # no file can ever be there
+                raise FileNotFoundError(f"{uri}: {error.strerror}") from error
+            raise
     if information["type"] != "file":  # nor a pipe, whose reader would wait for ever
         raise FileNotFoundError(f"{uri} is no file")
     return int(information["size"])

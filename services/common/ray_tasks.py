@@ -1,5 +1,6 @@
 """One scheduler for Ray tasks and long-lived actors: items in, results out as they are done."""
 
+import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -129,7 +130,8 @@ def run_tasks(
             yield Done(item, result, kept)
     finally:
         for reference in running:
-            ray.cancel(reference)
+            with contextlib.suppress(Exception):  # without Ray there is nothing that runs
+                ray.cancel(reference)
 
 
 def run_on_actors(

@@ -118,7 +118,7 @@ def _outcomes(
     remote = ray.remote(num_cpus=1, max_retries=0)(preprocess_volume)
     shared = ray.put(task)
     workers = config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    deaths = Deaths[SourceVolume]("preprocess", lambda volume: volume.entry.uri)
+    deaths = Deaths[SourceVolume]("preprocess", lambda volume: volume.entry.series_uid)
     for done in run_tasks(lambda volume: remote.remote(volume, shared), volumes, workers, deaths=deaths):
         yield _took_down(done.item, done.result) if isinstance(done.result, TookDown) else done.result
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from lungforge.ct.io.luna16 import SeriesEntry, Source, list_series
+from lungforge.ct.io.luna16 import ANNOTATIONS, CANDIDATES, UNKNOWN_SUBSET, SeriesEntry, Source, list_series
 from lungforge.ct.io.luna16_tables import (
     Annotation,
     Candidate,
@@ -70,46 +70,55 @@ def survey(config: PreprocessConfig) -> SourceSurvey:
     if not entries:
         if config.subsets is not None and source.entries:
             present = sorted({entry.subset for entry in source.entries})
+            without = f" ({UNKNOWN_SUBSET}: in no fold)" if UNKNOWN_SUBSET in present else ""
             raise InputError(
-                f"{config.source}: no series in the subsets {config.subsets}; there are {present}"
+                f"{config.source}: no series in the subsets {config.subsets}; there are {present}{without}"
             )
         raise no_good_volume(config, rejected)
-    annotations: Findings[Annotation] = Findings()
-    if source.annotations_uri is not None:
-        annotations = read_annotations(source.annotations_uri)
-    elif config.lidc_database is None and (config.slices != "all" or config.healthy_every):
-        raise InputError(
-            f"{config.source}: there is no annotations.csv, so no nodule is known; "
-            "add it, give --lidc-database, or take every slice without nodules by --slices all"
-        )
-    candidates: Findings[Candidate] = Findings()
-    if config.crops and source.candidates_uri is None:
-        raise InputError(f"{config.source}: there is no candidates_V2.csv, which --crops needs")
-    crops = False
-    if config.crops and source.candidates_uri is not None:
-        try:
-            candidates = read_candidates(source.candidates_uri)
-            crops = True
-        except ContentError as error:
-            rejected.append(Rejection("candidates_V2.csv", f"no crops are made: {error}"))
-    for table, findings in (("annotations.csv", annotations), ("candidates_V2.csv", candidates)):
-        if findings.doubled:
+    annotations = _annotations(source, config)
+    candidates = _candidates(source, config, rejected)
+    for table, findings in ((ANNOTATIONS, annotations), (CANDIDATES, candidates)):
+        if findings is not None and findings.doubled:
             say(f"{table}: rows dropped that repeat others: {findings.doubled}")
     say(_counts(source, annotations))
+    volumes = []
+    for entry in entries:
+        uid = entry.series_uid
+        of_entry = _useful(candidates.get(uid, [])) if candidates is not None else ()
+        volumes.append(SourceVolume(entry, tuple(annotations.get(uid, ())), of_entry))
     known = {entry.series_uid for entry in source.entries}
     return SourceSurvey(
-        volumes=tuple(
-            SourceVolume(
-                entry,
-                tuple(annotations.get(entry.series_uid, ())),
-                _useful(candidates.get(entry.series_uid, [])),
-            )
-            for entry in entries
-        ),
+        volumes=tuple(volumes),
         rejected=tuple(rejected),
         annotations_without_scan=sum(len(rows) for uid, rows in annotations.items() if uid not in known),
-        crops=crops,
+        crops=candidates is not None,
     )
+
+
+def _annotations(source: Source, config: PreprocessConfig) -> Findings[Annotation]:
+    if source.annotations_uri is not None:
+        return read_annotations(source.annotations_uri)
+    if config.lidc_database is None and (config.slices != "all" or config.healthy_every):
+        raise InputError(
+            f"{config.source}: there is no {ANNOTATIONS}, so no nodule is known; "
+            "add it, give --lidc-database, or take every slice without nodules by --slices all"
+        )
+    return Findings()
+
+
+def _candidates(
+    source: Source, config: PreprocessConfig, rejected: list[Rejection]
+) -> Findings[Candidate] | None:
+    """The candidates; None where no crops are asked for, or the table is bad, which is then rejected."""
+    if not config.crops:
+        return None
+    if source.candidates_uri is None:
+        raise InputError(f"{config.source}: there is no {CANDIDATES}, which --crops needs")
+    try:
+        return read_candidates(source.candidates_uri)
+    except ContentError as error:
+        rejected.append(Rejection(CANDIDATES, f"no crops are made: {error}"))
+        return None
 
 
 def _useful(candidates: list[Candidate]) -> tuple[Candidate, ...]:

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 
 from lungforge.ct.io import metaimage
-from lungforge.ct.io.source_walk import Folder, PassedOver
+from lungforge.ct.io.source_walk import VOXEL_ENDINGS, Folder, PassedOver, stem
 from lungforge.storage.reading import Entry, read_file
 
-_VOXELS = (".raw", ".zraw")
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
 _OTHER_FORMATS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mnc", ".vtk", ".npy", ".npz", ".h5", ".hdf5", ".mat")
 
@@ -16,12 +15,12 @@ def by_header(folder: Folder) -> dict[str, tuple[str, ...]]:
 
     Those are the files that share its name up to the ending, and those that share it with no header.
     """
-    headers = [(_stem(entry.name), entry.uri) for entry in folder.files if metaimage.is_name(entry.name)]
+    headers = [(stem(entry.name), entry.uri) for entry in folder.files if metaimage.is_name(entry.name)]
     shared: list[str] = []
     beside: dict[str, list[str]] = {stem: [] for stem, _ in headers}
     for entry in folder.files:
         if not metaimage.is_name(entry.name):
-            beside.get(_stem(entry.name), shared).append(entry.uri)
+            beside.get(stem(entry.name), shared).append(entry.uri)
     return {uri: (uri, *beside[stem], *shared) for stem, uri in headers}
 
 
@@ -55,8 +54,8 @@ def find_table(name: str, folders: Iterable[Folder], passed: PassedOver) -> str 
 def note_other(entry: Entry, folder: Folder, passed: PassedOver) -> None:
     """Note a file that is neither a header, nor of a DICOM series, nor a table: it is voxels, or no scan."""
     name = entry.name.lower()
-    if name.endswith(_VOXELS):
-        if not _has_header(entry, folder):
+    if name.endswith(VOXEL_ENDINGS):
+        if stem(entry.name) not in folder.header_stems and not folder.lacks_voxels:
             passed.add("voxels without a header (.mhd)", entry.uri)
     elif name.endswith(_OTHER_FORMATS):
         passed.add("formats that are not read (convert to MetaImage or DICOM)", entry.uri)
@@ -66,16 +65,5 @@ def note_other(entry: Entry, folder: Folder, passed: PassedOver) -> None:
         passed.add("no scans", entry.uri)
 
 
-def _has_header(voxels: Entry, folder: Folder) -> bool:
-    """Whether a header is of that name, or may name that file: one without voxels of its own name."""
-    stems = {_stem(entry.name) for entry in folder.files if entry.name.lower().endswith(_VOXELS)}
-    headers = {_stem(entry.name) for entry in folder.files if entry.name.lower().endswith(".mhd")}
-    return _stem(voxels.name) in headers or bool(headers - stems)
-
-
 def _are_the_same(one: Entry, other: Entry) -> bool:
     return one.size == other.size and read_file(one.uri) == read_file(other.uri)
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0]

@@ -2,11 +2,14 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from lungforge.ct.io.source_names import fold_of
 from lungforge.errors import AccessError
 from lungforge.storage.reading import Entry, list_folder, real_uri
 
+VOXEL_ENDINGS = (".raw", ".zraw")
+"""How the files beside MetaImage headers end."""
 DEEPEST = 12
 """Levels of folders below a source that are searched; the download of an archive has six."""
 
@@ -31,6 +34,17 @@ class Folder:
     """Its files by name, without those that are passed over."""
     links_out: tuple[str, ...] = ()
     """URIs of its files that are links which lead out of the source."""
+
+    @cached_property
+    def header_stems(self) -> set[str]:
+        """The names of its MetaImage headers with voxels beside them, without the ending."""
+        return {stem(entry.name) for entry in self.files if entry.name.lower().endswith(".mhd")}
+
+    @cached_property
+    def lacks_voxels(self) -> bool:
+        """Whether a header has no voxels of its name, so that they may have any other."""
+        voxels = {stem(entry.name) for entry in self.files if entry.name.lower().endswith(VOXEL_ENDINGS)}
+        return not self.header_stems <= voxels
 
 
 class PassedOver:
@@ -88,6 +102,11 @@ def walk(root: str, passed: PassedOver) -> list[Folder]:
                     seen.add(folder.real)
                     level.append(folder)
     return folders
+
+
+def stem(name: str) -> str:
+    """The name of a file without its ending."""
+    return name.rpartition(".")[0]
 
 
 def printable(text: str) -> str:

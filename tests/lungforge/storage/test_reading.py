@@ -1,6 +1,7 @@
 """Reading folders and byte ranges, locally and on S3."""
 
 import errno
+import os
 import socket
 from pathlib import Path
 
@@ -10,7 +11,15 @@ from fsspec.implementations.local import LocalFileSystem
 from lungforge.errors import AccessError, InputError
 from lungforge.storage import join_uri, open_uri, write_bytes_atomic
 from lungforge.storage.errors import explained
-from lungforge.storage.reading import Entry, file_size, list_folder, local_files, read_file, read_range
+from lungforge.storage.reading import (
+    Entry,
+    file_size,
+    list_folder,
+    local_files,
+    read_file,
+    read_range,
+    real_uri,
+)
 
 
 @pytest.fixture
@@ -102,3 +111,36 @@ def test_only_the_caller_knows_what_a_missing_file_means(tmp_path: Path):
     for error in (FileNotFoundError, FileExistsError):
         with pytest.raises(error), explained("file"):
             raise error
+
+
+def test_links_say_where_they_lead_and_what_is_no_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"12345")
+    (tmp_path / "file").symlink_to("folder/file")
+    (tmp_path / "linked").symlink_to(tmp_path / "folder")
+    (tmp_path / "broken").symlink_to("nowhere")
+    (tmp_path / "self").symlink_to("self")
+    os.mkfifo(tmp_path / "pipe")
+    seen = {
+        entry.name: (entry.is_folder, entry.is_special, entry.leads_to and Path(entry.leads_to).name)
+        for entry in list_folder(str(tmp_path))
+    }
+    assert seen == {
+        "folder": (True, False, None),
+        "file": (False, False, "file"),
+        "linked": (True, False, "folder"),
+        "broken": (False, True, "nowhere"),
+        "self": (False, True, "self"),
+        "pipe": (False, True, None),
+    }
+    (file,) = (entry for entry in list_folder(str(tmp_path)) if entry.name == "file")
+    assert (file.size, file.leads_to) == (5, str(tmp_path / "folder" / "file"))
+    assert real_uri(str(tmp_path / "linked")) == str(tmp_path / "folder")
+    assert real_uri("memory://linked/a") == "memory://linked/a"
+
+
+def test_a_name_that_no_file_can_have_is_of_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "self").symlink_to("self")
+    for name in ("self", "n" * 5000):
+        with pytest.raises(FileNotFoundError):
+            file_size(str(tmp_path / name))

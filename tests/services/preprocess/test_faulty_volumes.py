@@ -89,7 +89,7 @@ def test_a_volume_that_kills_its_workers_is_rejected_and_the_rest_is_used(
     assert rejected == {"series_uid": BAD, "reason": f"{uri}: {reason}"}
     assert (result.volumes, result.slices) == (SERIES - 1, (SERIES - 1) * SLICES)
     said = capsys.readouterr().err
-    assert said.count(f"a worker died at {uri}; another one takes it over\n") == MAX_DEATHS - 1
+    assert said.count(f"a worker died at {BAD}; another one takes it over\n") == MAX_DEATHS - 1
     assert f"rejected: {BAD}: {uri}: {reason}\n" in said
     # It is not read once more, as volumes are that look damaged.
     begun = (tmp_path / "begun").read_text("utf-8").split()

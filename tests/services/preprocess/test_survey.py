@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lungforge.ct.io.luna16 import SeriesEntry
 from lungforge.ct.phantoms.generate import phantom_series_uid, write_phantoms
+from lungforge.errors import InputError
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.survey import SourceVolume, survey
 
@@ -75,6 +76,13 @@ def test_one_line_tells_what_belongs_together(source: Path, capsys: pytest.Captu
         (source / f"subset{fold}").rename(source / f"half{fold}")
     (line,) = said_of(source, capsys, slices="all")
     assert line == f"scans: 3; folds: none; scans with a LUNA16 lung mask: {masks}; no annotations.csv"
+
+
+def test_a_fold_that_is_not_found_is_told_from_scans_in_none(source: Path) -> None:
+    (source / "subset2").rename(source / "second")
+    message = r"no series in the subsets \(2,\); there are \[-1, 0, 1\] \(-1: in no fold\)$"
+    with pytest.raises(InputError, match=message):
+        survey(PreprocessConfig(str(source), "out", subsets=(2,)))
 
 
 def test_phantoms_have_the_uids_that_are_expected(source: Path) -> None:
