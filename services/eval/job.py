@@ -208,13 +208,13 @@ def _without_source(name: str, parts: Sequence[SyntheticPart]) -> list[str]:
 def _implausible(name: str, parts: Sequence[SyntheticPart]) -> list[str]:
     """Warnings of slices that no working generator samples."""
     kinds = {
-        "have the same value everywhere": [each for part in parts for each in part.flat],
-        f"have values outside {PLAUSIBLE_HU[0]} to {PLAUSIBLE_HU[1]} HU": [
+        "with the same value everywhere": [each for part in parts for each in part.flat],
+        f"with values outside {PLAUSIBLE_HU[0]} to {PLAUSIBLE_HU[1]} HU": [
             each for part in parts for each in part.beyond
         ],
     }
     return [
-        f"{name}: {len(found)} slices {what}, such as {found[0]}: the generator or the export is broken."
+        f"{name}: slices {what}: {len(found)}, such as {found[0]}; the generator or the export is broken."
         for what, found in kinds.items()
         if found
     ]

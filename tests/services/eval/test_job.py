@@ -164,9 +164,9 @@ def test_slices_that_no_working_generator_samples_are_said(ray_local, config, wo
     samples = build["samples"](str(tmp_path / "broken"), slices, model, broken)
     shown = job.run(dataclasses.replace(config, synthetic=(samples.uri,), out=str(tmp_path / "report")))
     assert [warning for warning in shown.warnings if "is broken" in warning] == [
-        "broken: 2 slices have the same value everywhere, such as scan-01_0000_r0: "
+        "broken: slices with the same value everywhere: 2, such as scan-01_0000_r0; "
         "the generator or the export is broken.",
-        "broken: 1 slices have values outside -3024 to 20000 HU, such as scan-06_0001_r0: "
+        "broken: slices with values outside -3024 to 20000 HU: 1, such as scan-06_0001_r0; "
         "the generator or the export is broken.",
     ]
 
