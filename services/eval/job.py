@@ -21,6 +21,7 @@ from services.eval.downstream.results import DownstreamResults
 from services.eval.feature_cache import Network
 from services.eval.guards import check_leak, check_near_duplicates, check_sizes
 from services.eval.lineage import SampleLineage, subsets_of, trace
+from services.eval.part_tasks import PLAUSIBLE_HU
 from services.eval.records import SyntheticPart, join
 from services.eval.report.render import SetImages, render
 from services.eval.report.verdict import verdict_of, warnings_of
@@ -108,6 +109,7 @@ def run(config: EvalConfig) -> EvalResult:
         of_set = _measure(name, lineage, slices, parts[name], extractor, config.seed)
         results.append(of_set)
         warnings += warnings_of(of_set) + _without_source(name, parts[name])
+        warnings += _implausible(name, parts[name])
     report = EvaluationReport(
         verdict=tuple(verdict_of(results, trained)),
         warnings=tuple(warnings),
@@ -200,6 +202,21 @@ def _without_source(name: str, parts: Sequence[SyntheticPart]) -> list[str]:
     return [
         f"{name}: the source of {missing} slices is not available; they were compared with the nearest real "
         "slices only."
+    ]
+
+
+def _implausible(name: str, parts: Sequence[SyntheticPart]) -> list[str]:
+    """Warnings of slices that no working generator samples."""
+    kinds = {
+        "with the same value everywhere": [each for part in parts for each in part.flat],
+        f"with values outside {PLAUSIBLE_HU[0]} to {PLAUSIBLE_HU[1]} HU": [
+            each for part in parts for each in part.beyond
+        ],
+    }
+    return [
+        f"{name}: slices {what}: {len(found)}, such as {found[0]}; the generator or the export is broken."
+        for what, found in kinds.items()
+        if found
     ]
 
 

@@ -31,6 +31,8 @@ from services.eval.set_results import GenerationSettings
 
 #: Real slices that each synthetic one is compared with, beside its source.
 NEIGHBOURS = 3
+#: Lowest and highest HU of a CT: 12 bits from -1024, and metal beyond them on scanners of a wider range.
+PLAUSIBLE_HU = (-3024, 20_000)
 #: Of each part, the synthetic slices most like a real one whose images are kept, and those least like their
 #: map.
 _SHOWN = 4
@@ -97,6 +99,8 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
     grid: list[SliceImages] = []
     most_similar: list[tuple[Match, SliceImages]] = []
     misfits: list[Misfit] = []
+    flat: list[str] = []
+    beyond: list[str] = []
     for table in source.dataset.iter_batches(part):
         batch = _SampleBatch.of(table, segmented=source.segmented)
         fidelity += Fidelity.of(batch.hu, batch.label, batch.segmented)
@@ -108,17 +112,27 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
         most_similar = most_similar[:_SHOWN]
         misfits = sorted([*misfits, *_misfits(batch)], key=lambda misfit: misfit.lowest)[:_SHOWN]
         samples += batch.samples
+        lowest, highest = batch.hu.min((1, 2)), batch.hu.max((1, 2))
+        flat += _named(batch, lowest == highest)
+        beyond += _named(batch, (lowest < PLAUSIBLE_HU[0]) | (highest > PLAUSIBLE_HU[1]))
         greys.append(batch.grey)
     features = features_of(source.network, part, np.arange(len(samples)), np.concatenate(greys))
     return SyntheticPart(
         measured=MeasuredSlices(features, tuple(sample.source for sample in samples), fidelity),
         matches=tuple(matches),
         without_source=sum(sample.source not in source.pool.indices for sample in samples),
+        flat=tuple(flat),
+        beyond=tuple(beyond),
         grid=tuple(grid),
         most_similar=tuple(most_similar),
         misfits=tuple(misfits),
         settings=samples[0].settings,
     )
+
+
+def _named(batch: "_SampleBatch", wanted: NDArray[np.bool_]) -> list[str]:
+    """The names of some samples of a batch."""
+    return [batch.samples[row].sample_id for row in np.flatnonzero(wanted)]
 
 
 @dataclasses.dataclass(frozen=True)

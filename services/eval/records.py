@@ -198,6 +198,8 @@ class SyntheticPart:
         measured: What the metrics need.
         matches: For each slice, the real one most like it.
         without_source: Slices whose source is not among the available real slices.
+        flat: Slices that have the same value everywhere, by their names.
+        beyond: Slices with values that no CT has, by their names.
         grid: The images of the rows asked for.
         most_similar: The slices most like a real one, beside that one.
         misfits: The slices that agree least with their maps.
@@ -207,6 +209,8 @@ class SyntheticPart:
     measured: MeasuredSlices
     matches: tuple[Match, ...]
     without_source: int
+    flat: tuple[str, ...]
+    beyond: tuple[str, ...]
     grid: tuple[SliceImages, ...]
     most_similar: tuple[tuple[Match, SliceImages], ...]
     misfits: tuple[Misfit, ...]

@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from lungforge.datasets import Dataset, Kind
@@ -145,6 +146,29 @@ def test_halved_and_enlarged_real_slices_are_refused_all_of_them(ray_local, conf
     assert len(shown.verdict) == 1
     assert shown.verdict[0].startswith("18 of 18 slices of “copies” are near-duplicates")
     assert any("Near-duplicate guard switched off" in warning for warning in shown.warnings)
+
+
+def test_slices_that_no_working_generator_samples_are_said(ray_local, config, world, tmp_path, build):
+    """Those that are water everywhere, as a network of NaN gave, and those of values that no CT has."""
+
+    def broken(row, number):
+        image = build["drawn"](row, number)
+        if number in (2, 9):
+            return np.zeros_like(image)
+        if number == 11:
+            image[3, 4] = 32767
+        return image
+
+    slices = Dataset.open(str(world / "slices"), Kind.SLICES)
+    model = Dataset.open(str(world / "model"), Kind.MODEL)
+    samples = build["samples"](str(tmp_path / "broken"), slices, model, broken)
+    shown = job.run(dataclasses.replace(config, synthetic=(samples.uri,), out=str(tmp_path / "report")))
+    assert [warning for warning in shown.warnings if "is broken" in warning] == [
+        "broken: slices with the same value everywhere: 2, such as scan-01_0000_r0; "
+        "the generator or the export is broken.",
+        "broken: slices with values outside -3024 to 20000 HU: 1, such as scan-06_0001_r0; "
+        "the generator or the export is broken.",
+    ]
 
 
 def test_training_slices_learnt_by_heart_have_a_ratio_far_below_1(ray_local, config, world, tmp_path, build):
