@@ -125,16 +125,21 @@ class _Body:
 
 
 class _Wait:
-    """One request that may be waiting for its answer."""
+    """One request, or the reading of a body: says every so often that it waits, until it is ended."""
 
     last_told = float("-inf")
 
     def __init__(self, uri: str) -> None:
         self.uri, self.attempt, self.attempts = uri, 1, ATTEMPTS
         self.started = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(TOLD_AFTER_S, self._tell)
 
-    def tell(self) -> None:
-        """Say that it waits, if it is time."""
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _tell(self) -> None:
+        self._timer = self._loop.call_later(TOLD_EVERY_S, self._tell)
         now = time.monotonic()
         waited = now - self.started
         if now - _Wait.last_told < TOLD_EVERY_S:
@@ -152,21 +157,12 @@ _current: contextvars.ContextVar[_Wait | None] = contextvars.ContextVar("lungfor
 
 @contextlib.contextmanager
 def _waiting(uri: str) -> Iterator[None]:
-    """Say every so often that the store does not answer, until the block ends."""
     wait = _Wait(uri)
     token = _current.set(wait)
-    loop = asyncio.get_running_loop()
-
-    def tell() -> None:
-        nonlocal timer
-        wait.tell()
-        timer = loop.call_later(TOLD_EVERY_S, tell)
-
-    timer = loop.call_later(TOLD_AFTER_S, tell)
     try:
         yield
     finally:
-        timer.cancel()
+        wait.end()
         _current.reset(token)
 
 
