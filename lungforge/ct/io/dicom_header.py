@@ -4,6 +4,7 @@ Tags and their meaning: DICOM PS3.6 and PS3.3 (C.7.6.2 Image Plane, C.11.1 Modal
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -17,11 +18,13 @@ from lungforge.storage.reading import file_size, read_range
 
 # Values are read as the bytes that they are and judged here, so pydicom need not warn of them.
 config.settings.reading_validation_mode = config.IGNORE
+warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 _HEADS = (16 * 1024, 512 * 1024, 32 * 1024 * 1024)
 """Bytes read of a file, until they hold all that is wanted: icons and private values may come before it."""
 
 _TAGS = {
+    "media_sop_class": 0x00020002,
     "sop_class": 0x00080016,
     "instance": 0x00080018,
     "image_type": 0x00080008,
@@ -154,15 +157,17 @@ def _parse(data: bytes, *, whole: bool) -> Dataset | None:
 class _Elements:
     """Values of a parsed header as the text that they are written with; notes the first that is wrong."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, *, little_endian: bool = True) -> None:
         self._dataset = dataset
-        self._little = dataset.original_encoding[1] is not False
+        self._little = little_endian
         self.wrong: str | None = None
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The values of an element, of which there may be none."""
-        element = self._dataset.get_item(_TAGS[name])
+        element = self._dataset.get_item(_TAGS[name], keep_deferred=True)
         value = getattr(element, "value", None)
+        if isinstance(value, str):  # pydicom has converted some already
+            value = value.encode("latin-1", "replace")
         if not isinstance(value, bytes):
             return ()
         text = value.decode("latin-1").strip("\0 ")
@@ -198,7 +203,7 @@ class _Elements:
 
     def integer(self, name: str, default: int) -> int:
         """One binary number of two bytes."""
-        element = self._dataset.get_item(_TAGS[name])
+        element = self._dataset.get_item(_TAGS[name], keep_deferred=True)
         value = getattr(element, "value", None)
         if not isinstance(value, bytes) or len(value) < 2:
             return default
@@ -206,8 +211,8 @@ class _Elements:
 
 
 def _header(uri: str, dataset: Dataset, size: int) -> DicomHeader:
-    elements = _Elements(dataset)
-    sop_class = elements.text("sop_class") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    elements = _Elements(dataset, little_endian=dataset.original_encoding[1] is not False)
+    sop_class = elements.text("sop_class") or _Elements(dataset.file_meta).text("media_sop_class")
     rows, columns = elements.integer("rows", 0), elements.integer("columns", 0)
     position = elements.numbers("position", "ImagePositionPatient", 3)
     orientation = elements.numbers("orientation", "ImageOrientationPatient", 6)

@@ -26,7 +26,7 @@ from lungforge.ct.geometry import (
     to_int16,
 )
 from lungforge.ct.io.metaimage_fields import Fields
-from lungforge.errors import AccessError
+from lungforge.errors import AccessError, InputError
 from lungforge.storage.reading import file_size, read_range
 
 _DTYPES = {
@@ -232,7 +232,7 @@ def _find_files(header: Header, fields: Fields, uri: str, listed: Collection[str
         file = f"{folder}{slash}{name}"
         try:
             size = file_size(file)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, InputError) as error:  # the latter if a part of its path is a file
             if file in listed:
                 raise AccessError(f"{file}: gone since it was listed") from error
             raise VolumeError(f"its voxel file {name} is missing") from error

@@ -12,6 +12,8 @@ _PATTERN = re.compile(
     r"(?P<name>[^%]*%0?\d{0,3}[diu][^%]*?)\s+(?P<first>\d+)\s+(?P<last>\d+)\s+(?P<step>\d+)"
 )
 _MOST_FILES = 65536
+_LONGEST_NAME = 255
+"""Bytes that a file system allows."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,9 @@ def _beside(name: str) -> str:
     """A file name, relative to the header's folder."""
     parts = [part for part in name.split("/") if part != "."]
     # A header must not choose which other files of this machine are read.
-    if not all(parts) or not parts or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name:
-        raise VolumeError(f"its ElementDataFile {name!r} is not the name of a file beside the header")
+    outside = not all(parts) or not parts or ".." in parts or ":" in parts[0]
+    if outside or "\\" in name or "\0" in name or len(name.encode()) > _LONGEST_NAME:
+        raise VolumeError(f"its ElementDataFile {name[:80]!r} is not the name of a file beside the header")
     return "/".join(parts)
 
 

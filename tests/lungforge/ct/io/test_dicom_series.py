@@ -260,3 +260,27 @@ def test_a_bucket_gives_the_same_as_a_folder(folder, store_uri):
     assert find(store_uri) == ({UID: NAMES}, {})
     volume = read_volume(store_uri)
     np.testing.assert_array_equal(volume.hu, read_volume(str(folder)).hu)
+
+
+def test_damaged_headers_are_refused_in_one_line_whatever_the_damage(folder, capfd):
+    random = np.random.default_rng(7)
+    whole = {file: file.read_bytes() for file in folder.iterdir()}
+    outcomes = []
+    for _ in range(150):
+        for file, data in whole.items():
+            file.write_bytes(data)
+        data = bytearray(whole[folder / "003.dcm"])
+        for place in random.integers(128, len(data), random.integers(1, 30)):
+            data[place] = random.integers(256)
+        cut = int(random.integers(len(data)))
+        (folder / "003.dcm").write_bytes(data if random.random() < 0.7 else data[:cut] + data[cut + 5 :])
+        series, _ = find_dicom_series(list_folder(str(folder)))
+        for one in series:
+            try:
+                read_volume(str(folder), files=one.files)
+                outcomes.append("read")
+            except VolumeError as error:
+                outcomes.append(str(error))
+    assert 1 < outcomes.count("read") < len(outcomes)
+    assert not any("\n" in outcome for outcome in outcomes)
+    assert capfd.readouterr() == ("", "")

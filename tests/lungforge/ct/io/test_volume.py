@@ -265,6 +265,9 @@ HEADER_FAULTS = {
     "hostile pattern": ("ElementDataFile", "s%n%s.raw 0 3 1", "its voxel file s%n%s.raw 0 3 1 is missing"),
     "numbered elsewhere": ("ElementDataFile", "../s%d.raw 0 3 1", "'../s0.raw' is not the name of a file"),
     "Windows path": ("ElementDataFile", "C:\\scans\\1.raw", "is not the name of a file beside the header"),
+    "a name too long": ("ElementDataFile", "9" * 256, "is not the name of a file beside the header"),
+    "a path through a file": ("ElementDataFile", "1.2.3.raw/x", "its voxel file 1.2.3.raw/x is missing"),
+    "a folder": ("ElementDataFile", "voxels", "its voxel file voxels is missing"),
     "a URL": ("ElementDataFile", "s3://bucket/1.raw", "is not the name of a file beside the header"),
     "header of the voxels": ("HeaderSize", "-2", "its HeaderSize = -2 is not supported"),
     "file elsewhere": ("ElementDataFile", "../../etc/passwd", "is not the name of a file beside the header"),
@@ -278,6 +281,7 @@ HEADER_FAULTS = {
 @pytest.mark.parametrize("fault", HEADER_FAULTS)
 def test_a_bad_header_is_named_with_its_reason(header, fault):
     key, value, reason = HEADER_FAULTS[fault]
+    (header.parent / "voxels").mkdir()
     state(header, key, value)
     for read in (read_geometry, read_volume, lambda uri: read_slices(uri, [0])):
         with pytest.raises(VolumeError) as caught:
