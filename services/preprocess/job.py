@@ -1,4 +1,4 @@
-"""``lungforge preprocess``: LUNA16 volumes to slices and maps, one part and one task of Ray a volume.
+"""``lungforge preprocess``: LUNA16 volumes to slices and maps, one part a volume, by Ray Data.
 
 Only a volume whose bytes prove that it is bad is rejected, or one of which worker after worker dies. What the
 storage refuses (denied, expired, gone since it was listed, cut short, ...) is tried again and then ends the
@@ -6,7 +6,7 @@ job before anything is committed: a dataset never lacks a volume because of a to
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import ray
 
@@ -16,10 +16,10 @@ from lungforge.storage import join_uri
 from services.common import telemetry
 from services.common.progress import progress, say
 from services.common.ray_session import ray_session
-from services.common.ray_tasks import MAX_DEATHS, Deaths, TookDown, run_tasks
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.details import crops_details, rejections, slices_details
 from services.preprocess.dry_run import dry_run
+from services.preprocess.ray_data import work_on_volumes
 from services.preprocess.refusals import Rejection, require_images, require_kept
 from services.preprocess.result import PreprocessResult
 from services.preprocess.survey import SourceSurvey, SourceVolume, survey
@@ -100,8 +100,9 @@ def _pass(
 ) -> list[VolumeOutcome]:
     """Work on volumes, as many at a time as there are workers; the outcomes are in no particular order."""
     outcomes = []
+    workers = config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     with progress(title, len(volumes), unit="volumes") as advance:
-        for outcome in _outcomes(config, volumes, task):
+        for outcome in work_on_volumes(volumes, task, workers):
             if config.strict:
                 _report(outcome, config)
             outcomes.append(outcome)
@@ -109,31 +110,6 @@ def _pass(
                 telemetry.VOLUMES.inc(1, {"outcome": outcome.state})
             advance()
     return outcomes
-
-
-def _outcomes(
-    config: PreprocessConfig, volumes: Sequence[SourceVolume], task: VolumeTask
-) -> Iterator[VolumeOutcome]:
-    # The deaths of workers are counted here, by volume: Ray would begin again for ever when memory runs out.
-    remote = ray.remote(num_cpus=1, max_retries=0)(preprocess_volume)
-    shared = ray.put(task)
-    workers = config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    deaths = Deaths[SourceVolume]("preprocess", lambda volume: volume.entry.series_uid)
-    for done in run_tasks(lambda volume: remote.remote(volume, shared), volumes, workers, deaths=deaths):
-        yield _took_down(done.item, done.result) if isinstance(done.result, TookDown) else done.result
-
-
-def preprocess_volume(volume: SourceVolume, task: VolumeTask) -> VolumeOutcome:
-    """The task of Ray for one volume; its name is that of its processes, and in metrics."""
-    return task(volume)
-
-
-def _took_down(volume: SourceVolume, what: TookDown) -> VolumeOutcome:
-    why = "memory ran out; give fewer --workers" if what.memory else "a library crashed, or memory ran out"
-    reason = f"{volume.entry.uri}: {MAX_DEATHS} workers died while they read it ({why})"
-    return VolumeOutcome(
-        volume.part_name, volume.entry.series_uid, volume.entry.subset, rejected=reason, took_down=True
-    )
 
 
 def _report(outcome: VolumeOutcome, config: PreprocessConfig) -> None:

@@ -62,7 +62,7 @@ STAGES = {
             "preprocess",
             "--source {chain}/luna16 --size 32 --slices all --masks derived --crops",
             r"/parts-[^/]+/.*\.parquet",
-            r"ray::preprocess_volume",
+            r"ray::Map\(preprocess_volume\)",
         ),
         # Two of three hosts train, and the third takes the place of one that is lost.
         Stage(

@@ -18,7 +18,7 @@ from lungforge.models.sdm.learner import DiffusionLearner
 from services.common import telemetry
 from services.eval.downstream.runs import train_network
 from services.eval.part_tasks import read_real_part, read_synthetic_part
-from services.preprocess.job import preprocess_volume
+from services.preprocess.ray_data import preprocess_volume
 from services.sample.job import SamplingActor
 from services.train.monitoring import Rates
 
@@ -104,7 +104,7 @@ def test_what_the_services_count_is_in_the_page_and_on_the_dashboard() -> None:
 
 def test_alerts_of_stalls_match_the_names_of_the_tasks() -> None:
     for alert, tasks in (
-        ("LungForgePreprocessingStalled", [f"{preprocess_volume.__module__}.{preprocess_volume.__name__}"]),
+        ("LungForgePreprocessingStalled", [f"Map({preprocess_volume.__name__})"]),
         ("LungForgeEvaluationStalled", [task._function_name for task in EVALUATION]),
     ):
         (rule,) = (rule for rule in _rules() if rule["alert"] == alert)

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from lungforge.errors import InputError
-from services.common.ray_tasks import MAX_DEATHS, Deaths, TookDown, run_on_actors, run_tasks
+from services.common.ray_tasks import MAX_DEATHS, run_on_actors, run_tasks
 from tests.ray_head import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -84,36 +84,6 @@ def test_what_a_task_raises_comes_without_a_wrapper() -> None:
         list(run_tasks(square.options(num_cpus=0).remote, [1, -1], 2))
     assert type(caught.value) is InputError
     assert str(caught.value) == "-1 is below 0; give another"
-
-
-def _recorder(log: Path, deaths: dict[int, int]) -> Callable[[int], Any]:
-    """Starts tasks that write down when they begin, and die as often as is said of their item."""
-
-    def record(value: int) -> int:
-        with log.open("a", encoding="utf-8") as file:
-            file.write(f"{value}\n")
-        if log.read_text("utf-8").split().count(str(value)) <= deaths.get(value, 0):
-            os._exit(1)
-        return value * value
-
-    remote: Any = ray.remote(num_cpus=0, max_retries=0)(record)
-    return remote.remote
-
-
-def test_an_item_that_takes_down_workers_costs_the_others_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    start = _recorder(tmp_path / "log", {2: 1, 3: 99})
-    deaths = Deaths[int]("preprocess", lambda item: f"item {item}")
-    results = {done.item: done.result for done in run_tasks(start, range(1, 7), 2, deaths=deaths)}
-    assert results == {1: 1, 2: 4, 3: TookDown(memory=False), 4: 16, 5: 25, 6: 36}
-    began = (tmp_path / "log").read_text("utf-8").split()
-    assert (began.count("2"), began.count("3"), len(began)) == (2, MAX_DEATHS, 6 + 1 + MAX_DEATHS - 1)
-    # Behind the others after the first death, and alone after the second.
-    assert began[-2:] == ["3", "3"]
-    said = capsys.readouterr().err.splitlines()
-    assert said.count("a worker died at item 2; another one takes it over") == 1
-    assert said.count("a worker died at item 3; another one takes it over") == MAX_DEATHS - 1
 
 
 def test_what_a_task_raises_cancels_what_runs_and_starts_nothing(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def leave(uid: str) -> None:
         os._exit(1)
 
 
-@pytest.mark.parametrize("fault", [leave, pytest.param(crash, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [leave, crash])
 def test_a_volume_that_kills_its_workers_is_rejected_and_the_rest_is_used(
     config: PreprocessConfig,
     monkeypatch: pytest.MonkeyPatch,
@@ -94,6 +95,7 @@ def test_a_volume_that_kills_its_workers_is_rejected_and_the_rest_is_used(
     # It is not read once more, as volumes are that look damaged.
     begun = (tmp_path / "begun").read_text("utf-8").split()
     assert sorted(begun) == sorted([*UIDS, *[BAD] * (MAX_DEATHS - 1)])
+    assert begun[-3:] == [BAD] * 3  # behind the others
     monkeypatch.undo()
     with_fault(monkeypatch, tmp_path / "again", lambda uid: None)
     assert job.run(dataclasses.replace(config, retry_rejected=True)).volumes == SERIES
@@ -146,6 +148,7 @@ def test_a_refusal_stops_the_others_at_once(
     assert not (Path(config.out) / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_where_every_volume_kills_its_workers_the_job_says_so(
     source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
