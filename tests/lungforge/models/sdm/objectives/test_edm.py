@@ -59,15 +59,13 @@ def test_zeros_are_the_best_network_for_a_gaussian_and_give_its_expected_image()
         assert estimate.variance is None
 
 
-@pytest.mark.parametrize(
-    ("sampler", "steps", "tolerance"), [(sample_dpmpp_2m, 12, 0.08), (sample_heun, 20, 0.05)]
-)
-def test_samplers_give_the_gaussian_of_which_zeros_are_the_denoiser(sampler, steps, tolerance):
+@pytest.mark.parametrize("sampler", [sample_dpmpp_2m, sample_heun])
+def test_samplers_give_the_gaussian_of_which_zeros_are_the_denoiser(sampler):
     objective = EDM(64, MEAN, SPREAD)
-    schedule = objective.schedule(steps, even_in_noise=True)
+    schedule = objective.schedule(40, even_in_noise=True)
     images = sampler(lambda x, index: objective.estimate(zeros, schedule, x, index), pixels(), schedule)
     assert float(images.mean()) == pytest.approx(MEAN, abs=0.01)
-    assert float(images.std()) == pytest.approx(SPREAD, rel=tolerance)
+    assert float(images.std()) == pytest.approx(SPREAD, rel=0.03)
 
 
 def test_ancestral_sampling_uses_the_variance_of_the_posterior():
