@@ -30,8 +30,9 @@ from torch import Tensor
 
 from benchmarks.golden_file import GoldenFile, read_golden
 from lungforge.errors import InputError
-from lungforge.models.sdm.diffusion import Denoiser, NoiseSchedule, p_mean_variance, q_sample, training_loss
-from lungforge.models.sdm.guidance import guided_denoiser, null_map
+from lungforge.models.sdm.diffusion import Denoiser, Network, NoiseSchedule, q_sample, steps_like
+from lungforge.models.sdm.guidance import guided_network, null_map
+from lungforge.models.sdm.objectives.eps import p_mean_variance, read_output, training_loss
 from lungforge.models.sdm.samplers import ddim_step, sample_ancestral, sample_ddim
 from lungforge.models.sdm.unet import SemanticUNet
 from lungforge.models.sdm.weights import build
@@ -80,7 +81,7 @@ def recompute(model: SemanticUNet, golden: GoldenFile) -> dict[str, Tensor]:
     """Everything that a golden file may hold; the loops only if it does, as they take long."""
     schedule = NoiseSchedule.linear(golden.diffusion_steps)
     sparse, strided = schedule.respace("25"), schedule.respace("ddim25")
-    conditional, guided = denoisers(model, golden, (1.0, golden.guidance))
+    conditional, guided = networks_of(model, golden, (1.0, golden.guidance))
     x_0, noise, steps = golden.given["x0"], golden.given["noise"], golden.given["t"]
     x_t, later = q_sample(schedule, x_0, steps, noise), steps.clamp(min=1)
     loss = training_loss(conditional, schedule, x_0, steps, noise)
@@ -91,22 +92,26 @@ def recompute(model: SemanticUNet, golden: GoldenFile) -> dict[str, Tensor]:
         "loss_mse": loss.mse,
         "loss_vb": loss.vb,
         "loss_loss": loss.total,
-        "ddim_step_eta0": ddim_step(schedule, conditional(x_t, later), x_t, later, None),
+        "ddim_step_eta0": ddim_step(
+            schedule, read_output(schedule, conditional(x_t, later), x_t, later), x_t, later, None
+        ),
         "timesteps_25": sparse.timesteps,
         "betas_25": sparse.betas,
         "timesteps_ddim25": strided.timesteps,
         "betas_ddim25": strided.betas,
     }
-    for prefix, denoiser in zip(SINGLE_STEPS, denoisers(model, golden, SINGLE_STEPS.values()), strict=True):
-        step = p_mean_variance(schedule, denoiser(x_t, steps), x_t, steps)
+    for prefix, network in zip(SINGLE_STEPS, networks_of(model, golden, SINGLE_STEPS.values()), strict=True):
+        step = p_mean_variance(schedule, network(x_t, steps), x_t, steps)
         results[f"{prefix}_mean"] = step.mean
         results[f"{prefix}_variance"] = step.log_variance.exp()
         results[f"{prefix}_log_variance"] = step.log_variance
     if "ddim25_loop" in golden.outputs:
-        results["ddim25_loop"] = sample_ddim(guided, noise, strided)
+        results["ddim25_loop"] = sample_ddim(denoiser(guided, strided), noise, strided)
     if "ancestral25_loop" in golden.outputs:
         fresh = golden.given["ancestral_noise"]
-        results["ancestral25_loop"] = sample_ancestral(guided, noise, sparse, lambda index: fresh[index])
+        results["ancestral25_loop"] = sample_ancestral(
+            denoiser(guided, sparse), noise, sparse, lambda index: fresh[index]
+        )
     return results
 
 
@@ -116,27 +121,37 @@ def predicted_images(model: SemanticUNet, golden: GoldenFile) -> tuple[dict[str,
     x_t = q_sample(schedule, golden.given["x0"], steps, golden.given["noise"])
     gain = schedule.at((1 / schedule.alphas_cumprod - 1).sqrt(), steps, x_t)
     networks = (model, copy.deepcopy(model).double())
-    pairs = zip(*(denoisers(network, golden, SINGLE_STEPS.values()) for network in networks), strict=True)
+    pairs = zip(*(networks_of(network, golden, SINGLE_STEPS.values()) for network in networks), strict=True)
     images, allowed = {}, {}
     for prefix, (single, double) in zip(SINGLE_STEPS, pairs, strict=True):
         rounded, exact = single(x_t, steps), double(x_t, steps)
-        images[f"{prefix}_pred_xstart"] = p_mean_variance(schedule, exact.float(), x_t, steps).x_0
+        images[f"{prefix}_pred_xstart"] = read_output(schedule, exact.float(), x_t, steps).x_0
         channels = model.config.image_channels
         allowed[f"{prefix}_pred_xstart"] = gain * (rounded - exact)[:, :channels].abs().max()
     return images, allowed
 
 
-def denoisers(model: SemanticUNet, golden: GoldenFile, scales: Iterable[float]) -> list[Denoiser]:
+def networks_of(model: SemanticUNet, golden: GoldenFile, scales: Iterable[float]) -> list[Network]:
     """The network, in the precision that it has, under each guidance scale."""
     precision = next(model.parameters()).dtype
     conditioning = model.condition(one_hot(golden.given["labels"], model.config.classes))
     null = model.condition(null_map(model))
 
-    def denoiser(scale: float) -> Denoiser:
-        inner = guided_denoiser(model, conditioning, null, scale)
+    def network(scale: float) -> Network:
+        inner = guided_network(model, conditioning, null, scale)
         return lambda x, timesteps: inner(x.to(precision), timesteps)
 
-    return [denoiser(scale) for scale in scales]
+    return [network(scale) for scale in scales]
+
+
+def denoiser(network: Network, schedule: NoiseSchedule) -> Denoiser:
+    """What samples of a process of any length; the product's own has 1000 steps."""
+    return lambda x, index: read_output(
+        schedule,
+        network(x, steps_like(x, int(schedule.timesteps[index]))),
+        x,
+        steps_like(x, index),
+    )
 
 
 def _error(result: Tensor, expected: Tensor, allowed: Tensor) -> Error:

@@ -27,8 +27,9 @@ from lungforge.ct.resize import PixelMap, resize_slice
 from lungforge.ct.segmentation.anatomy import anatomy_from_luna
 from lungforge.errors import InputError
 from lungforge.models.sdm.config import UNetConfig
-from lungforge.models.sdm.diffusion import NoiseSchedule, training_loss
-from lungforge.models.sdm.guidance import guided_denoiser, null_map
+from lungforge.models.sdm.diffusion import NoiseSchedule
+from lungforge.models.sdm.guidance import guided_network, null_map
+from lungforge.models.sdm.objectives.eps import training_loss
 from lungforge.models.sdm.spec import SPEC
 from lungforge.models.sdm.unet import SemanticUNet
 from lungforge.models.spade import one_hot
@@ -140,7 +141,7 @@ def guided_step(
         start = time.perf_counter()
         conditioning, null = model.condition(maps), model.condition(null_map(model))
         condition_s = time.perf_counter() - start
-        denoise = guided_denoiser(model, conditioning, null, GUIDANCE)
+        denoise = guided_network(model, conditioning, null, GUIDANCE)
 
         def plain() -> Tensor:
             return plain_guided(weights, head_channels, x, steps, maps, GUIDANCE)

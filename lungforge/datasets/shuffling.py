@@ -100,10 +100,8 @@ class RowStream:
         }
         for key in sorted(needed - self.windows.keys()):
             order = self._epochs[key[0]]
-            window = order.rows[order.windows == key[1]]
-            # The shuffled rows name the sorted ones: inside a window the order is the dataset's. Trained
-            # weights depend on this pairing to the last bit.
-            self.windows[key] = dict(zip(window.tolist(), self.index.read(np.sort(window)), strict=True))
+            window = np.sort(order.rows[order.windows == key[1]])
+            self.windows[key] = dict(zip(window.tolist(), self.index.read(window), strict=True))
         rows = []
         for epoch, place in places:
             order = self._epochs[epoch]

@@ -12,23 +12,27 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lungforge.config import above, at_least, between, check
+from lungforge.config import above, at_least, between, check, option
 from lungforge.ct import classes
+from lungforge.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lungforge.models.learner import Distribute, Learner, TrainingSettings
 
-#: Names of the samplers of diffusion models: ancestral with learned variance, DDIM, DPM-Solver++(2M).
-SamplerName = Literal["ancestral", "ddim", "dpmpp"]
+#: Names of the samplers of diffusion models: ancestral, DDIM, DPM-Solver++(2M), Heun.
+SamplerName = Literal["ancestral", "ddim", "dpmpp", "heun"]
+
+#: Metadata of a field of a network that older documents lack: they mean its default.
+ADDED = {"added": True}
 
 #: What names an image: the seed and whatever tells it from the others.
 Identity = tuple[int | str, ...]
@@ -36,21 +40,26 @@ Identity = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How to sample; a generator ignores what it has no use for.
+    """How to sample; a generator ignores what it has no use for, and decides what is None.
 
     Attributes:
         sampler: Which sampler.
         steps: Evaluations of the network along one image.
         guidance: Scale of classifier-free guidance; 1 is the plain conditional model.
+        guidance_interval: Standard deviations of noise, for pixels in [-1, 1]; guidance acts between them.
     """
 
-    sampler: SamplerName = "ancestral"
-    steps: int = field(default=50, metadata=between(1, 1000))
-    guidance: float = field(default=1.5, metadata=at_least(0))
+    sampler: SamplerName | None = None
+    steps: int | None = field(default=None, metadata=between(1, 1000))
+    guidance: float | None = field(default=None, metadata=at_least(0))
+    guidance_interval: tuple[float, float] | None = field(default=None, metadata=at_least(0))
 
     def __post_init__(self) -> None:
         """Check the values."""
         check(self)
+        if self.guidance_interval is not None and not self.guidance_interval[0] < self.guidance_interval[1]:
+            low, high = self.guidance_interval
+            raise InputError(f"{option('guidance_interval')} is {low:g} {high:g}; give the lower one first")
 
 
 class SliceSampler(Protocol):
@@ -146,6 +155,7 @@ class Preset:
         network: The network.
         learner: Options of its training.
         learning_rate: Of its training.
+        decay: Last share of the steps over which the learning rate falls to zero.
         max_grad_norm: Largest norm of the gradient; None leaves gradients as they are.
     """
 
@@ -153,6 +163,7 @@ class Preset:
     learner: LearnerOptions
     image_size: int = field(metadata=at_least(1))
     learning_rate: float = field(default=1e-4, metadata=above(0))
+    decay: float = field(default=0.0, metadata=between(0, 1))
     max_grad_norm: float | None = field(default=1.0, metadata=above(0))
 
 
@@ -183,24 +194,41 @@ class ModelSpec(ABC, Generic[Config, Options]):
     presets: ClassVar[Mapping[str, Preset]]
     inpaints: ClassVar[bool] = False
 
-    def config(self, options: NetworkOptions, shape: DataShape) -> Config:
+    def config(self, options: NetworkOptions, shape: DataShape, learner: LearnerOptions) -> Config:
         """The network of the options for data of a shape.
+
+        Args:
+            options: Of the network.
+            shape: Of the data.
+            learner: Of its training; fields that the network has too are those of the network.
 
         Raises:
             InputError: No such network is possible.
         """
+        known = {item.name for item in dataclasses.fields(self.network_config)}
         values = {
             item.name: getattr(part, item.name)
-            for part in (options, shape)
+            for part in (options, shape, learner)
             for item in dataclasses.fields(part)
+            if item.name in known
         }
         config: Any = self.network_config(**values)
+        return config
+
+    def with_statistics(self, config: Config, images: Callable[[], NDArray[np.float32]]) -> Config:
+        """The network with the constants that it takes from the training images; as it is, if it takes none.
+
+        Args:
+            config: The network.
+            images: Reads some of the training images, [N, H, W] in [-1, 1].
+        """
         return config
 
     def preset_config(self, name: str, *, image_channels: int = 1, classes: int = classes.COUNT) -> Config:
         """The network of a preset, for images of the size that it is meant for."""
         preset = self.presets[name]
-        return self.config(preset.network, DataShape(preset.image_size, image_channels, classes))
+        shape = DataShape(preset.image_size, image_channels, classes)
+        return self.config(preset.network, shape, preset.learner)
 
     @abstractmethod
     def build(self, config: Config, weights: Mapping[str, Tensor]) -> nn.Module:

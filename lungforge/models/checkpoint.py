@@ -60,7 +60,10 @@ def from_document(document: Mapping[str, Any]) -> tuple[ModelSpec[Any, Any], Any
         raise ContentError(
             f"config.json describes the model {name!r}; known are {', '.join(generator_names())}"
         )
-    known = {field.name for field in dataclasses.fields(spec.network_config)}
+    fields = dataclasses.fields(spec.network_config)
+    known = {field.name for field in fields}
+    if isinstance(network, dict):
+        network = {field.name: field.default for field in fields if field.metadata.get("added")} | network
     if not isinstance(network, dict) or set(network) != known:
         wrong = sorted(set(network) ^ known) if isinstance(network, dict) else network
         raise ContentError(

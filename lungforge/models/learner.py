@@ -46,6 +46,14 @@ class TrainingSettings(Protocol):
         """Steps over which the learning rate rises from zero."""
 
     @property
+    def steps(self) -> int:
+        """Of the optimiser."""
+
+    @property
+    def decay(self) -> float:
+        """Last share of the steps over which the learning rate falls to zero."""
+
+    @property
     def max_grad_norm(self) -> float | None:
         """Largest norm of the gradient; None leaves it as it is."""
 
@@ -54,18 +62,23 @@ class TrainingSettings(Protocol):
         """Decay of the moving average of the weights."""
 
 
+def no_time(generator: torch.Generator) -> float:
+    """The time of every sample where there is no process of noise; draws one value all the same."""
+    return int(torch.randint(1, (1,), generator=generator))
+
+
 @dataclass(frozen=True)
 class SampleNeeds:
     """What a learner needs of each sample beside its image and map.
 
     Attributes:
         noise_shape: Shape of its standard normal noise.
-        timesteps: Steps of the diffusion process, of which it has one; 1 where there is no such process.
+        draw_time: Draws how noisy a sample is made; the same for all where there is no such process.
         condition_dropout: Share of samples whose map is hidden.
     """
 
     noise_shape: tuple[int, ...]
-    timesteps: int = 1
+    draw_time: Callable[[torch.Generator], float] = no_time
     condition_dropout: float = 0.0
 
 
@@ -76,26 +89,25 @@ class Batch:
     Attributes:
         images: float32 [N, 1, H, W] in [-1, 1].
         maps: One-hot [N, classes, H, W]; all zeros where the map is hidden.
-        timesteps: int64 [N].
+        times: What the learner drew for each, [N]: the timestep, or ln σ of its noise.
         noise: Standard normal [N, ...].
     """
 
     images: Tensor
     maps: Tensor
-    timesteps: Tensor
+    times: Tensor
     noise: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
         moved = (
-            value.to(device, non_blocking=True)
-            for value in (self.images, self.maps, self.timesteps, self.noise)
+            value.to(device, non_blocking=True) for value in (self.images, self.maps, self.times, self.noise)
         )
         return Batch(*moved)
 
     def micro_batches(self, count: int) -> list["Batch"]:
         """The same in micro-batches of equal length, in order."""
-        values = (self.images, self.maps, self.timesteps, self.noise)
+        values = (self.images, self.maps, self.times, self.noise)
         return [Batch(*chunks) for chunks in zip(*(value.chunk(count) for value in values), strict=True)]
 
 
@@ -123,7 +135,7 @@ class Learner(ABC):
         average: The moving average, on the worker that writes; None on the others.
     """
 
-    METRICS: ClassVar[tuple[str, ...]]
+    METRICS: tuple[str, ...]
     WATCHED: ClassVar[str | None]
 
     def __init__(
@@ -176,9 +188,11 @@ class Learner(ABC):
             self.average.load_state_dict(state["average"])
 
     def rate(self, full: float, step: int) -> float:
-        """The learning rate of a step: it rises to ``full`` over the warm-up."""
-        warmup = self.settings.warmup_steps
-        return full * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
+        """The learning rate of a step: it rises to ``full`` in the warm-up and falls to zero at the end."""
+        warmup, falling = self.settings.warmup_steps, self.settings.decay * self.settings.steps
+        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        fall = min(1.0, (self.settings.steps - step) / falling) if falling else 1.0
+        return full * min(rise, fall)
 
     def require_finite(self, metrics: Sequence[float], step: int) -> None:
         """Raise ``DivergedError`` where a metric is no number."""

@@ -34,14 +34,15 @@ class NightlyConfig:
     count: int = 256
     """Images generated in a night, spread evenly over the maps; more images show smaller losses."""
 
-    sampler: SamplerName = "ancestral"
-    """ancestral (with learned variance), ddim, or dpmpp (DPM-Solver++ 2M)."""
+    sampler: SamplerName | None = None
+    """dpmpp (DPM-Solver++ 2M), heun, ddim or ancestral; what suits the model when not given."""
 
-    steps: int = 50
-    """Steps of the sampler."""
+    steps: int | None = None
+    """Evaluations of the network along one image; what suits the model and the sampler when not given."""
 
-    guidance: float = 1.5
-    """Guidance scale: how strongly images follow the map; 1 is the plain conditional model."""
+    guidance: float | None = None
+    """Guidance scale: how strongly images follow the map; 1 is the plain conditional model. 1.5 when not
+    given."""
 
     extractor: ExtractorName = "efficientnet-lite0"
     """The network whose features are compared; inception-v3 is the one that FID is defined by."""

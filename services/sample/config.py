@@ -31,14 +31,18 @@ class SampleConfig:
     count: int | None = field(default=None, metadata=at_least(1))
     """Images in total, in place of --per-map: spread over the maps as evenly as can be."""
 
-    sampler: SamplerName = "ancestral"
-    """ancestral (with learned variance), ddim, or dpmpp (DPM-Solver++ 2M)."""
+    sampler: SamplerName | None = None
+    """dpmpp (DPM-Solver++ 2M), heun, ddim or ancestral; what suits the model when not given."""
 
-    steps: int = field(default=50, metadata=between(1, 1000))
-    """Steps of the sampler, out of the 1000 of training; ancestral and ddim need about 50, dpmpp 20 to 30."""
+    steps: int | None = field(default=None, metadata=between(1, 1000))
+    """Evaluations of the network along one image; what suits the model and the sampler when not given."""
 
-    guidance: float = field(default=1.5, metadata=at_least(0))
-    """How much the map is stressed; 1 is the plain conditional model."""
+    guidance: float | None = field(default=None, metadata=at_least(0))
+    """How much the map is stressed; 1 is the plain conditional model. 1.5 when not given."""
+
+    guidance_interval: tuple[float, float] | None = field(default=None, metadata=at_least(0))
+    """Guide only while the standard deviation of the noise, for pixels from -1 to 1, lies between these two;
+    what suits the model when not given."""
 
     edits: tuple[tuple[EditName, float], ...] = field(default=(("none", 1.0),), metadata=NOT_EMPTY)
     """How the maps are changed, as names and weights: none 1 move 1 resize 1 insert 2 remove 1. An image gets
@@ -89,10 +93,11 @@ class SampleConfig:
                 "--inpaint with the edit none would pass real slices off as synthetic; "
                 "give --edits without none, such as --edits insert 1"
             )
-        if self.inpaint and self.sampler != "ancestral":
+        if self.inpaint and self.sampler not in (None, "ancestral"):
             raise InputError(f"--inpaint needs --sampler ancestral, not {self.sampler}")
 
     @property
     def sampling(self) -> SamplingOptions:
         """How to sample."""
-        return SamplingOptions(self.sampler, self.steps, self.guidance)
+        sampler = "ancestral" if self.inpaint else self.sampler
+        return SamplingOptions(sampler, self.steps, self.guidance, self.guidance_interval)

@@ -23,14 +23,14 @@ def make_batch(
 
     Args:
         rows: The slices.
-        samples: The global index of each: it decides patch, flip, hidden map, timestep and noise.
+        samples: The global index of each: it decides patch, flip, hidden map, time and noise.
         config: Of the run.
         needs: Of the learner.
 
     Raises:
         InputError: A map holds an unknown class.
     """
-    images, labels, hidden, steps, noise = [], [], [], [], []
+    images, labels, hidden, times, noise = [], [], [], [], []
     for row, sample in zip(rows, samples, strict=True):
         if config.patch is not None:
             row = cut_patch(row, config.patch, numpy_generator(config.seed, "patch", sample))
@@ -40,13 +40,13 @@ def make_batch(
         images.append(hu_to_unit(row.image[:, ::-1] if flip else row.image))
         labels.append(flip_label(row.label) if flip else row.label)
         hidden.append(for_dropout < needs.condition_dropout)
-        steps.append(int(torch.randint(needs.timesteps, (1,), generator=generator)))
+        times.append(needs.draw_time(generator))
         noise.append(torch.randn(needs.noise_shape, generator=generator))
     maps = one_hot(torch.from_numpy(np.stack(labels)), classes.COUNT)
     maps[torch.tensor(hidden)] = 0
     return Batch(
         images=torch.from_numpy(np.stack(images))[:, None],
         maps=maps,
-        timesteps=torch.tensor(steps),
+        times=torch.tensor(times),
         noise=torch.stack(noise),
     )

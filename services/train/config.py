@@ -66,6 +66,9 @@ class TrainConfig:
     warmup_steps: int = field(default=500, metadata=at_least(0))
     """Steps over which the learning rate rises from zero."""
 
+    decay: float = field(default=0.0, metadata=between(0, 1))
+    """Last share of the steps over which the learning rate falls to zero; 0 keeps it."""
+
     max_grad_norm: float | None = field(default=1.0, metadata=above(0))
     """Largest norm of the gradient; longer gradients are scaled down to it. None leaves all as they are."""
 
@@ -144,4 +147,4 @@ class TrainConfig:
             InputError: No such network is possible.
         """
         with options_below("network"):
-            return self.spec.config(self.network, DataShape(image_size=size))
+            return self.spec.config(self.network, DataShape(image_size=size), self.learner)

@@ -1,14 +1,23 @@
 """A training run, ready to start: all that its workers need to know."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lungforge.ct.window import hu_to_unit
 from lungforge.datasets import Dataset, DatasetWriter
+from lungforge.datasets.patches import cut_patch
 from lungforge.datasets.slices import RowIndex, index_rows
 from lungforge.errors import InputError
 from lungforge.models.learner import Distribute, Learner
 from lungforge.models.model_dataset import ModelDetails
+from lungforge.randomness import numpy_generator
 from services.train.config import TrainConfig
+
+#: Images whose pixels are measured before training, if there are so many: their mean is then known to 1 %.
+_MEASURED_IMAGES: Final = 256
 
 
 @dataclass(frozen=True)
@@ -74,4 +83,18 @@ def prepare(config: TrainConfig, data: Dataset, writer: DatasetWriter) -> Traini
         raise InputError(
             f"no network for the images of {size} px in {data.uri}: {error}; or {remedy}"
         ) from None
+    network = config.spec.with_statistics(network, lambda: training_pixels(index, config))
     return TrainingRun(config, network, index, writer)
+
+
+def training_pixels(index: RowIndex, config: TrainConfig) -> NDArray[np.float32]:
+    """Images to measure pixels of, spread evenly over the training set, [N, H, W] in [-1, 1]."""
+    chosen = np.unique(np.linspace(0, len(index) - 1, _MEASURED_IMAGES).round().astype(np.int64))
+    rows = index.read(chosen)
+    if config.patch is not None:
+        places = zip(rows, chosen.tolist(), strict=True)
+        rows = [
+            cut_patch(row, config.patch, numpy_generator(config.seed, "statistics", place))
+            for row, place in places
+        ]
+    return np.stack([hu_to_unit(row.image) for row in rows])

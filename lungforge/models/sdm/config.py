@@ -1,11 +1,16 @@
 """The shape of the network, what may be chosen of its training, and the presets."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from lungforge.config import EXECUTION, NOT_EMPTY, above, at_least, between, check, from_to_below, option
 from lungforge.errors import InputError
-from lungforge.models.base import DataShape, LearnerOptions, NetworkOptions, Preset
+from lungforge.models.base import ADDED, DataShape, LearnerOptions, NetworkOptions, Preset, SamplerName
+
+#: What a network is trained to predict: the noise, as published, or the image with EDM's preconditioning.
+ObjectiveName = Literal["edm", "eps"]
 
 #: Every normalisation has this many groups, so every width is a multiple of it.
 GROUPS: Final = 32
@@ -57,6 +62,12 @@ class UNetConfig(UNetOptions, DataShape):
 
     dropout: float = field(default=0.0, metadata=from_to_below(0, 1))
     """Probability of dropping a feature before the last convolution of a block."""
+    objective: ObjectiveName = field(default="eps", metadata=ADDED)
+    """What it is trained to predict."""
+    pixel_mean: float = field(default=0.0, metadata=ADDED | between(-1, 1))
+    """Mean of the training pixels, in [-1, 1]; the objective edm needs it."""
+    pixel_spread: float = field(default=0.5, metadata=ADDED | above(0))
+    """Their standard deviation; the objective edm needs it."""
 
     def __post_init__(self) -> None:
         """Refuse what no network can be built from."""
@@ -89,6 +100,10 @@ class UNetConfig(UNetOptions, DataShape):
 class DiffusionOptions(LearnerOptions):
     """What may be chosen of the training of a semantic diffusion model."""
 
+    objective: ObjectiveName = "edm"
+    """What the network is trained to predict: edm is the image, preconditioned as by Karras et al.; eps is
+    the noise, with learned variance, as published."""
+
     condition_dropout: float = field(default=0.1, metadata=between(0, 1))
     """Share of images whose map is hidden, so that guidance has an unconditional model."""
     activation_checkpointing: bool = field(default=False, metadata=EXECUTION)
@@ -114,14 +129,47 @@ PRESETS = {
         DiffusionOptions(),
         image_size=32,
         learning_rate=1e-3,
+        decay=0.4,
     ),
     "cpu": Preset(
         UNetOptions(
-            base_channels=32, channel_multipliers=(1, 2, 3, 4), attention_sizes=(16, 8), head_channels=32
+            base_channels=32,
+            channel_multipliers=(1, 2, 3),
+            residual_blocks=1,
+            attention_sizes=(16,),
+            head_channels=32,
         ),
         DiffusionOptions(),
         image_size=64,
-        learning_rate=3e-4,
+        learning_rate=8e-4,
+        decay=0.4,
     ),
     "luna256": Preset(UNetOptions(), DiffusionOptions(), image_size=256),
+}
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """How to sample where the user does not say.
+
+    Attributes:
+        sampler: Which sampler.
+        steps: Evaluations of the network along one image, by sampler.
+        guidance: Scale of guidance.
+        guidance_interval: Where it acts.
+    """
+
+    sampler: SamplerName
+    steps: Mapping[SamplerName, int]
+    guidance: float
+    guidance_interval: tuple[float, float]
+
+
+SAMPLING_DEFAULTS: Final[Mapping[ObjectiveName, SamplingDefaults]] = {
+    "edm": SamplingDefaults(
+        "dpmpp", {"dpmpp": 12, "heun": 23, "ddim": 25, "ancestral": 50}, 1.5, (0.19, 1.61)
+    ),
+    "eps": SamplingDefaults(
+        "ancestral", {"dpmpp": 25, "heun": 39, "ddim": 50, "ancestral": 50}, 1.5, (0.0, math.inf)
+    ),
 }

@@ -1,11 +1,10 @@
-"""The diffusion process: schedules, the forward process, its posterior, and the training loss.
+"""The diffusion process: schedules, the forward process, its posterior, and a step of the reverse process.
 
-Sources: DDPM (Ho et al., arXiv 2006.11239), improved DDPM (Nichol and Dhariwal, arXiv 2102.09672) for
-the learned variance and the variational term, guided diffusion (arXiv 2105.05233) for the network.
-Images are float tensors [N, C, H, W] in [-1, 1]; timesteps are int64 tensors [N].
+Everything is stated for the variance-preserving process, x_t = √ᾱ x_0 + √(1-ᾱ) noise (DDPM, Ho et al.,
+arXiv 2006.11239). Dividing by √ᾱ gives the variance-exploding one of EDM, whose noise has the standard
+deviation σ = √(1/ᾱ - 1). Images are float tensors [N, C, H, W] in [-1, 1]; timesteps are int64 tensors [N].
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,8 +13,25 @@ from torch import Tensor
 
 from lungforge.errors import InputError
 
-#: Network output [N, 2C, H, W] (noise, variance) for noisy images [N, C, H, W] and timesteps [N].
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+#: Network output [N, 2C, H, W] for noisy images [N, C, H, W] and times [N], as an objective scales them.
+Network = Callable[[Tensor, Tensor], Tensor]
+
+
+class Estimate(NamedTuple):
+    """What a denoiser says of noisy images.
+
+    Attributes:
+        x_0: The images [N, C, H, W] that they come from, in [-1, 1].
+        variance: Where the log variance of a reverse step lies between its two bounds, from -1 to 1; None
+            where the model does not say, which is the lower bound, the posterior's.
+    """
+
+    x_0: Tensor
+    variance: Tensor | None = None
+
+
+#: Estimate for noisy images [N, C, H, W] at a step of a schedule.
+Denoiser = Callable[[Tensor, int], Estimate]
 
 
 class NoiseSchedule:
@@ -49,6 +65,18 @@ class NoiseSchedule:
 
     def __len__(self) -> int:
         return len(self.betas)
+
+    @property
+    def sigmas(self) -> Tensor:
+        """Standard deviation of the noise at each step, for a signal that is not scaled."""
+        return (1 / self.alphas_cumprod - 1).sqrt()
+
+    @classmethod
+    def from_sigmas(cls, sigmas: Tensor) -> "NoiseSchedule":
+        """The process whose steps have the given standard deviations of noise, ascending, above 0."""
+        alphas_cumprod = 1 / (1 + sigmas.double() ** 2)
+        before = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])
+        return cls(1 - alphas_cumprod / before)
 
     @classmethod
     def linear(cls, steps: int = 1000) -> "NoiseSchedule":
@@ -89,7 +117,7 @@ class NoiseSchedule:
     def at(self, table: Tensor, steps: Tensor, like: Tensor) -> Tensor:
         """Values of a table at ``steps`` [N], as [N, 1, 1, 1] beside ``like``, in float32 at least."""
         values = table.to(like.device)[steps.to(like.device)]
-        return values.to(_at_least_float32(like)).view(-1, *[1] * (like.ndim - 1))
+        return values.to(at_least_float32(like)).view(-1, *[1] * (like.ndim - 1))
 
 
 def _count(spacing: str, prefix: str, steps: int) -> int:
@@ -137,14 +165,6 @@ def q_posterior(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, steps: Tensor
     return mean, schedule.at(schedule.posterior_log_variance, steps, x_t)
 
 
-def predict_x_0(schedule: NoiseSchedule, x_t: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
-    """The image that x_t would come from, were ``noise`` the noise in it."""
-    inverse = 1 / schedule.alphas_cumprod
-    return (
-        schedule.at(inverse.sqrt(), steps, x_t) * x_t - schedule.at((inverse - 1).sqrt(), steps, x_t) * noise
-    )
-
-
 def predict_noise(schedule: NoiseSchedule, x_t: Tensor, steps: Tensor, x_0: Tensor) -> Tensor:
     """The noise that lies between ``x_0`` and x_t."""
     inverse = 1 / schedule.alphas_cumprod
@@ -154,109 +174,40 @@ def predict_noise(schedule: NoiseSchedule, x_t: Tensor, steps: Tensor, x_0: Tens
 
 
 class ReverseStep(NamedTuple):
-    """The Gaussian p(x_{t-1} | x_t), and the image that it points at."""
+    """The Gaussian p(x_{t-1} | x_t)."""
 
     mean: Tensor
     log_variance: Tensor
-    x_0: Tensor
 
 
-def p_mean_variance(
-    schedule: NoiseSchedule, output: Tensor, x_t: Tensor, steps: Tensor, *, clip: bool = True
-) -> ReverseStep:
-    """Read the network's output as a step of the reverse process.
+def reverse_step(schedule: NoiseSchedule, estimate: Estimate, x_t: Tensor, steps: Tensor) -> ReverseStep:
+    """The step of the reverse process that an estimate means.
 
     Args:
         schedule: The process, respaced or not.
-        output: Network output [N, 2C, H, W].
+        estimate: Of ``x_t``.
         x_t: Noisy images [N, C, H, W].
         steps: Steps [N] of this schedule.
-        clip: Whether the predicted image is clipped to [-1, 1].
     """
-    noise, spread = output.to(_at_least_float32(output)).chunk(2, dim=1)
-    x_0 = predict_x_0(schedule, x_t, steps, noise)
-    if clip:
-        # What overflowed must not pass for white or black: NaN stays in the image, and is found there.
-        x_0 = x_0.clamp(-1, 1).where(x_0.isfinite(), math.nan)
-    mean, smallest = q_posterior(schedule, x_0, x_t, steps)
-    # The network's v in [-1, 1] interpolates, in log space, between the two bounds of the variance.
+    mean, smallest = q_posterior(schedule, estimate.x_0, x_t, steps)
+    if estimate.variance is None:
+        return ReverseStep(mean, smallest)
+    # v in [-1, 1] interpolates, in log space, between the two bounds of the variance (arXiv 2102.09672).
     largest = schedule.at(schedule.betas.log(), steps, x_t)
-    share = (spread + 1) / 2
-    return ReverseStep(mean, share * largest + (1 - share) * smallest, x_0)
+    share = (estimate.variance + 1) / 2
+    return ReverseStep(mean, share * largest + (1 - share) * smallest)
 
 
-class Loss(NamedTuple):
-    """The training loss of each image [N]: ``total = mse + vb``."""
-
-    total: Tensor
-    mse: Tensor
-    vb: Tensor
+def clip_image(x_0: Tensor) -> Tensor:
+    """The image in [-1, 1]; what overflowed is NaN, so that it does not pass for white or black."""
+    return x_0.clamp(-1, 1).where(x_0.isfinite(), torch.nan)
 
 
-def training_loss(
-    denoiser: Denoiser, schedule: NoiseSchedule, x_0: Tensor, steps: Tensor, noise: Tensor
-) -> Loss:
-    """Squared error of the noise plus the variational term that teaches the variance.
-
-    The variational term, in bits a pixel, is a Kullback-Leibler divergence, and at the first step the
-    likelihood of the image; its gradient is stopped through the predicted noise.
-
-    Args:
-        denoiser: The network with its conditioning.
-        schedule: The process.
-        x_0: Images [N, C, H, W] in [-1, 1].
-        steps: Steps [N] of the schedule.
-        noise: Standard normal, like ``x_0``.
-    """
-    x_t = q_sample(schedule, x_0, steps, noise)
-    output = denoiser(x_t, schedule.timesteps.to(steps.device)[steps]).float()
-    predicted, spread = output.chunk(2, dim=1)
-    mse = _mean_of_image((noise - predicted) ** 2)
-    frozen = torch.cat([predicted.detach(), spread], dim=1)
-    vb = variational_bound(schedule, frozen, x_0, x_t, steps)
-    return Loss(mse + vb, mse, vb)
+def steps_like(x: Tensor, index: int) -> Tensor:
+    """The same step for every image of a batch, int64 [N]."""
+    return torch.full((len(x),), index, device=x.device)
 
 
-def variational_bound(
-    schedule: NoiseSchedule, output: Tensor, x_0: Tensor, x_t: Tensor, steps: Tensor
-) -> Tensor:
-    """The term of the variational bound that belongs to each image's step, in bits a pixel, [N]."""
-    true_mean, true_log_variance = q_posterior(schedule, x_0, x_t, steps)
-    step = p_mean_variance(schedule, output, x_t, steps, clip=False)
-    divergence = 0.5 * (
-        step.log_variance
-        - true_log_variance
-        - 1
-        + (true_log_variance - step.log_variance).exp()
-        + (true_mean - step.mean) ** 2 * (-step.log_variance).exp()
-    )
-    likelihood = discretised_log_likelihood(x_0, step.mean, 0.5 * step.log_variance)
-    first = (steps == 0).to(x_t.device)
-    return torch.where(first, -_mean_of_image(likelihood), _mean_of_image(divergence)) / math.log(2)
-
-
-def discretised_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Log probability of 8-bit grey values under a Gaussian, in nats; the outer bins reach to infinity.
-
-    The normal distribution function is the tanh approximation that the published numbers were made with.
-    """
-    inverse = (-log_scale).exp()
-    upper = _normal_cdf((x - mean + 1 / 255) * inverse)
-    lower = _normal_cdf((x - mean - 1 / 255) * inverse)
-    smallest = 1e-12
-    inside = (upper - lower).clamp(min=smallest).log()
-    left = upper.clamp(min=smallest).log()
-    right = (1 - lower).clamp(min=smallest).log()
-    return torch.where(x < -0.999, left, torch.where(x > 0.999, right, inside))
-
-
-def _normal_cdf(x: Tensor) -> Tensor:
-    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
-def _at_least_float32(values: Tensor) -> torch.dtype:
+def at_least_float32(values: Tensor) -> torch.dtype:
+    """The type to compute in beside the given values."""
     return torch.promote_types(values.dtype, torch.float32)
-
-
-def _mean_of_image(values: Tensor) -> Tensor:
-    return values.flatten(1).mean(1)

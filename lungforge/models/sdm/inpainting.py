@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lungforge.errors import InputError
-from lungforge.models.sdm.diffusion import Denoiser, NoiseSchedule, p_mean_variance, q_sample
+from lungforge.models.sdm.diffusion import Denoiser, NoiseSchedule, q_sample, reverse_step, steps_like
 from lungforge.models.sdm.samplers import Noise
 
 #: Steps are taken again only where more than this share of the image's variance is left, ᾱ: 27 of 50 steps.
@@ -130,9 +130,8 @@ def _reverse_step(
     mask: Tensor,
 ) -> Tensor:
     """From step ``index`` to the one before: p(x_{t-1} | x_t) inside, q(x_{t-1} | x_0) outside the mask."""
-    steps = torch.full((len(x),), index, device=x.device)
-    timesteps = torch.full((len(x),), int(schedule.timesteps[index]), device=x.device)
-    step = p_mean_variance(schedule, denoiser(x, timesteps), x, steps)
+    steps = steps_like(x, index)
+    step = reverse_step(schedule, denoiser(x, index), x, steps)
     if noise is None:
         return torch.where(mask, step.mean, known)
     sampled = step.mean + (0.5 * step.log_variance).exp() * noise

@@ -22,34 +22,31 @@ from lungforge.models.learner import (
 )
 from lungforge.models.sdm.blocks import Attention, ResidualBlock, SpadeBlock
 from lungforge.models.sdm.config import DiffusionOptions, UNetConfig
-from lungforge.models.sdm.diffusion import NoiseSchedule, training_loss
+from lungforge.models.sdm.objectives import Objective, objective_of
 from lungforge.models.sdm.slice_sampler import DiffusionSliceSampler
 from lungforge.models.sdm.unet import SemanticUNet
 from lungforge.models.sdm.weights import build
 from lungforge.randomness import seed_of
 
-#: Of previews: after few steps of training, only ancestral sampling gives images without noise.
-_PREVIEW = SamplingOptions(sampler="ancestral", steps=50, guidance=1.5)
-
 
 class DiffusionLoss(nn.Module):
     """The network with its loss in one forward pass, as distributed training wants it."""
 
-    def __init__(self, network: SemanticUNet, schedule: NoiseSchedule, precision: Precision) -> None:
+    def __init__(self, network: SemanticUNet, objective: Objective, precision: Precision) -> None:
         super().__init__()
         self.network = network
-        self.schedule = schedule
+        self.objective = objective
         self.precision = precision
 
-    def forward(self, images: Tensor, maps: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
-        """Mean total, mse and vb of a batch, [3]."""
+    def forward(self, images: Tensor, maps: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        """The means over a batch of what the objective gives, [metrics]."""
 
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
+        def network(x: Tensor, t: Tensor) -> Tensor:
             with autocast(x.device, self.precision):
                 return self.network(x, t, maps)
 
-        loss = training_loss(denoise, self.schedule, images, timesteps, noise)
-        return torch.stack([loss.total.mean(), loss.mse.mean(), loss.vb.mean()])
+        losses = self.objective.loss(network, images, times, noise)
+        return torch.stack([loss.mean() for loss in losses])
 
 
 class DiffusionLearner(Learner):
@@ -57,13 +54,12 @@ class DiffusionLearner(Learner):
 
     Args:
         config: The network.
-        options: Condition dropout, activation checkpointing, compilation.
+        options: Objective, condition dropout, activation checkpointing, compilation.
         settings: Of the run.
         distribute: Puts the loss module on its device and shares its gradients among the workers.
         averages: Whether this worker keeps the moving average.
     """
 
-    METRICS = ("loss", "mse", "vb", "gradient_norm")
     WATCHED = "loss"
 
     def __init__(
@@ -75,7 +71,8 @@ class DiffusionLearner(Learner):
         distribute: Distribute,
         averages: bool,
     ) -> None:
-        schedule = NoiseSchedule.linear()
+        objective = objective_of(config)
+        self.METRICS = (*objective.METRICS, "gradient_norm")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(settings.seed, "weights"))
             self.network = SemanticUNet(config)
@@ -84,13 +81,13 @@ class DiffusionLearner(Learner):
             for block in self.network.modules():
                 if isinstance(block, (ResidualBlock, SpadeBlock, Attention)):
                     block.compile()
-        self._loss = distribute(DiffusionLoss(self.network, schedule, settings.precision))
+        self._loss = distribute(DiffusionLoss(self.network, objective, settings.precision))
         optimiser = torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=0.0)
         super().__init__(
             settings,
             SampleNeeds(
                 noise_shape=(config.image_channels, config.image_size, config.image_size),
-                timesteps=len(schedule),
+                draw_time=objective.draw_time,
                 condition_dropout=options.condition_dropout,
             ),
             [Trained("network", self.network, optimiser)],
@@ -100,11 +97,12 @@ class DiffusionLearner(Learner):
     @override
     def step(self, micro_batches: Sequence[Batch], step: int) -> list[float]:
         self._loss.train()
-        total, count = torch.zeros(3, device=self.device), len(micro_batches)
+        total = torch.zeros(len(self.METRICS) - 1, device=self.device)
+        count = len(micro_batches)
         for index, micro_batch in enumerate(micro_batches, 1):
             with gradients_shared([self._loss], share=index == count):
                 batch = micro_batch.to(self.device)
-                losses = self._loss(batch.images, batch.maps, batch.timesteps, batch.noise) / count
+                losses = self._loss(batch.images, batch.maps, batch.times, batch.noise) / count
                 losses[0].backward()
             total += losses.detach()
         norm = self.trained[0].clip_grad_norm(self.settings.max_grad_norm)
@@ -119,4 +117,4 @@ class DiffusionLearner(Learner):
     def sampler(self) -> DiffusionSliceSampler:
         assert self.average is not None
         network = build(self.network.config, self.average.weights).to(self.device)
-        return DiffusionSliceSampler(network, _PREVIEW)
+        return DiffusionSliceSampler(network, SamplingOptions())

@@ -7,12 +7,15 @@ import torch
 from numpy.typing import NDArray
 
 from lungforge.ct.window import hu_to_unit
+from lungforge.errors import InputError
 from lungforge.models.base import Identity, SamplingOptions
 from lungforge.models.sampling import IdentityNoise, to_hu
+from lungforge.models.sdm.config import SAMPLING_DEFAULTS
 from lungforge.models.sdm.diffusion import Denoiser, NoiseSchedule
-from lungforge.models.sdm.guidance import guided_denoiser, null_map
+from lungforge.models.sdm.guidance import Guidance, guided_denoiser, null_map
 from lungforge.models.sdm.inpainting import sample_inpainted
-from lungforge.models.sdm.samplers import sample_ancestral, sample_ddim, sample_dpmpp_2m
+from lungforge.models.sdm.objectives import objective_of
+from lungforge.models.sdm.samplers import sample_ancestral, sample_ddim, sample_dpmpp_2m, sample_heun
 from lungforge.models.sdm.unet import SemanticUNet
 from lungforge.models.spade import one_hot
 
@@ -20,26 +23,50 @@ from lungforge.models.spade import one_hot
 class DiffusionSliceSampler:
     """Samples with a semantic diffusion model; an ``InpaintingSampler``.
 
-    The steps are spread evenly over those of training; for dpmpp evenly in the logarithm of the
-    signal-to-noise ratio, which its order of convergence is stated in.
+    What the options leave open is decided by the model's objective.
 
     Args:
         network: In evaluation mode, on its device.
         options: Sampler, steps and guidance.
+
+    Raises:
+        InputError: The sampler takes an odd count of evaluations.
     """
 
     def __init__(self, network: SemanticUNet, options: SamplingOptions) -> None:
         self.network = network
-        self.sampler, self.steps, self.guidance = options.sampler, options.steps, options.guidance
-        spacing = f"snr{self.steps}" if self.sampler == "dpmpp" else str(self.steps)
-        self.schedule = NoiseSchedule.linear().respace(spacing)
+        self.objective = objective_of(network.config)
+        defaults = SAMPLING_DEFAULTS[network.config.objective]
+        self.sampler = options.sampler or defaults.sampler
+        self.steps = options.steps or defaults.steps[self.sampler]
+        scale = defaults.guidance if options.guidance is None else options.guidance
+        self._guidance = Guidance(scale, *(options.guidance_interval or defaults.guidance_interval))
+        evaluated = self.steps
+        if self.sampler == "heun":
+            if self.steps % 2 == 0:
+                raise InputError(
+                    f"--steps is {self.steps}; heun evaluates the network twice a step and once at the last, "
+                    f"so give {self.steps - 1} or {self.steps + 1}"
+                )
+            evaluated = (self.steps + 1) // 2
+        self.schedule = self.objective.schedule(evaluated, even_in_noise=self.sampler in ("dpmpp", "heun"))
         with torch.inference_mode():
-            self._null = network.condition(null_map(network)) if self.guidance != 1 else None
+            self._null = network.condition(null_map(network)) if scale != 1 else None
+
+    @property
+    def guidance(self) -> float:
+        """See ``SliceSampler``."""
+        return self._guidance.scale
+
+    @property
+    def guidance_interval(self) -> tuple[float, float]:
+        """See ``SliceSampler``."""
+        return self._guidance.low, self._guidance.high
 
     @torch.inference_mode()
     def sample(self, labels: NDArray[np.uint8], identities: Sequence[Identity]) -> NDArray[np.int16]:
         """Sample an image for each map; see ``SliceSampler``."""
-        denoiser, noise = self._begin(labels, identities)
+        denoiser, noise = self._begin(labels, identities, self.schedule)
         x_T = noise()
         match self.sampler:
             case "ancestral":
@@ -48,6 +75,8 @@ class DiffusionSliceSampler:
                 images = sample_ddim(denoiser, x_T, self.schedule)
             case "dpmpp":
                 images = sample_dpmpp_2m(denoiser, x_T, self.schedule)
+            case "heun":
+                images = sample_heun(denoiser, x_T, self.schedule)
         return to_hu(images)
 
     @torch.inference_mode()
@@ -60,27 +89,25 @@ class DiffusionSliceSampler:
     ) -> NDArray[np.int16]:
         """Sample a part of each image, and keep the rest of it real; see ``InpaintingSampler``.
 
-        Ancestral sampling with resampling; its steps are even in the logarithm of the signal-to-noise ratio.
+        Ancestral sampling with resampling; its steps are spread over the levels of noise.
         """
-        denoiser, noise = self._begin(labels, identities)
+        schedule = self.objective.schedule(self.steps, even_in_noise=True)
+        denoiser, noise = self._begin(labels, identities, schedule)
         x_T = noise()
         known = torch.from_numpy(hu_to_unit(real))[:, None].to(x_T.device).expand(x_T.shape)
-        images = sample_inpainted(
-            denoiser,
-            x_T,
-            NoiseSchedule.linear().respace(f"snr{self.steps}"),
-            noise,
-            known,
-            torch.from_numpy(mask)[:, None].to(x_T.device),
-        )
+        inside = torch.from_numpy(mask)[:, None].to(x_T.device)
+        images = sample_inpainted(denoiser, x_T, schedule, noise, known, inside)
         return np.where(mask, to_hu(images), real)
 
     def _begin(
-        self, labels: NDArray[np.uint8], identities: Sequence[Identity]
+        self, labels: NDArray[np.uint8], identities: Sequence[Identity], schedule: NoiseSchedule
     ) -> tuple[Denoiser, IdentityNoise]:
         config = self.network.config
         device = next(self.network.parameters()).device
         maps = one_hot(torch.from_numpy(labels).to(device), config.classes)
-        denoiser = guided_denoiser(self.network, self.network.condition(maps), self._null, self.guidance)
+        conditioning = self.network.condition(maps)
+        denoiser = guided_denoiser(
+            self.network, self.objective, schedule, conditioning, self._null, self._guidance
+        )
         shape = (config.image_channels, config.image_size, config.image_size)
         return denoiser, IdentityNoise(identities, shape, device)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lungforge.errors import InputError
 from lungforge.models.base import ModelSpec, Preset, SamplingOptions
 from lungforge.models.sdm.config import PRESETS, DiffusionOptions, UNetConfig, UNetOptions
 
@@ -27,6 +32,16 @@ class DiffusionSpec(ModelSpec[UNetConfig, DiffusionOptions]):
     learner_options = DiffusionOptions
     presets: ClassVar[Mapping[str, Preset]] = PRESETS
     inpaints = True
+
+    def with_statistics(self, config: UNetConfig, images: Callable[[], NDArray[np.float32]]) -> UNetConfig:
+        """See ``ModelSpec``: mean and spread of the pixels, for the objective edm."""
+        if config.objective != "edm":
+            return config
+        pixels = images()
+        mean, spread = float(pixels.mean(dtype=np.float64)), float(pixels.std(dtype=np.float64))
+        if not spread > 0:
+            raise InputError("all pixels of the training images are equal; give other slices")
+        return dataclasses.replace(config, pixel_mean=round(mean, 4), pixel_spread=round(spread, 4))
 
     def build(self, config: UNetConfig, weights: Mapping[str, Tensor]) -> SemanticUNet:
         """See ``ModelSpec``."""

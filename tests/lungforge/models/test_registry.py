@@ -30,7 +30,7 @@ def test_a_spec_has_the_presets_of_the_command_line_and_they_are_possible(name: 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"sampler": "euler"}, "--sampler is 'euler'; choose one of ancestral, ddim, dpmpp"),
+        ({"sampler": "euler"}, "--sampler is 'euler'; choose one of ancestral, ddim, dpmpp, heun"),
         ({"steps": 0}, "--steps is 0; give a number from 1 to 1000"),
         ({"guidance": -1.0}, "--guidance is -1; give at least 0"),
     ],

@@ -89,7 +89,7 @@ def test_a_unit_outside_the_plan_is_refused() -> None:
         ({"per_map": 0}, "--per-map is 0; give at least 1"),
         ({"count": 0}, "--count is 0"),
         ({"count": 5, "per_map": 2}, "--count 5 and --per-map 2 exclude each other"),
-        ({"sampler": "euler"}, "--sampler is 'euler'; choose one of ancestral, ddim, dpmpp"),
+        ({"sampler": "euler"}, "--sampler is 'euler'; choose one of ancestral, ddim, dpmpp, heun"),
         ({"steps": 1001}, "--steps is 1001; give a number from 1 to 1000"),
         ({"guidance": float("nan")}, "--guidance is nan; give at least 0"),
         ({"gpus_per_worker": 1.5}, "--gpus-per-worker is 1.5; give a number from 0 to 1"),

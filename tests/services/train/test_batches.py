@@ -10,6 +10,7 @@ from lungforge.ct.window import hu_to_unit
 from lungforge.datasets import Dataset
 from lungforge.datasets.slices import SliceRow, index_rows
 from lungforge.models.learner import Batch, SampleNeeds
+from lungforge.models.sdm.objectives.eps import NoisePrediction
 from services.train.batches import make_batch
 from services.train.config import TrainConfig
 from services.train.presets import tiny
@@ -23,7 +24,9 @@ def rows(slices: str) -> list[SliceRow]:
 def _batch(
     rows: list[SliceRow], samples: range | list[int], config: TrainConfig, condition_dropout: float = 0.1
 ) -> Batch:
-    return make_batch(rows, samples, config, SampleNeeds((1, 16, 16), 1000, condition_dropout))
+    return make_batch(
+        rows, samples, config, SampleNeeds((1, 16, 16), NoisePrediction().draw_time, condition_dropout)
+    )
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def config() -> TrainConfig:
 def test_a_sample_does_not_depend_on_its_neighbours(rows: list[SliceRow], config: TrainConfig) -> None:
     whole = _batch(rows, range(40, 48), config)
     alone = _batch([rows[5]], [45], config)
-    for name in ("images", "maps", "timesteps", "noise"):
+    for name in ("images", "maps", "times", "noise"):
         assert torch.equal(getattr(whole, name)[5:6], getattr(alone, name))
     other = _batch([rows[5]], [46], config)
     assert not torch.equal(alone.noise, other.noise)
@@ -64,9 +67,9 @@ def test_shares_and_moments_are_as_configured(rows: list[SliceRow], config: Trai
     plain = torch.from_numpy(hu_to_unit(rows[0].image))
     mirrored = (batch.images[:, 0] != plain).any(dim=(1, 2)).double().mean()
     assert mirrored == pytest.approx(0.5, abs=0.045)
-    assert batch.timesteps.min() >= 0
-    assert batch.timesteps.max() <= 999
-    assert batch.timesteps.double().mean() == pytest.approx(499.5, abs=26)
+    assert batch.times.min() >= 0
+    assert batch.times.max() <= 999
+    assert batch.times.double().mean() == pytest.approx(499.5, abs=26)
     assert batch.noise.mean() == pytest.approx(0, abs=0.006)
     assert batch.noise.std() == pytest.approx(1, abs=0.005)
 
@@ -83,8 +86,8 @@ def test_patches_are_cut_before_all_else(wide_slices: str, config: TrainConfig) 
 def test_micro_batches_are_the_batch_in_order(rows: list[SliceRow], config: TrainConfig) -> None:
     batch = make_batch(rows, range(8), config, SampleNeeds(noise_shape=(5,)))
     assert batch.noise.shape == (8, 5)
-    assert (batch.timesteps == 0).all()
+    assert (batch.times == 0).all()
     micro_batches = batch.micro_batches(4)
     assert [len(each.images) for each in micro_batches] == [2, 2, 2, 2]
-    for name in ("images", "maps", "timesteps", "noise"):
+    for name in ("images", "maps", "times", "noise"):
         assert torch.equal(torch.cat([getattr(each, name) for each in micro_batches]), getattr(batch, name))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lungforge.errors import InputError
-from lungforge.models.sdm.diffusion import NoiseSchedule
+from lungforge.models.sdm.diffusion import Denoiser, Estimate, Network, NoiseSchedule
 from lungforge.models.sdm.inpainting import Move, resampling_walk, sample_inpainted
+from lungforge.models.sdm.objectives.eps import NoisePrediction
 from lungforge.models.sdm.samplers import sample_ancestral
 from lungforge.randomness import torch_generator
 
@@ -31,7 +32,7 @@ def step_variances(schedule: NoiseSchedule, index: int, of_x_0: Tensor) -> Tenso
     return schedule.posterior_variance[index] + schedule.posterior_x_0[index] ** 2 * of_x_0
 
 
-def known_denoiser(schedule: NoiseSchedule, covariance: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def known_network(schedule: NoiseSchedule, covariance: Tensor) -> Network:
     """The best possible network for images [N, 1, 1, pixels] from the Gaussian."""
     index_of = {int(timestep): index for index, timestep in enumerate(schedule.timesteps)}
 
@@ -83,7 +84,11 @@ def fresh(*shape: int, seed: int) -> Callable[[int], Tensor]:
     return lambda step: torch.randn(shape, generator=generator)
 
 
-def flat_denoiser(x: Tensor, timesteps: Tensor) -> Tensor:
+def denoiser_of(network: Network, schedule: NoiseSchedule) -> Denoiser:
+    return lambda x, index: NoisePrediction().estimate(network, schedule, x, index)
+
+
+def flat_network(x: Tensor, timesteps: Tensor) -> Tensor:
     """A network that looks at each pixel alone."""
     return torch.cat([0.9 * x, torch.tanh(x)], dim=1)
 
@@ -130,7 +135,7 @@ def test_an_invalid_schedule_is_refused_even_where_nothing_is_to_be_inpainted(ju
         InputError, match=r"jump_length is \d+; give 1 to 27|resamplings is 0; give at least 1"
     ):
         sample_inpainted(
-            flat_denoiser,
+            denoiser_of(flat_network, schedule),
             *(x_T, schedule, fresh(1, 1, 2, 2, seed=0), x_T.clamp(-1, 1), nothing),
             jump_length=jump_length,
             resamplings=resamplings,
@@ -141,13 +146,13 @@ def test_noise_is_asked_for_once_a_move_and_the_network_once_a_step():
     schedule, asked, times = NoiseSchedule.linear().respace("5"), [], []
     source = fresh(2, 1, 1, 1, seed=0)
 
-    def denoise(x: Tensor, timesteps: Tensor) -> Tensor:
+    def network(x: Tensor, timesteps: Tensor) -> Tensor:
         times.append(int(timesteps[0]))
-        return flat_denoiser(x, timesteps)
+        return flat_network(x, timesteps)
 
     arguments = normal(2, 1, 1, 1, seed=0), schedule, lambda step: asked.append(step) or source(step)
     known, mask = torch.zeros(2, 1, 1, 1), torch.ones(2, 1, 1, 1, dtype=torch.bool)
-    sample_inpainted(denoise, *arguments, known, mask, jump_length=2, resamplings=2)
+    sample_inpainted(denoiser_of(network, schedule), *arguments, known, mask, jump_length=2, resamplings=2)
     # Timesteps 0, 250, 500 hold more than 0.05 of the image: one stretch of two levels, and one to spare.
     assert times == [999, 749, 500, 250, 0, 250, 0]
     assert asked == [4, 3, 2, 1, 1, 1]
@@ -156,7 +161,7 @@ def test_noise_is_asked_for_once_a_move_and_the_network_once_a_step():
 def test_the_defaults_cost_three_times_the_evaluations_of_50_steps():
     evaluated = []
     sample_inpainted(
-        lambda x, timesteps: evaluated.append(1) or flat_denoiser(x, timesteps),
+        lambda x, index: evaluated.append(1) or Estimate(0.9 * x),
         normal(1, 1, 1, 1, seed=0),
         NoiseSchedule.linear().respace("50"),
         fresh(1, 1, 1, 1, seed=0),
@@ -174,7 +179,7 @@ def test_outside_the_mask_the_images_are_the_known_ones_to_the_last_bit(dtype):
     mask[1] = False
     source = fresh(*shape, seed=0)
     images = sample_inpainted(
-        flat_denoiser,
+        denoiser_of(flat_network, schedule),
         *(normal(*shape, seed=0).to(dtype), schedule, lambda step: source(step).to(dtype), known, mask),
     )
     assert images.dtype == torch.float32
@@ -200,8 +205,9 @@ def test_a_mask_of_everything_walked_once_is_ancestral_sampling(dtype):
     shape, schedule = (2, 1, 4, 4), NoiseSchedule.linear().respace("20")
     x_T, known = normal(*shape, seed=0).to(dtype), normal(*shape, seed=1).clamp(-1, 1)
     mask = torch.ones(2, 1, 4, 4, dtype=torch.bool)
-    images = sample_inpainted(flat_denoiser, x_T, schedule, fresh(*shape, seed=0), known, mask, resamplings=1)
-    assert torch.equal(images, sample_ancestral(flat_denoiser, x_T, schedule, fresh(*shape, seed=0)))
+    denoise = denoiser_of(flat_network, schedule)
+    images = sample_inpainted(denoise, x_T, schedule, fresh(*shape, seed=0), known, mask, resamplings=1)
+    assert torch.equal(images, sample_ancestral(denoise, x_T, schedule, fresh(*shape, seed=0)))
 
 
 def test_an_image_does_not_depend_on_the_others_of_its_batch():
@@ -212,7 +218,7 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch():
     def inpaint(chosen: list[int]) -> Tensor:
         generators = [torch_generator("image", image) for image in chosen]
         return sample_inpainted(
-            flat_denoiser,
+            denoiser_of(flat_network, schedule),
             *(x_T[chosen], schedule),
             lambda step: torch.stack([torch.randn(size, generator=generator) for generator in generators]),
             *(known[chosen], mask[chosen]),
@@ -227,13 +233,14 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch():
 def test_the_network_sees_the_known_pixels_with_the_noise_of_its_timestep(jump_length, resamplings):
     schedule, count, value, seen = NoiseSchedule.linear().respace("20"), 20_000, 0.7, []
 
-    def denoise(x: Tensor, timesteps: Tensor) -> Tensor:
+    def network(x: Tensor, timesteps: Tensor) -> Tensor:
         seen.append((int(timesteps[0]), float(x[..., 0].mean()), float(x[..., 0].var())))
-        return flat_denoiser(x, timesteps)
+        return flat_network(x, timesteps)
 
     shape = (count, 1, 1, 2)
     mask = torch.tensor([False, True]).expand(shape)
     arguments = normal(*shape, seed=0), schedule, fresh(*shape, seed=0), torch.full(shape, value), mask
+    denoise = denoiser_of(network, schedule)
     sample_inpainted(denoise, *arguments, jump_length=jump_length, resamplings=resamplings)
     full = NoiseSchedule.linear()
     for timestep, mean, variance in seen:
@@ -249,7 +256,7 @@ def sample_second_pixel(spacing: str, jump_length: int, resamplings: int, count:
     known = torch.tensor([FIRST, -0.9]).expand(shape)
     mask = torch.tensor([False, True]).expand(shape)
     return sample_inpainted(
-        known_denoiser(schedule, TWO_PIXELS),
+        denoiser_of(known_network(schedule, TWO_PIXELS), schedule),
         *(normal(*shape, seed=0), schedule, fresh(*shape, seed=0), known, mask),
         jump_length=jump_length,
         resamplings=resamplings,

@@ -5,27 +5,31 @@ import pytest
 import torch
 from torch import Tensor
 
-from lungforge.models.sdm.diffusion import NoiseSchedule, q_posterior
-from lungforge.models.sdm.samplers import ddim_step, sample_ancestral, sample_ddim, sample_dpmpp_2m
+from lungforge.models.sdm.diffusion import Denoiser, Estimate, NoiseSchedule, q_posterior
+from lungforge.models.sdm.samplers import (
+    ddim_step,
+    sample_ancestral,
+    sample_ddim,
+    sample_dpmpp_2m,
+    sample_heun,
+)
 
 #: Images are single pixels from this Gaussian, whose score is known; it hardly reaches the clipping.
 MEAN, SPREAD = 0.1, 0.2
 
 
-def known_denoiser(schedule: NoiseSchedule) -> Callable[[Tensor, Tensor], Tensor]:
-    """The best possible network for the Gaussian: exact noise, and the exact variance of a step."""
-    index_of = {int(timestep): index for index, timestep in enumerate(schedule.timesteps)}
+def known_denoiser(schedule: NoiseSchedule) -> Denoiser:
+    """The best possible denoiser for the Gaussian: its expected image, and the exact variance of a step."""
 
-    def denoise(x: Tensor, timesteps: Tensor) -> Tensor:
-        index = index_of[int(timesteps[0])]
+    def denoise(x: Tensor, index: int) -> Estimate:
         left = float(schedule.alphas_cumprod[index])
         total = left * SPREAD**2 + 1 - left
-        noise = math.sqrt(1 - left) * (x.double() - math.sqrt(left) * MEAN) / total
+        x_0 = MEAN + math.sqrt(left) * SPREAD**2 * (x.double() - math.sqrt(left) * MEAN) / total
         variance_of_x_0 = SPREAD**2 * (1 - left) / total
         variance = schedule.posterior_variance[index] + schedule.posterior_x_0[index] ** 2 * variance_of_x_0
         smallest, largest = schedule.posterior_log_variance[index], schedule.betas[index].log()
         v = 2 * (variance.log() - smallest) / (largest - smallest) - 1 if index else torch.tensor(0.0)
-        return torch.cat([noise.to(x.dtype), torch.full_like(x, float(v))], dim=1)
+        return Estimate(x_0.to(x.dtype).clamp(-1, 1), torch.full_like(x, float(v)))
 
     return denoise
 
@@ -65,13 +69,11 @@ def test_ancestral_noise_is_asked_for_once_a_step_and_not_at_the_last():
 def test_ddim_with_eta_1_is_the_posterior_of_its_image():
     schedule = NoiseSchedule.linear()
     x_t, steps = pixels(4, 0), torch.tensor([1, 100, 500, 999])
-    output = torch.cat([pixels(4, 1), pixels(4, 2)], dim=1)
+    estimate = Estimate(pixels(4, 1).clamp(-1, 1))
     # The image that the step points at, from the step without anything else: sigma is all of the spread.
-    mean = ddim_step(schedule, output, x_t, steps, None, eta=1.0)
-    spread = ddim_step(schedule, output, x_t, steps, torch.ones(4, 1, 1, 1), eta=1.0) - mean
-    left = schedule.alphas_cumprod[steps].float().view(-1, 1, 1, 1)
-    x_0 = ((x_t - (1 - left).sqrt() * output[:, :1]) / left.sqrt()).clamp(-1, 1)
-    expected, _ = q_posterior(schedule, x_0, x_t, steps)
+    mean = ddim_step(schedule, estimate, x_t, steps, None, eta=1.0)
+    spread = ddim_step(schedule, estimate, x_t, steps, torch.ones(4, 1, 1, 1), eta=1.0) - mean
+    expected, _ = q_posterior(schedule, estimate.x_0, x_t, steps)
     torch.testing.assert_close(mean, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
         spread.flatten().double() ** 2, schedule.posterior_variance[steps], rtol=1e-3, atol=0
@@ -106,6 +108,7 @@ def order(sampler: Callable[..., Tensor]) -> float:
 
 def test_dpm_solver_converges_with_order_2_and_ddim_with_order_1():
     assert order(sample_dpmpp_2m) == pytest.approx(2, abs=0.2)
+    assert order(sample_heun) == pytest.approx(2, abs=0.2)
     assert order(sample_ddim) == pytest.approx(1, abs=0.1)
 
 
@@ -120,5 +123,5 @@ def test_dpm_solver_with_few_steps_gives_the_known_gaussian(steps):
 def test_a_single_step_is_the_predicted_image():
     schedule = NoiseSchedule.linear().respace("1")
     x_T = pixels(3, 0)
-    for sampler in (sample_dpmpp_2m, sample_ddim):
+    for sampler in (sample_dpmpp_2m, sample_ddim, sample_heun):
         assert torch.isfinite(sampler(known_denoiser(schedule), x_T, schedule)).all()

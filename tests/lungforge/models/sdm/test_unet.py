@@ -8,8 +8,9 @@ import torch
 from benchmarks.plain_sdm import plain_guided, plain_unet
 from benchmarks.sdm import phantom_maps, randomised
 from lungforge.errors import InputError
-from lungforge.models.sdm.diffusion import NoiseSchedule, training_loss
-from lungforge.models.sdm.guidance import guided_denoiser, null_map
+from lungforge.models.sdm.diffusion import NoiseSchedule
+from lungforge.models.sdm.guidance import guided_network, null_map
+from lungforge.models.sdm.objectives.eps import training_loss
 from lungforge.models.sdm.spec import SPEC
 from lungforge.models.sdm.unet import SemanticUNet, UNetConfig
 from lungforge.models.spade import one_hot
@@ -113,7 +114,7 @@ def test_guidance_equals_two_full_passes_and_runs_the_encoder_once(image_channel
     calls = []
     encode = model.encode
     monkeypatch.setattr(model, "encode", lambda *inputs: calls.append(1) or encode(*inputs))
-    denoise = guided_denoiser(model, model.condition(maps), model.condition(null_map(model)), 1.5)
+    denoise = guided_network(model, model.condition(maps), model.condition(null_map(model)), 1.5)
     expected = plain_guided(weights, model.config.head_channels, x, steps, maps, 1.5)
     torch.testing.assert_close(denoise(x, steps), expected, rtol=0, atol=5e-5)
     assert len(calls) == 1
@@ -125,8 +126,8 @@ def test_guidance_of_1_is_the_conditional_model_and_of_0_the_unconditional_noise
     model, x, steps, maps, _ = make(SPEC.preset_config("tiny", image_channels=image_channels))
     conditioning, null = model.condition(maps), model.condition(null_map(model))
     conditional, unconditional = model(x, steps, conditioning), model(x, steps, null)
-    assert torch.equal(guided_denoiser(model, conditioning, null, 1.0)(x, steps), conditional)
-    nothing = guided_denoiser(model, conditioning, null, 0.0)(x, steps)
+    assert torch.equal(guided_network(model, conditioning, null, 1.0)(x, steps), conditional)
+    nothing = guided_network(model, conditioning, null, 0.0)(x, steps)
     assert torch.equal(nothing[:, :image_channels], unconditional[:, :image_channels])
     assert torch.equal(nothing[:, image_channels:], conditional[:, image_channels:])
 

@@ -45,7 +45,8 @@ def test_the_configuration_can_be_read_off_the_weights(config):
     derived = weights_config(
         meta_weights(config), image_size=config.image_size, head_channels=config.head_channels
     )
-    assert derived == config
+    # No shape tells the objective: weights without a document are those of released files.
+    assert derived == dataclasses.replace(config, objective="eps")
 
 
 @pytest.mark.parametrize(
