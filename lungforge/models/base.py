@@ -155,7 +155,6 @@ class Preset:
         network: The network.
         learner: Options of its training.
         learning_rate: Of its training.
-        decay: Last share of the steps over which the learning rate falls to zero.
         max_grad_norm: Largest norm of the gradient; None leaves gradients as they are.
     """
 
@@ -163,7 +162,6 @@ class Preset:
     learner: LearnerOptions
     image_size: int = field(metadata=at_least(1))
     learning_rate: float = field(default=1e-4, metadata=above(0))
-    decay: float = field(default=0.0, metadata=between(0, 1))
     max_grad_norm: float | None = field(default=1.0, metadata=above(0))
 
 

@@ -92,7 +92,6 @@ def _preset(name: str, data: str, out: str, model: str, workers: int, **values: 
         network=preset.network,
         learner=preset.learner,
         learning_rate=preset.learning_rate,
-        decay=preset.decay,
         max_grad_norm=preset.max_grad_norm,
         **values,
     )
