@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.datasets.shuffling import RowStream
-from lungforge.datasets.slices import SliceRow
+from lungforge.datasets.slices import SliceRow, index_rows
 from lungforge.errors import AccessError, InputError
 from lungforge.models.learner import Batch, DivergedError
 from lungforge.models.sdm.config import DiffusionOptions
@@ -327,6 +327,36 @@ def test_training_learns(slices: str, tmp_path: Path) -> None:
     assert np.mean(history["loss"][-10:]) < 0.5
     picture = (tmp_path / "model" / "previews" / "step-00000060.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
+
+
+def test_edm_learns_and_killed_and_run_again_equals_unbroken(slices: str, tmp_path: Path) -> None:
+    options = dataclasses.replace(tiny("a", "b").learner, objective="edm")
+    changes = {"learner": options, "steps": 60, "checkpoint_every": 20, "warmup_steps": 10, "decay": 0.5}
+    _train(_config(slices, tmp_path / "unbroken", **changes))
+    config = _config(slices, tmp_path / "killed", **changes)
+    with pytest.raises(_Killed):
+        _train(config, _kill_after(33))
+    _train(config)
+    manifests = [(tmp_path / name / "manifest.json").read_bytes() for name in ("unbroken", "killed")]
+    assert manifests[0] == manifests[1]
+    history = _history(tmp_path / "killed")
+    assert set(history) == {"loss", "gradient_norm"}
+    # Zero-initialised, the network gives zeros: an error of 1 at every level of noise.
+    assert history["loss"][0] == pytest.approx(1, abs=0.3)
+    assert np.mean(history["loss"][-10:]) < 0.7
+    network = json.loads(Dataset.open(config.out).read_file("config.json"))["network"]
+    images = [row.image for row in index_rows(Dataset.open(slices)).read(range(20))]
+    pixels = np.clip((np.stack(images) + 300) / 700, -1, 1)
+    assert network["objective"] == "edm"
+    assert network["pixel_mean"] == pytest.approx(pixels.mean(), abs=1e-4)
+    assert network["pixel_spread"] == pytest.approx(pixels.std(), abs=1e-4)
+
+
+def test_the_learning_rate_rises_stays_and_falls(slices: str, tmp_path: Path) -> None:
+    config = _config(slices, tmp_path / "model", steps=10, warmup_steps=2, decay=0.4)
+    learner = prepare(config, Dataset.open(slices), None).make_learner(distribute=lambda m: m, averages=False)
+    rates = [learner.rate(1.0, step) for step in range(10)]
+    assert rates == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
 
 
 def test_what_does_not_fit_is_refused_before_training(slices: str, wide_slices: str, tmp_path: Path) -> None:
