@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from lungforge.errors import AccessError
-from services.common.ray_session import _require_room, ray_session
+from services.common.ray_session import _require_temporary_space, ray_session
 
 PROGRAM = """
 import os, signal, stat, sys
@@ -113,8 +113,8 @@ def test_a_full_folder_of_temporary_files_is_named_before_ray_waits_for_it(
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     try:
         with pytest.raises(AccessError, match=rf"^{tmp_path} .*TMPDIR.*: No space left on device; free some"):
-            _require_room()
+            _require_temporary_space()
         assert not list(tmp_path.iterdir())
     finally:
         subprocess.run(["umount", tmp_path], check=True)
-    _require_room()
+    _require_temporary_space()
