@@ -42,7 +42,8 @@ test-slow: $(INSTALLED) ## the rest: every fault, many sizes, several hosts (som
 test-all: test test-slow ## all tests
 
 test-cluster: $(INSTALLED) packages ## the tests with containers, Slurm and several hosts (Debian, as root)
-	LUNGFORGE_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster tests/docker $(TESTS)
+	LUNGFORGE_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster tests/docker \
+	  tests/services/test_stages_on_a_failing_store.py $(TESTS)
 
 packages: ## install what those need, by apt-get
 	apt-get update --quiet

@@ -3,8 +3,10 @@
 import contextlib
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,8 +117,11 @@ def _require_temporary_space() -> None:
 @contextlib.contextmanager
 def _sigterm_left_alone() -> Iterator[None]:
     """Keep Ray from taking SIGTERM, to end the process at once: a job closes what it has open."""
+    before = signal.getsignal(signal.SIGTERM)
     taken, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda handler: None
     try:
         yield
     finally:
         utils.set_sigterm_handler = taken
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's native code takes it as well, and aborts

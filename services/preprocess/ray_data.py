@@ -80,7 +80,8 @@ def _pass(
         preprocess_volume,
         fn_kwargs={"task": task, "stop": stop},
         num_cpus=1,
-        max_retries=0,  # counted here, by volume: Ray would begin again for ever when memory runs out
+        # Deaths are counted here, by volume: Ray would begin again for ever when memory runs out.
+        ray_remote_args_fn=lambda: {"max_retries": 0},
         compute=ray.data.TaskPoolStrategy(size=workers),
     )
     for row in dataset.iter_rows():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,8 +15,6 @@ from cluster.local.cluster import BUCKET, DASHBOARD, LocalCluster
 
 #: Seconds that anything may take here: far more than it does, even on a busy machine.
 PATIENCE_S = 300
-#: Whether the tests that take many minutes are wanted.
-LONG = os.environ.get("LUNGFORGE_TEST_CLUSTER") == "1"
 
 #: Of every file; this server keeps empty folders, and lists each as a file of no bytes.
 _DIGESTS = """

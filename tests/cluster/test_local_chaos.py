@@ -10,7 +10,8 @@ import pytest
 
 from cluster.local.cluster import BUCKET, LocalCluster
 from cluster.local.hosts import missing_for_namespaces
-from tests.cluster.local_bench import LONG, PATIENCE_S, STAGES, Bench
+from tests.cluster.local_bench import PATIENCE_S, STAGES, Bench
+from tests.long_run import in_the_long_run
 
 REASON = missing_for_namespaces()
 pytestmark = [
@@ -19,9 +20,6 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]
-in_the_long_run = pytest.mark.skipif(
-    not LONG, reason="takes minutes: set LUNGFORGE_TEST_CLUSTER=1 (make test-cluster does)"
-)
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ def faults(lab: Lab) -> dict[str, str]:
     Path(refused).mkdir()
     (Path(refused) / folder).symlink_to("/sys/kernel")
     preprocess = ["preprocess", "--source", source, "--size", "32", "--slices", "nodules"]
-    outputs["preprocess"] = lab.run(*preprocess, "--workers", "1", "--out", refused, code=1)
+    outputs["preprocess"] = lab.run(*preprocess, "--workers", "1", "--out", refused, code=2)
     train = ["train", "--model", "gaugan", "--data", slices, "--preset", "tiny", *folds]
     process = lab.start(*train, "--steps", "60", "--checkpoint-every", "10", "--out", gaugan)
     wait_until(lambda: any(Path(gaugan).glob("checkpoints/*/*/checkpoint.json")), 240)
