@@ -19,6 +19,7 @@ from s3fs import S3FileSystem
 
 from lungforge.datasets import DatasetWriter, Kind, table_from_rows
 from lungforge.storage import join_uri
+from lungforge.storage.s3 import S3Store
 
 CONFIG = {"size": 8}
 UNITS = ("a", "b")
@@ -109,7 +110,7 @@ class Fault:
             return FaultyFile(opened(file, mode, *args, **kwargs), self)
 
         io.open = open_faulty
-        call = S3FileSystem._call_s3
+        call = S3Store._call_s3
         fault = self
 
         async def call_faulty(fs, method, *args, **kwargs):
@@ -120,7 +121,7 @@ class Fault:
             fault.point(f"after {method}")
             return result
 
-        S3FileSystem._call_s3 = call_faulty
+        S3Store._call_s3 = call_faulty
 
 
 class FaultyFile:
