@@ -6,16 +6,15 @@ that two runs would overwrite each other and neither would know.
 
 import contextlib
 import secrets
-import threading
 from dataclasses import dataclass
 from typing import Any
 
 from lungforge.errors import AccessRefusedError
 from lungforge.storage.s3_errors import status_of
 
-#: The name of a file that is there only while a store is tried, up to its random end. No reader lists such.
+#: The name of a file that is there only while a store is tried, up to its random end. One that a killed
+#: process leaves is never read; nor is it cleared away, as it might be that of a living one.
 _PROBE = ".lungforge-probe-"
-_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def require_condition(fs: Any, path: str, condition: Condition) -> None:
         AccessError: It cannot be told now.
     """
     bucket = path.split("/", 1)[0]
-    with _lock:
+    with fs.proving:
         if (bucket, condition.header) in fs.proven:
             return
         probe = f"{path.rsplit('/', 1)[0]}/{_PROBE}{secrets.token_hex(8)}"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -48,12 +49,14 @@ class S3Store(S3FileSystem):
     Attributes:
         answered: Whether the store has answered yet.
         proven: The conditions that it was seen to keep, by bucket.
+        proving: Held by the thread that tries one.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.answered = False
         self.proven: set[tuple[str, str]] = set()
+        self.proving = threading.Lock()
 
     async def set_session(self, refresh: bool = False, kwargs: dict[str, Any] | None = None) -> Any:
         """The client, whose tries are counted."""

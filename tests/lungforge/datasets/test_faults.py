@@ -21,7 +21,7 @@ reopen_dataset = faulty_writer["reopen_dataset"]
 
 
 def files(uri: str) -> dict[str, bytes]:
-    """Every file below a URI, the hidden ones too."""
+    """Every file below a URI, the hidden ones too, but for that by which a killed process tried the store."""
     fs, root = open_uri(uri)
     if isinstance(fs, LocalFileSystem):
         return {

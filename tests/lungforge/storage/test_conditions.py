@@ -10,6 +10,7 @@ from lungforge.errors import AccessError, AccessRefusedError
 from lungforge.storage import read_bytes, write_bytes_atomic
 from lungforge.storage.files import replace_bytes, require_writable
 from lungforge.storage.lease import take_lease
+from lungforge.storage.reading import list_folder
 from tests.small_store import Answer, SmallStore, refusal
 
 URI = "s3://lab/out"
@@ -20,6 +21,7 @@ def probes(store: SmallStore) -> list[str]:
 
 
 def test_it_is_tried_once_beside_what_is_written_and_nothing_stays(small_store):
+    list_folder("s3://lab")  # the client is made here, once, and not by each thread
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: write_bytes_atomic(f"{URI}/{name}", b"1", exclusive=True), "abcdefgh"))
     write_bytes_atomic("s3://lab/elsewhere/i", b"1", exclusive=True)
