@@ -25,7 +25,7 @@ from services.nightly.history import read_history
 from tests.long_run import in_the_long_run
 from tests.services.nightly.test_whole import make_model, write_slices
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(1800)]
+pytestmark = [in_the_long_run, pytest.mark.slow, pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(1800)]
 
 PROGRAM = """
 import json, sys
@@ -212,10 +212,7 @@ def disturb(commands: Commands, command: list[str], requests: int, after: Callab
         assert said.splitlines()[-1].startswith(f"lungforge {command[0]}: "), f"{name}: {said}"
 
 
-@pytest.mark.parametrize(
-    "stage",
-    [pytest.param(name, marks=() if name == "preprocess" else in_the_long_run) for name in STAGES],
-)
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_that_met_every_fault_is_as_if_undisturbed(
     commands: Commands, inputs: Inputs, s3_uri: str, stage: str
 ) -> None:
@@ -235,7 +232,6 @@ def test_a_stage_that_met_every_fault_is_as_if_undisturbed(
     assert content(out) == wanted
 
 
-@in_the_long_run
 def test_a_night_that_met_every_fault_is_as_if_undisturbed(commands: Commands, s3_uri: str) -> None:
     def night(store: str) -> list[str]:
         options = ["--date=2026-03-01", "--count=4", "--steps=2", "--workers=2"]
