@@ -216,6 +216,11 @@ def _explained_loss(address: str) -> Iterator[None]:
             "or resumes from what is in the store"
         ) from error
     except RuntimeError as error:
+        if "status code 5" in str(error):  # a dashboard whose head is dying
+            raise ConnectionError(
+                f"{address} no longer answers but with {_in_a_line(error)}; the same command attaches to the "
+                "job, or resumes from what is in the store"
+            ) from error
         raise ConnectionError(f"{address} answers with an error: {_in_a_line(error)}") from error
 
 
