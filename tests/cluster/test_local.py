@@ -165,7 +165,7 @@ class TestUp:
         for package in ("services", "lungforge"):
             shutil.copytree(REPOSITORY / package, tmp_path / "code" / package)
         for name, old, new in (
-            ("common/progress.py", "print(message,", 'print("submitted driver", message,'),
+            ("common/progress.py", "print(public_message(", 'print("submitted driver", public_message('),
             (
                 "preprocess/volume.py",
                 "        _use_one_core()\n",
