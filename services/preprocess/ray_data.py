@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from services.common import telemetry
 from services.common.progress import say
@@ -37,6 +38,15 @@ class Stop:
         return self._asked
 
 
+def _start_stop() -> Any:
+    """The actor, on the driver's host: that of a worker may be lost, and every task asks it."""
+    beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    remote: Any = ray.remote(Stop)
+    return remote.options(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=beside
+    ).remote()
+
+
 def work_on_volumes(
     volumes: Sequence[SourceVolume], task: VolumeTask, workers: int
 ) -> Iterator[VolumeOutcome]:
@@ -48,7 +58,7 @@ def work_on_volumes(
     Raises:
         Exception: What the work on a volume raised.
     """
-    stop = ray.remote(num_cpus=0)(Stop).remote()
+    stop = _start_stop()
     left = list(volumes)
     for deaths in range(1, MAX_DEATHS + 1):
         alone = deaths > _DEATHS_IN_COMPANY
