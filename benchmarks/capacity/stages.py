@@ -11,6 +11,7 @@ from lungforge.datasets.shuffling import RowStream
 from lungforge.datasets.slices import index_rows
 from lungforge.metrics.features import load_extractor
 from lungforge.models.learner import Learner
+from lungforge.models.model_dataset import ModelDataset
 from lungforge.storage import join_uri
 from services.eval import job as evaluating
 from services.eval.collect import read_real
@@ -158,10 +159,10 @@ def _sample(chain: Chain, name: str, parts: int, workers: int) -> SampleConfig:
 
 def _parts(chain: Chain) -> Iterator[Callable[[], object]]:
     config = _sample(chain, "units", 4, 1)
-    model, data = Dataset.open(config.model), Dataset.open(config.data)
+    model, data = ModelDataset.open(config.model), Dataset.open(config.data)
     index = index_rows(data, config.subsets)
     writer = DatasetWriter(config.out, Kind.SAMPLES, {})
-    run = SamplingRun(config, model.parent(), check_model(model, index), index, writer)
+    run = SamplingRun(config, model.dataset.parent(), check_model(model, index), index, writer)
     sampler = UnitSampler(run, torch.device("cpu"))
     plan = make_plan(config, index)
     for number in range(len(plan)):

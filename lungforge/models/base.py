@@ -228,6 +228,20 @@ class ModelSpec(ABC, Generic[Config, Options]):
         shape = DataShape(preset.image_size, image_channels, classes)
         return self.config(preset.network, shape, preset.learner)
 
+    def sampling(self, config: Config, options: SamplingOptions) -> SamplingOptions:
+        """How to sample with a network where the options leave something open, or ask for what has no use.
+
+        What it gives decides the images, so that it is recorded with them.
+
+        Args:
+            config: The network.
+            options: What was asked for.
+
+        Raises:
+            InputError: The network cannot be sampled so.
+        """
+        return SamplingOptions()
+
     @abstractmethod
     def build(self, config: Config, weights: Mapping[str, Tensor]) -> nn.Module:
         """The network with the given weights, in evaluation mode, on the CPU.

@@ -80,17 +80,18 @@ def survey(config: PreprocessConfig) -> SourceSurvey:
     for table, findings in ((ANNOTATIONS, annotations), (CANDIDATES, candidates)):
         if findings is not None and findings.doubled:
             say(f"{table}: rows dropped that repeat others: {findings.doubled}")
-    say(_counts(source, annotations))
+    known = {entry.series_uid for entry in source.entries}
+    unmatched = {uid: len(rows) for uid, rows in annotations.items() if uid not in known}
+    say(_counts(source, annotations, unmatched))
     volumes = []
     for entry in entries:
         uid = entry.series_uid
         of_entry = _useful(candidates.get(uid, [])) if candidates is not None else ()
         volumes.append(SourceVolume(entry, tuple(annotations.get(uid, ())), of_entry))
-    known = {entry.series_uid for entry in source.entries}
     return SourceSurvey(
         volumes=tuple(volumes),
         rejected=tuple(rejected),
-        annotations_without_scan=sum(len(rows) for uid, rows in annotations.items() if uid not in known),
+        annotations_without_scan=sum(unmatched.values()),
         crops=candidates is not None,
     )
 
@@ -126,7 +127,7 @@ def _useful(candidates: list[Candidate]) -> tuple[Candidate, ...]:
     return tuple(candidates) if any(candidate.label == 1 for candidate in candidates) else ()
 
 
-def _counts(source: Source, annotations: Findings[Annotation]) -> str:
+def _counts(source: Source, annotations: Findings[Annotation], unmatched: dict[str, int]) -> str:
     """How many scans, folds, masks and annotations belong together: the line that shows a wrong layout."""
     folds = sorted({entry.subset for entry in source.entries if entry.subset >= 0})
     without = sum(entry.subset < 0 for entry in source.entries)
@@ -140,8 +141,6 @@ def _counts(source: Source, annotations: Findings[Annotation]) -> str:
         parts[1] += f" (scans without a fold: {without})"
     if source.annotations_uri is None:
         return "; ".join([*parts, "no annotations.csv"])
-    known = {entry.series_uid for entry in source.entries}
-    unmatched = {uid: len(rows) for uid, rows in annotations.items() if uid not in known}
     matched = sum(map(len, annotations.values())) - sum(unmatched.values())
     parts.append(f"annotations that match a scan: {matched}")
     parts.append(f"annotated series uids without a scan: {len(unmatched)}")

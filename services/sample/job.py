@@ -1,5 +1,6 @@
 """Sampling as a Ray job: long-lived workers that sample units."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest, Part
 from lungforge.datasets.slices import index_rows
+from lungforge.models.model_dataset import ModelDataset
 from services.common import telemetry
 from services.common.devices import worker_device
 from services.common.progress import progress, say
@@ -49,14 +51,14 @@ def run(config: SampleConfig) -> SampleResult:
     Raises:
         InputError: Model and maps do not fit each other, or one of them is missing.
     """
-    model = Dataset.open(config.model, Kind.MODEL)
+    model = ModelDataset.open(config.model)
     data = Dataset.open(config.data, Kind.SLICES)
     writer = DatasetWriter(
         uri=config.out,
         kind=Kind.SAMPLES,
-        config=identity(config),
+        config=identity(_chosen(config, model)),
         seed=config.seed,
-        parents=(model.parent(), data.parent()),
+        parents=(model.dataset.parent(), data.parent()),
     )
     finished = writer.find_manifest()
     if finished is not None:
@@ -64,7 +66,7 @@ def run(config: SampleConfig) -> SampleResult:
         return _result(writer.uri, finished)
     index = index_rows(data, config.subsets)
     patch = check_model(model, index, inpaint=config.inpaint)
-    sampling = SamplingRun(config, model.parent(), patch, index, writer)
+    sampling = SamplingRun(config, model.dataset.parent(), patch, index, writer)
     plan = make_plan(config, index)
     workers = min(config.workers, len(plan))
     needs = Needs(config.cpus_per_worker, config.gpus_per_worker)
@@ -78,6 +80,11 @@ def run(config: SampleConfig) -> SampleResult:
         say(f"{left_out} of {plan.images} images were left out: their edit had no room in their map")
     details = {"images": plan.images - left_out, "maps": plan.maps, "left_out": left_out}
     return _result(writer.uri, writer.commit(parts, details))
+
+
+def _chosen(config: SampleConfig, model: ModelDataset) -> SampleConfig:
+    """With what suits the model where the user left it open: all that decides the images is recorded."""
+    return dataclasses.replace(config, **vars(model.spec.sampling(model.config, config.sampling)))
 
 
 class SamplingActor:

@@ -67,11 +67,11 @@ class ImageRequest:
     edited: EditedMap
 
 
-def check_model(dataset: Dataset, index: RowIndex, *, inpaint: bool = False) -> int | None:
+def check_model(model: ModelDataset, index: RowIndex, *, inpaint: bool = False) -> int | None:
     """Compare a model with the maps that it is to sample from, without reading its weights.
 
     Args:
-        dataset: The model.
+        model: The model.
         index: The maps.
         inpaint: Whether it is to sample parts of slices.
 
@@ -81,26 +81,25 @@ def check_model(dataset: Dataset, index: RowIndex, *, inpaint: bool = False) -> 
     Raises:
         InputError: The model is of other images or classes.
     """
-    model = ModelDataset.of(dataset)
     if model.config.classes != classes.COUNT:
         raise InputError(
-            f"the model {dataset.uri} has {model.config.classes} classes and the maps have {classes.COUNT}; "
+            f"the model {model.dataset.uri} has {model.config.classes} classes and the maps have {classes.COUNT}; "
             "train one on these slices with `lungforge train`"
         )
     if inpaint and not model.spec.inpaints:
         raise InputError(
-            f"the model {dataset.uri} is of {model.spec.summary}, which cannot inpaint; leave --inpaint out"
+            f"the model {model.dataset.uri} is of {model.spec.summary}, which cannot inpaint; leave --inpaint out"
         )
     patch, size = model.details.patch, model.config.image_size
     height, width = index.size
     if patch is None and (height, width) != (size, size):
         raise InputError(
-            f"the model {dataset.uri} makes images of {size} x {size} px and {index.dataset.uri} holds "
+            f"the model {model.dataset.uri} makes images of {size} x {size} px and {index.dataset.uri} holds "
             f"{height} x {width}; make slices with `lungforge preprocess --size {size}`"
         )
     if patch is not None and patch > min(height, width):
         raise InputError(
-            f"the model {dataset.uri} makes patches of {patch} px and {index.dataset.uri} holds "
+            f"the model {model.dataset.uri} makes patches of {patch} px and {index.dataset.uri} holds "
             f"{height} x {width}; make larger slices with `lungforge preprocess --size N`"
         )
     return patch

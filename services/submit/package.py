@@ -17,23 +17,10 @@ from ray._private.runtime_env import packaging
 _CODE = (".py", ".pyi", ".pyx", ".sh", ".toml", ".cfg")
 #: Files of data: scans, datasets, weights, images, archives.
 _DATA = (
-    *(".mhd", ".mha", ".raw", ".zraw", ".dcm", ".nii", ".nrrd", ".parquet", ".arrow", ".feather"),
-    *(
-        ".safetensors",
-        ".pt",
-        ".pth",
-        ".ckpt",
-        ".npy",
-        ".npz",
-        ".h5",
-        ".hdf5",
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".tif",
-    ),
-    *(".zip", ".tar", ".gz", ".zst", ".7z"),
-)
+    ".mhd", ".mha", ".raw", ".zraw", ".dcm", ".nii", ".nrrd", ".parquet", ".arrow", ".feather",
+    ".safetensors", ".pt", ".pth", ".ckpt", ".npy", ".npz", ".h5", ".hdf5", ".png", ".jpg", ".jpeg",
+    ".tif", ".zip", ".tar", ".gz", ".zst", ".7z",
+)  # fmt: skip
 #: What a dataset, a report or a training run has.
 _DATA_NAMES = re.compile(r"manifest\.json|DICOMDIR|events\.out\.tfevents\..*")
 #: What has a meaning in a pattern of .gitignore.

@@ -1,7 +1,6 @@
 """``lungforge phantom``: a small data set of synthetic phantoms, in the layout of LUNA16."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from lungforge.ct.io.luna16_tables import read_annotations
 from lungforge.ct.phantoms.generate import phantom_series_uid, write_phantoms
 from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import InputError
+from lungforge.public_uri import json_bytes
 from lungforge.storage import join_uri, write_bytes_atomic
 from lungforge.storage.files import read_if_there, remove_temporaries
 from lungforge.storage.reading import list_folder
@@ -137,8 +137,7 @@ def _first_wrong(config: PhantomConfig, sums: FileSums | None) -> str | None:
 
 
 def _encoded(config: PhantomConfig, sums: FileSums | None) -> bytes:
-    document = {"phantoms": identity(config), "files": None if sums is None else sums.to_json()}
-    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+    return json_bytes({"phantoms": identity(config), "files": None if sums is None else sums.to_json()})
 
 
 def _refuse_other_files(config: PhantomConfig) -> None:

@@ -4,6 +4,7 @@ The networks and what their training needs are presets of each generator, beside
 for all generators stands here.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -27,17 +28,8 @@ def published(data: str, out: str, model: str = "sdm", workers: int = 1) -> Trai
 
 def luna256(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
     """The published setting, at 256 px; a GPU a worker, in bfloat16."""
-    return _preset(
-        "luna256",
-        data,
-        out,
-        model,
-        workers,
-        batch=_PUBLISHED_BATCH * max(workers, 1),
-        precision="bfloat16",
-        gpus_per_worker=1,
-        cpus_per_worker=4,
-    )
+    everywhere = published(data, out, model, workers)
+    return dataclasses.replace(everywhere, precision="bfloat16", gpus_per_worker=1, cpus_per_worker=4)
 
 
 def cpu(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:

@@ -14,7 +14,8 @@ import yaml
 from ray.util.metrics import Counter, Metric
 
 from lungforge.models.gaugan.learner import AdversarialLearner
-from lungforge.models.sdm.learner import DiffusionLearner
+from lungforge.models.sdm.objectives.edm import EDM
+from lungforge.models.sdm.objectives.eps import NoisePrediction
 from services.common import telemetry
 from services.eval.downstream.runs import train_network
 from services.eval.part_tasks import read_real_part, read_synthetic_part
@@ -55,7 +56,13 @@ def _ours() -> set[str]:
     """The metrics of this project as Ray exports them: ray_ before all, _total after counters."""
     metrics = [value for value in vars(telemetry).values() if isinstance(value, Metric)]
     named = {f"ray_{metric.info['name']}{'_total' * isinstance(metric, Counter)}" for metric in metrics}
-    steps = {*DiffusionLearner.METRICS, *AdversarialLearner.METRICS, *Rates(1).values()}
+    steps = {
+        *NoisePrediction.METRICS,
+        *EDM.METRICS,
+        "gradient_norm",
+        *AdversarialLearner.METRICS,
+        *Rates(1).values(),
+    }
     assert 'Gauge(f"lungforge_train_{name}"' in (ROOT / "services" / "train" / "monitoring.py").read_text(
         encoding="utf-8"
     )

@@ -23,26 +23,10 @@ from lungforge.datasets import Dataset, Kind
 from lungforge.storage import join_uri, open_uri, read_bytes
 from services.nightly.history import read_history
 from tests.long_run import in_the_long_run
+from tests.services.command_process import PROGRAM
 from tests.services.nightly.test_whole import make_model, write_slices
 
 pytestmark = [in_the_long_run, pytest.mark.slow, pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(1800)]
-
-PROGRAM = """
-import json, sys
-import ray
-from services.cli.main import main
-
-def hurry():
-    from services.preprocess import volume
-    volume.PAUSES_S = (0.05, 0.1)
-
-hurry()
-options = dict(num_cpus=2, include_dashboard=False, logging_level="WARNING")
-ray.init(address="local", runtime_env={"worker_process_setup_hook": hurry}, **options)
-for line in sys.stdin:
-    print("exit code", main(json.loads(line)), flush=True)
-ray.shutdown()
-"""
 
 
 def _cut(content: bytes, length: int) -> tuple[bytes, int]:

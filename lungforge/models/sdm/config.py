@@ -1,13 +1,20 @@
 """The shape of the network, what may be chosen of its training, and the presets."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from lungforge.config import EXECUTION, NOT_EMPTY, above, at_least, between, check, from_to_below, option
 from lungforge.errors import InputError
-from lungforge.models.base import ADDED, DataShape, LearnerOptions, NetworkOptions, Preset, SamplerName
+from lungforge.models.base import (
+    ADDED,
+    DataShape,
+    LearnerOptions,
+    NetworkOptions,
+    Preset,
+    SamplerName,
+    SamplingOptions,
+)
 
 #: What a network is trained to predict: the noise, as published, or the image with EDM's preconditioning.
 ObjectiveName = Literal["edm", "eps"]
@@ -150,20 +157,40 @@ class SamplingDefaults:
         sampler: Which sampler.
         steps: Evaluations of the network along one image, by sampler.
         guidance: Scale of guidance.
-        guidance_interval: Where it acts.
+        guidance_interval: Where it acts; None is everywhere.
     """
 
     sampler: SamplerName
     steps: Mapping[SamplerName, int]
     guidance: float
-    guidance_interval: tuple[float, float]
+    guidance_interval: tuple[float, float] | None
 
 
 SAMPLING_DEFAULTS: Final[Mapping[ObjectiveName, SamplingDefaults]] = {
     "edm": SamplingDefaults(
         "dpmpp", {"dpmpp": 12, "heun": 23, "ddim": 25, "ancestral": 50}, 1.5, (0.19, 1.61)
     ),
-    "eps": SamplingDefaults(
-        "ancestral", {"dpmpp": 25, "heun": 39, "ddim": 50, "ancestral": 50}, 1.5, (0.0, math.inf)
-    ),
+    "eps": SamplingDefaults("ancestral", {"dpmpp": 25, "heun": 39, "ddim": 50, "ancestral": 50}, 1.5, None),
 }
+
+
+def sampling_of(objective: ObjectiveName, options: SamplingOptions) -> SamplingOptions:
+    """The options with what suits an objective where they leave something open.
+
+    Raises:
+        InputError: The sampler cannot take so many evaluations.
+    """
+    defaults = SAMPLING_DEFAULTS[objective]
+    sampler = options.sampler or defaults.sampler
+    steps = options.steps or defaults.steps[sampler]
+    if sampler == "heun" and steps % 2 == 0:
+        raise InputError(
+            f"--steps is {steps}; heun evaluates the network twice a step and once at the last, "
+            f"so give {steps - 1} or {steps + 1}"
+        )
+    return SamplingOptions(
+        sampler,
+        steps,
+        defaults.guidance if options.guidance is None else options.guidance,
+        options.guidance_interval or defaults.guidance_interval,
+    )

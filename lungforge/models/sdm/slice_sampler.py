@@ -7,10 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from lungforge.ct.window import hu_to_unit
-from lungforge.errors import InputError
 from lungforge.models.base import Identity, SamplingOptions
 from lungforge.models.sampling import IdentityNoise, to_hu
-from lungforge.models.sdm.config import SAMPLING_DEFAULTS
+from lungforge.models.sdm.config import sampling_of
 from lungforge.models.sdm.diffusion import Denoiser, NoiseSchedule
 from lungforge.models.sdm.guidance import Guidance, guided_denoiser, null_map
 from lungforge.models.sdm.inpainting import sample_inpainted
@@ -36,22 +35,16 @@ class DiffusionSliceSampler:
     def __init__(self, network: SemanticUNet, options: SamplingOptions) -> None:
         self.network = network
         self.objective = objective_of(network.config)
-        defaults = SAMPLING_DEFAULTS[network.config.objective]
-        self.sampler = options.sampler or defaults.sampler
-        self.steps = options.steps or defaults.steps[self.sampler]
-        scale = defaults.guidance if options.guidance is None else options.guidance
-        self._guidance = Guidance(scale, *(options.guidance_interval or defaults.guidance_interval))
-        evaluated = self.steps
-        if self.sampler == "heun":
-            if self.steps % 2 == 0:
-                raise InputError(
-                    f"--steps is {self.steps}; heun evaluates the network twice a step and once at the last, "
-                    f"so give {self.steps - 1} or {self.steps + 1}"
-                )
-            evaluated = (self.steps + 1) // 2
+        chosen = sampling_of(network.config.objective, options)
+        assert chosen.sampler is not None, "nothing is left open"
+        assert chosen.steps is not None, "nothing is left open"
+        assert chosen.guidance is not None, "nothing is left open"
+        self.sampler, self.steps = chosen.sampler, chosen.steps
+        self._guidance = Guidance(chosen.guidance, *(chosen.guidance_interval or ()))
+        evaluated = (self.steps + 1) // 2 if self.sampler == "heun" else self.steps
         self.schedule = self.objective.schedule(evaluated, even_in_noise=self.sampler in ("dpmpp", "heun"))
         with torch.inference_mode():
-            self._null = network.condition(null_map(network)) if scale != 1 else None
+            self._null = network.condition(null_map(network)) if chosen.guidance != 1 else None
 
     @property
     def guidance(self) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lungforge.errors import InputError
 from lungforge.models.base import ModelSpec, Preset, SamplingOptions
-from lungforge.models.sdm.config import PRESETS, DiffusionOptions, UNetConfig, UNetOptions
+from lungforge.models.sdm.config import PRESETS, DiffusionOptions, UNetConfig, UNetOptions, sampling_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,10 @@ class DiffusionSpec(ModelSpec[UNetConfig, DiffusionOptions]):
         if not spread > 0:
             raise InputError("all pixels of the training images are equal; give other slices")
         return dataclasses.replace(config, pixel_mean=round(mean, 4), pixel_spread=round(spread, 4))
+
+    def sampling(self, config: UNetConfig, options: SamplingOptions) -> SamplingOptions:
+        """See ``ModelSpec``: what suits the objective."""
+        return sampling_of(config.objective, options)
 
     def build(self, config: UNetConfig, weights: Mapping[str, Tensor]) -> SemanticUNet:
         """See ``ModelSpec``."""

@@ -18,6 +18,7 @@ from lungforge.storage import join_uri, open_uri
 from services.export import job, provenance
 from services.export.config import ExportConfig
 from services.export.job import run
+from tests.killed_writer import die_before_rename
 
 
 def test_another_dataset_is_named_whole_or_not(
@@ -83,7 +84,7 @@ def test_a_killed_export_resumes_to_the_same_bytes(build, samples: str, tmp_path
     config = ExportConfig(data=samples, out=str(tmp_path / "out"))
     child = os.fork()
     if child == 0:
-        _die_before_rename(renames)
+        die_before_rename(renames)
         run(config)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -92,20 +93,6 @@ def test_a_killed_export_resumes_to_the_same_bytes(build, samples: str, tmp_path
     assert any(name.endswith(".tmp") for name in left), "half a file was left behind"
     assert run(config).written
     assert build.tree(tmp_path / "out") == build.tree(tmp_path / "undisturbed")
-
-
-def _die_before_rename(number: int) -> None:
-    passed = 0
-    rename = Path.replace
-
-    def replace(path: Path, target: Path) -> Path:
-        nonlocal passed
-        passed += 1
-        if passed >= number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return rename(path, target)
-
-    Path.replace = replace  # type: ignore[method-assign, assignment]
 
 
 def test_killed_between_the_provenance_and_the_end_it_is_whole(

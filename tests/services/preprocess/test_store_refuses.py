@@ -19,6 +19,7 @@ from lungforge.ct.phantoms.generate import phantom_series_uid, write_phantoms
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
 from lungforge.storage import join_uri, read_bytes, write_bytes_atomic
+from tests.services.command_process import PROGRAM
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
 
@@ -26,23 +27,6 @@ SERIES, SIZE, SLICES = 5, 64, 12
 UIDS = [phantom_series_uid(3, index, size=SIZE, slices=SLICES) for index in range(SERIES)]
 #: The volume with the fault, in the middle of the work.
 BAD = 2
-
-PROGRAM = """
-import json, sys
-import ray
-from services.cli.main import main
-
-def hurry():
-    from services.preprocess import volume
-    volume.PAUSES_S = (0.05, 0.1)
-
-hurry()
-options = dict(num_cpus=2, include_dashboard=False, logging_level="WARNING")
-ray.init(address="local", runtime_env={"worker_process_setup_hook": hurry}, **options)
-for line in sys.stdin:
-    print("exit code", main(json.loads(line)), flush=True)
-ray.shutdown()
-"""
 
 
 @dataclass

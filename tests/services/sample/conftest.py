@@ -14,7 +14,7 @@ from lungforge.models.gaugan.config import GauGANConfig
 from lungforge.models.gaugan.generator import Generator
 from lungforge.models.gaugan.spec import SPEC as GAUGAN
 from lungforge.models.gaugan.spectral_norm import folded_state
-from lungforge.models.model_dataset import ModelDetails, write_model
+from lungforge.models.model_dataset import ModelDataset, ModelDetails, write_model
 from lungforge.models.sdm.config import UNetConfig
 from lungforge.models.sdm.spec import SPEC as SDM
 from lungforge.models.sdm.unet import SemanticUNet
@@ -176,13 +176,17 @@ def make_run() -> Callable[..., SamplingRun]:
         config = SampleConfig(
             model=model, data=slices, out=str(out), **{"steps": 3, "part_images": 8, **changes}
         )
-        data, opened = Dataset.open(slices), Dataset.open(model)
+        data, opened = Dataset.open(slices), ModelDataset.open(model)
         writer = DatasetWriter(
-            uri=str(out), kind=Kind.SAMPLES, config={}, seed=0, parents=(opened.parent(), data.parent())
+            uri=str(out),
+            kind=Kind.SAMPLES,
+            config={},
+            seed=0,
+            parents=(opened.dataset.parent(), data.parent()),
         )
         index = index_rows(data, config.subsets)
         patch = check_model(opened, index, inpaint=config.inpaint)
-        return SamplingRun(config, opened.parent(), patch, index, writer)
+        return SamplingRun(config, opened.dataset.parent(), patch, index, writer)
 
     return make
 

@@ -102,6 +102,8 @@ def test_a_finished_run_writes_nothing(model: str, slices: str, unbroken: Path) 
 
     before = content()
     assert run(_config(model, slices, unbroken, workers=2)).images == 96
+    # What suits the model is not other work when it is asked for by name.
+    assert run(_config(model, slices, unbroken, sampler="ancestral", guidance=1.5)).images == 96
     assert content() == before
     with pytest.raises(InputError, match=r"differs in guidance \(1.5 there, 2.0 here\); choose"):
         run(_config(model, slices, unbroken, guidance=2.0))

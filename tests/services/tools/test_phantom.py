@@ -15,6 +15,7 @@ from lungforge.errors import AccessError, AccessRefusedError, InputError
 from lungforge.storage import open_uri, write_bytes_atomic
 from services.tools import phantom
 from services.tools.phantom import PhantomConfig, run
+from tests.killed_writer import die_before_rename
 
 #: Phantoms are made once, as the tests write the same ones many times.
 _generate = functools.cache(generate.generate_phantom)
@@ -131,27 +132,13 @@ def test_killed_in_the_middle_of_a_file_it_is_that_of_one_run(
     out = tmp_path / "out"
     child = os.fork()
     if child == 0:
-        _die_before_rename(renames)
+        die_before_rename(renames)
         run(_config(out))
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert any(name.endswith(".tmp") for name in _files(out)), "half a file was left behind"
     run(_config(out))
     assert _files(out) == _files(whole)
-
-
-def _die_before_rename(number: int) -> None:
-    passed = 0
-    rename = Path.replace
-
-    def replace(path: Path, target: Path) -> Path:
-        nonlocal passed
-        passed += 1
-        if passed >= number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return rename(path, target)
-
-    Path.replace = replace  # type: ignore[method-assign, assignment]
 
 
 @pytest.mark.parametrize("more", [{}, {"seed": 1}, {"series": 4}])
