@@ -83,12 +83,13 @@ def check_model(model: ModelDataset, index: RowIndex, *, inpaint: bool = False) 
     """
     if model.config.classes != classes.COUNT:
         raise InputError(
-            f"the model {model.dataset.uri} has {model.config.classes} classes and the maps have {classes.COUNT}; "
-            "train one on these slices with `lungforge train`"
+            f"the model {model.dataset.uri} has {model.config.classes} classes and the maps have "
+            f"{classes.COUNT}; train one on these slices with `lungforge train`"
         )
     if inpaint and not model.spec.inpaints:
         raise InputError(
-            f"the model {model.dataset.uri} is of {model.spec.summary}, which cannot inpaint; leave --inpaint out"
+            f"the model {model.dataset.uri} is of {model.spec.summary}, which cannot inpaint; "
+            "leave --inpaint out"
         )
     patch, size = model.details.patch, model.config.image_size
     height, width = index.size
