@@ -1,7 +1,10 @@
 """The evaluation job: guards first, then features by Ray tasks over parts, then metrics and a report."""
 
 import dataclasses
+import datetime
+import os
 import shlex
+import time
 from collections.abc import Sequence
 
 from lungforge.config import identity
@@ -23,6 +26,7 @@ from services.eval.guards import check_leak, check_near_duplicates, check_sizes
 from services.eval.lineage import SampleLineage, subsets_of, trace
 from services.eval.part_tasks import PLAUSIBLE_HU
 from services.eval.records import SyntheticPart, join
+from services.eval.report.headline import headline_of
 from services.eval.report.render import SetImages, render
 from services.eval.report.verdict import verdict_of, warnings_of
 from services.eval.results import (
@@ -111,6 +115,8 @@ def run(config: EvalConfig) -> EvalResult:
         warnings += warnings_of(of_set) + _without_source(name, parts[name])
         warnings += _implausible(name, parts[name])
     report = EvaluationReport(
+        date=_today(),
+        headlines=tuple(headline_of(of_set, index, trained) for index, of_set in enumerate(results)),
         verdict=tuple(verdict_of(results, trained)),
         warnings=tuple(warnings),
         real=RealReference(
@@ -120,6 +126,7 @@ def run(config: EvalConfig) -> EvalResult:
             images=len(slices.compared.features),
             scans=len(set(slices.compared.scans)),
             searched=len(slices.pool.keys),
+            origin="phantoms" if real.manifest.details.get("origin") == "phantoms" else "scans",
         ),
         extractor=extractor,
         sets=tuple(results),
@@ -134,6 +141,12 @@ def run(config: EvalConfig) -> EvalResult:
     }
     writer.commit([*networks, *(writer.write_file(name, content) for name, content in files.items())])
     return _result(config.out, written=True)
+
+
+def _today() -> str:
+    """The day, in UTC; that of SOURCE_DATE_EPOCH, by which builds are made reproducible, where it is set."""
+    seconds = float(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
 
 
 def _needs(config: EvalConfig) -> list[Needs]:

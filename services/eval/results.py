@@ -6,7 +6,7 @@ strictly: a field that is missing, unknown or of another type is an error.
 
 import functools
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -29,7 +29,7 @@ from services.eval.set_results import (
 )
 
 #: Version of the JSON document. It changes with every change of the fields here.
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,33 @@ class SetResults:
     lineage: tuple[AncestorDataset, ...]
 
 
+#: What a result comes to.
+Judgement = Literal["good", "fair", "poor", "not measured"]
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One judgement of a headline.
+
+    Attributes:
+        name: What is judged, as a title.
+        judgement: Word for it.
+        value: The number behind it, with its unit; the reason where it was not measured.
+    """
+
+    name: str
+    judgement: Judgement
+    value: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The results on a set at a glance: a sentence, and its judgements."""
+
+    sentence: str
+    chips: tuple[Chip, ...]
+
+
 @dataclass(frozen=True)
 class RealReference:
     """The real slices that the synthetic ones are compared with.
@@ -110,6 +137,7 @@ class RealReference:
         images: How many slices that is.
         scans: Of how many scans.
         searched: Real slices among which near-duplicates were looked for.
+        origin: What the slices are of; whatever is measured against phantoms says nothing about CT.
     """
 
     uri: str
@@ -118,6 +146,7 @@ class RealReference:
     images: int
     scans: int
     searched: int
+    origin: Literal["scans", "phantoms"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +154,8 @@ class EvaluationReport:
     """Everything that an evaluation has to say.
 
     Attributes:
+        date: Day of the evaluation, as YYYY-MM-DD: that of SOURCE_DATE_EPOCH where it is set.
+        headlines: The results on each set at a glance.
         verdict: The results in sentences.
         warnings: What to know before reading them.
         real: The real slices.
@@ -139,6 +170,8 @@ class EvaluationReport:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
+    date: str
+    headlines: tuple[Headline, ...]
     verdict: tuple[str, ...]
     warnings: tuple[str, ...]
     real: RealReference

@@ -39,6 +39,7 @@ def crops_details(source: SourceSurvey, outcomes: Sequence[VolumeOutcome]) -> di
 def _common_details(source: SourceSurvey, outcomes: Sequence[VolumeOutcome]) -> dict[str, Any]:
     outside = [dataclasses.asdict(one) for outcome in outcomes for one in outcome.outside_annotations]
     return {
+        "origin": "phantoms" if source.phantoms else "scans",
         "rejected": [dataclasses.asdict(bad) for bad in rejections(source, outcomes)],
         **({"annotations_outside": outside} if outside else {}),
         "skipped": [

@@ -12,7 +12,10 @@ from lungforge.ct.io.luna16_tables import (
     read_annotations,
     read_candidates,
 )
+from lungforge.ct.phantoms.generate import RECORD_NAME
 from lungforge.errors import ContentError, InputError
+from lungforge.storage import join_uri
+from lungforge.storage.files import read_if_there
 from services.common.progress import say
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.refusals import Rejection, no_good_volume
@@ -50,6 +53,8 @@ class SourceSurvey:
     annotations_without_scan: int = 0
     crops: bool = False
     """Whether crops can be made: they are asked for, and candidates_V2.csv can be read."""
+    phantoms: bool = False
+    """Whether the volumes are synthetic phantoms, not scans."""
 
 
 def survey(config: PreprocessConfig) -> SourceSurvey:
@@ -93,6 +98,7 @@ def survey(config: PreprocessConfig) -> SourceSurvey:
         rejected=tuple(rejected),
         annotations_without_scan=sum(unmatched.values()),
         crops=candidates is not None,
+        phantoms=read_if_there(join_uri(config.source, RECORD_NAME)) is not None,
     )
 
 

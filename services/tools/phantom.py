@@ -6,7 +6,7 @@ from typing import Any
 
 from lungforge.config import EXECUTION, at_least, between, check, identity
 from lungforge.ct.io.luna16_tables import read_annotations
-from lungforge.ct.phantoms.generate import phantom_series_uid, write_phantoms
+from lungforge.ct.phantoms.generate import RECORD_NAME, phantom_series_uid, write_phantoms
 from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import InputError
 from lungforge.public_uri import json_bytes
@@ -18,8 +18,6 @@ from services.common.file_sums import FileSums
 from services.common.progress import progress, say
 
 _TABLES = ("annotations.csv", "candidates_V2.csv")
-#: Which phantoms a folder is for, from the first file on; and, with the last, size and sha256 of each file.
-RECORD_NAME = "phantoms.json"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ from lungforge.visualisation.contact_sheets import (
     render_overlay,
 )
 from lungforge.visualisation.training_curves import plot_curves
+from services.eval.results import EvaluationReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,7 @@ class ShowResult:
         made_by: Version of LungForge.
         config: Configuration of the job.
         details: Further details recorded by the job.
+        verdict: Of a report: the sentence and the judgements on each set, and the results in sentences.
         lineage: The ancestors, indented by generation.
         verified: Whether every part was read and matches its checksum.
         sheet: Path of the contact sheet, if one was written.
@@ -75,6 +77,7 @@ class ShowResult:
     made_by: str
     config: dict[str, Any]
     details: dict[str, Any]
+    verdict: tuple[str, ...]
     lineage: tuple[str, ...]
     verified: bool
     sheet: str | None
@@ -102,10 +105,22 @@ def run(config: ShowConfig) -> ShowResult:
         made_by=f"LungForge {manifest.code_version}",
         config=manifest.config,
         details=manifest.details,
+        verdict=tuple(verdict(dataset)),
         lineage=tuple(lineage(dataset)),
         verified=config.verify,
         sheet=config.sheet,
     )
+
+
+def verdict(dataset: Dataset) -> Iterator[str]:
+    """The results of a report in lines; none of another dataset."""
+    if dataset.manifest.kind is not Kind.REPORT:
+        return
+    report = EvaluationReport.from_json(dataset.read_file("metrics.json"))
+    for results, headline in zip(report.sets, report.headlines, strict=True):
+        yield f"{results.name}: {headline.sentence}"
+        yield from (f"  {chip.name}: {chip.judgement} ({chip.value})" for chip in headline.chips)
+    yield from report.verdict
 
 
 def lineage(dataset: Dataset) -> Iterator[str]:

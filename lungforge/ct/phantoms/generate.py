@@ -25,6 +25,10 @@ from lungforge.storage import write_bytes_atomic
 MIRRORED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 """Direction of the LUNA16 scans whose rows and columns are reversed."""
 
+#: In a folder of phantoms: which they are, from the first file on; and, with the last, size and sha256 of each
+#: file. By it, what is made from phantoms is called so.
+RECORD_NAME = "phantoms.json"
+
 _THICKEST_MM = 2.5
 _VESSEL_CANDIDATES = 16
 _VESSEL_HU, _SOLID_HU, _GROUND_GLASS_HU = 38.0, 45.0, -430.0

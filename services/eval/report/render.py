@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import io
 import json
 from collections.abc import Sequence
 
@@ -9,9 +10,10 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
+from PIL import Image
 
 from lungforge.ct import classes
-from lungforge.visualisation.contact_sheets import png_bytes, render_map
+from lungforge.visualisation.contact_sheets import render_map
 from services.eval.downstream.results import measure_title
 from services.eval.records import Match, Misfit, SliceImages
 from services.eval.report import downstream_figures
@@ -22,6 +24,10 @@ from services.eval.set_results import NotMeasured
 
 #: Smaller images are enlarged without smoothing, so that a reader sees their pixels.
 _SMALL_PX = 128
+#: Larger grey images lose what no eye sees: a tenth of the bytes.
+_QUALITY = 85
+#: Triples of map, real and synthetic slice that stand on top.
+_ON_TOP = 4
 #: Series ids longer than this are shown by their end; it is what differs.
 _LONG_UID, _UID_END = 24, 16
 
@@ -31,7 +37,7 @@ class SetImages:
     """The images of one set of synthetic slices that the report shows.
 
     Attributes:
-        grid: Maps with their real and synthetic slices.
+        grid: Maps with their real and synthetic slices, spread evenly over the set.
         most_similar: The synthetic slices most like a real one.
         misfits: The synthetic slices least like their maps.
     """
@@ -39,6 +45,17 @@ class SetImages:
     grid: tuple[SliceImages, ...]
     most_similar: tuple[tuple[Match, SliceImages], ...]
     misfits: tuple[Misfit, ...]
+
+    @property
+    def triples(self) -> tuple[SliceImages, ...]:
+        """Those of the grid with the most lung, in the order of the grid: they stand on top of the report."""
+        largest = sorted(self.grid, key=lambda images: -_lung_share(images.label))[:_ON_TOP]
+        return tuple(images for images in self.grid if any(images is one for one in largest))
+
+    @property
+    def others(self) -> tuple[SliceImages, ...]:
+        """The rest of the grid."""
+        return tuple(images for images in self.grid if all(images is not one for one in self.triples))
 
 
 def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
@@ -54,7 +71,11 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
+    phantoms = report.real.origin == "phantoms"
     environment.globals |= {
+        "title": f"Synthetic slices compared with {'phantoms' if phantoms else 'real chest CT'}",
+        "kind": "phantom" if phantoms else "real",
+        "contents": _contents(report),
         "grey_image": _image,
         "map_image": _map_image,
         "plus_minus": plus_minus,
@@ -77,14 +98,32 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
     return environment.get_template("report.html").render(report=report, sets=sets).encode()
 
 
+def _contents(report: EvaluationReport) -> list[tuple[str, str]]:
+    """Anchors and names of the sections."""
+    sections = [("verdict", "Verdict"), ("distance", "Distances"), ("slices", "More slices")]
+    sections += [("fidelity", "Fidelity to the map"), ("near-duplicates", "Near-duplicates")]
+    sections += [("memorisation", "Memorisation"), ("lineage", "Lineage"), ("methods", "Methods")]
+    if report.downstream is not None:
+        sections.insert(1, ("downstream", "Does it help?"))
+    return sections
+
+
 def _map_image(label: NDArray[np.uint8], alternative: str) -> Markup:
     return _image(render_map(label), alternative)
 
 
+def _lung_share(label: NDArray[np.uint8]) -> float:
+    return float(np.isin(label, (classes.LEFT_LUNG, classes.RIGHT_LUNG)).mean())
+
+
 def _image(pixels: NDArray[np.uint8], alternative: str) -> Markup:
     """An ``img`` element that holds its pixels."""
-    data = base64.b64encode(png_bytes(pixels)).decode()
     height, width = pixels.shape[:2]
-    kind = "pixels" if width < _SMALL_PX else "smooth"
-    element = Markup('<img class="{}" src="data:image/png;base64,{}" width="{}" height="{}" alt="{}">')
+    small = width < _SMALL_PX
+    file = io.BytesIO()
+    lossless = small or pixels.ndim == 3
+    Image.fromarray(pixels).save(file, format="WEBP", lossless=lossless, quality=_QUALITY)
+    data = base64.b64encode(file.getvalue()).decode()
+    kind = "pixels" if small else "smooth"
+    element = Markup('<img class="{}" src="data:image/webp;base64,{}" width="{}" height="{}" alt="{}">')
     return element.format(kind, data, width, height, alternative)
