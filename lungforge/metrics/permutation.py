@@ -38,6 +38,11 @@ class ScanPermutations:
     first: NDArray[np.bool_]
 
     @property
+    def count(self) -> int:
+        """How many of the divisions are random."""
+        return len(self.first) - 1
+
+    @property
     def membership(self) -> NDArray[np.float64]:
         """1 where an image is of a scan, ``[N + M, S]``."""
         return np.eye(self.first.shape[1])[self.units]

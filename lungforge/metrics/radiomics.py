@@ -19,6 +19,8 @@ from lungforge.ct.window import WINDOW_HU
 from lungforge.metrics import texture
 from lungforge.metrics.fidelity import nodule_surroundings
 
+#: Changes with every change of a formula, so that kept features are not mixed with others.
+FORMULAS: Final = 1
 #: In regions with fewer pixels nothing is measured.
 FEWEST_PIXELS: Final = 30
 #: Lung brighter than this is a vessel: partial volume included, so that it shows at coarse pixels, too.
