@@ -1,4 +1,4 @@
-"""Faults that are planted on real slices, to see which measures notice them, and copies that are passed off as new."""
+"""Faults that are planted on real slices to see which measures notice them, and copies passed off as new."""
 
 import dataclasses
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def noise(deviation_hu: float) -> Plant:
 
 
 def vessels_removed(row: SliceRow, generator: np.random.Generator) -> SliceRow:
-    """Lungs without bright structures narrower than 12 mm or 3 px: a morphological opening inside the lungs."""
+    """Lungs without bright structures narrower than 12 mm or 3 px: a morphological opening inside them."""
     lungs = (row.label == classes.LEFT_LUNG) | (row.label == classes.RIGHT_LUNG)
     size = [max(3, 2 * round(_VESSEL_MM / spacing / 2) + 1) for spacing in row.spacing_mm]
     values = row.image.astype(np.float64)
@@ -66,7 +66,7 @@ def vessels_removed(row: SliceRow, generator: np.random.Generator) -> SliceRow:
 
 
 def nodules_removed(row: SliceRow, generator: np.random.Generator) -> SliceRow:
-    """Nodules, and lung within 2 mm of them, replaced by random pixels of the lung around; the map still has them."""
+    """Nodules and lung within 2 mm of them replaced by random pixels of the lung around, not in the map."""
     image = row.image.copy()
     for nodule in nodule_surroundings(row.label, row.spacing_mm):
         distance = ndimage.distance_transform_edt(~nodule.inside, sampling=row.spacing_mm)

@@ -1,4 +1,4 @@
-"""What the measures need of real slices with planted faults: computed once a fault, and kept for the next run."""
+"""What the measures need of real slices with planted faults; kept for the next run."""
 
 import hashlib
 import io

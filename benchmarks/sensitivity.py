@@ -1,9 +1,9 @@
 """Which faults the measures see: ``python -m benchmarks.sensitivity --data URI --real SUBSETS [--json]``.
 
-Real slices are divided at random into two sets of ``--images`` slices each, without a common scan: one stays as it
-is, the other is offered as synthetic, with a fault planted in every slice of it, or with one slice in twenty
-replaced by a near-duplicate of a slice of the first set. That is repeated, with other slices. The power of a
-measure is the share of the repeats in which it raises an alarm:
+Real slices are divided at random into two sets of ``--images`` slices each, without a common scan: one stays
+as it is, the other is offered as synthetic, with a fault planted in every slice of it, or with one slice in
+twenty replaced by a near-duplicate of a slice of the first set. That is repeated, with other slices. The
+power of a measure is the share of the repeats in which it raises an alarm:
 
 - radiomic distance, KID and Hounsfield units by their permutation test, as in the report: p < 0.05;
 - the other measures where they exceed what 95 % of another series of repeats without a fault gave;
@@ -64,7 +64,8 @@ def draw_sets(scans: Sequence[str], images: int, generator: np.random.Generator)
     halves = halves_by_group(scans, generator)
     if min(map(len, halves)) < images:
         raise InputError(
-            f"--images is {images}, and half of the slices are {min(map(len, halves))}; give fewer, or more subsets"
+            f"--images is {images}, and half of the slices are {min(map(len, halves))}; give fewer, or more "
+            "subsets"
         )
     reference, offered = (np.sort(generator.choice(half, images, replace=False)) for half in halves)
     sides = ([scans[row] for row in rows] for rows in (reference, offered))
@@ -77,7 +78,7 @@ def draw_sets(scans: Sequence[str], images: int, generator: np.random.Generator)
 def plant(
     clean: MeasuredRows, faulty: MeasuredRows, sets: Sets, name: str, generator: np.random.Generator
 ) -> MeasuredRows:
-    """What is measured of the offered slices: each with the fault, or a few replaced by copies of the others."""
+    """What is measured of the offered slices: each with the fault, or a few replaced by copies of others."""
     if name not in COPIES:
         return faulty.take(sets.offered)
     count = max(1, round(_COPIES * len(sets.offered)))

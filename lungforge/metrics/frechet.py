@@ -102,8 +102,8 @@ def frechet_distance_without_bias(
     """The distance extrapolated to infinitely many images ("FD infinity"); it may fall below 0.
 
     Chong and Forsyth, "Effectively Unbiased FID and Inception Score and Where to Find Them", 2020, arXiv
-    1911.07023: the bias falls with one over the image count, so the distances of random subsets against it lie on a
-    line, whose value at 0 is wanted. That holds where the covariances have full rank.
+    1911.07023: the bias falls with one over the image count, so the distances of random subsets against it
+    lie on a line, whose value at 0 is wanted. That holds where the covariances have full rank.
 
     Args:
         first: ``[N, D]``.

@@ -76,8 +76,8 @@ def kid_p_value(
 ) -> float:
     """Whether the KID is larger than between two sets that the same scans are divided into at random.
 
-    Gretton et al., "A Kernel Two-Sample Test", 2012, with scans as what is permuted. The kernel is summed once
-    over each pair of scans; a permutation then adds up such sums.
+    Gretton et al., "A Kernel Two-Sample Test", 2012, with scans as what is permuted. The kernel is summed
+    once over each pair of scans; a permutation then adds up such sums.
 
     Args:
         first: ``[N, D]``, N at least 2.

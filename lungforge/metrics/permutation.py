@@ -1,11 +1,12 @@
 """Permutation tests between two sets of images in which whole scans change sides.
 
 Slices of one scan are alike, so they are no independent draws: a test that permutes slices takes nearly every
-difference for a real one. Under the hypothesis that both sets are of one distribution, whole scans can change sides.
+difference for a real one. Under the hypothesis that both sets are of one distribution, whole scans can
+change sides.
 
-The p-value is ``(b + 1) / (B + 1)``, b the permutations out of B whose statistic is at least the observed one:
-Phipson and Smyth, "Permutation P-values Should Never Be Zero", 2010. Several features at once share the largest
-statistic of each permutation: Westfall and Young, "Resampling-Based Multiple Testing", 1993.
+The p-value is ``(b + 1) / (B + 1)``, b the permutations out of B whose statistic is at least the observed
+one: Phipson and Smyth, "Permutation P-values Should Never Be Zero", 2010. Several features at once share the
+largest statistic of each permutation: Westfall and Young, "Resampling-Based Multiple Testing", 1993.
 """
 
 import math
@@ -82,7 +83,7 @@ def permute_scans(
 
 
 def p_value(statistics: NDArray[np.float64]) -> float:
-    """The p-value of ``statistics [B + 1]``, of which the first is the observed one; large ones are extreme."""
+    """The p-value of ``statistics [B + 1]``; the first is the observed one, and large ones are extreme."""
     observed, drawn = statistics[0], statistics[1:]
     extreme = drawn >= observed - _ROUNDING * abs(observed)
     return float((extreme.sum() + 1) / (len(drawn) + 1))
@@ -93,9 +94,10 @@ def mean_shift_p_values(
 ) -> NDArray[np.float64]:
     """For each feature, whether its means differ by more than the scans explain.
 
-    The statistic is the difference of the means in standard errors, ``|a - b| / sqrt(s^2 (1/n + 1/m))`` with the
-    variance ``s^2`` of both sets together. It is compared with the largest over all features in each permutation,
-    so that one p-value below 0.05 among any number of features that do not differ has a probability of 0.05.
+    The statistic is the difference of the means in standard errors, ``|a - b| / sqrt(s^2 (1/n + 1/m))`` with
+    the variance ``s^2`` of both sets together. It is compared with the largest over all features in each
+    permutation, so that one p-value below 0.05 among any number of features that do not differ has a
+    probability of 0.05.
 
     Args:
         first: ``[N, F]``; NaN where an image lacks a feature.

@@ -1,9 +1,9 @@
 """The radiomic Fréchet distance between two sets of slices, and the features that moved.
 
-As FRD (Konz et al., "Fréchet Radiomic Distance", 2024, arXiv 2412.01496): radiomic features, standardised on the
-real slices, and the Fréchet distance of their Gaussian fits. Here every region of the map has a distance of its
-own, over the slices that show it, and the radiomic distance is their sum: a slice without a nodule has no features
-of nodules.
+As FRD (Konz et al., "Fréchet Radiomic Distance", 2024, arXiv 2412.01496): radiomic features, standardised on
+the real slices, and the Fréchet distance of their Gaussian fits. Here every region of the map has a distance
+of its own, over the slices that show it, and the radiomic distance is their sum: a slice without a nodule
+has no features of nodules.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class FeatureShift:
 
 
 def comparable(features: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Radiomic features ``[N, F]`` as they are compared: those that differ by a factor as logarithms; float64."""
+    """Features ``[N, F]`` as they are compared, float64: logarithms of those that differ by a factor."""
     values = features.astype(np.float64)
     logarithms = np.log(np.maximum(values[:, _LOGARITHMIC], _SMALLEST_VALUE))
     values[:, _LOGARITHMIC] = logarithms
@@ -191,7 +191,7 @@ _Sums = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 def _distances_of_sums(first: _Sums, second: _Sums, smallest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fréchet distances from counts ``[B]``, sums ``[B, D]`` and sums of products ``[B, D, D]`` of each side."""
+    """Fréchet distances from each side's counts ``[B]``, sums ``[B, D]`` and products ``[B, D, D]``."""
     enough = (first[0] > 1) & (second[0] > 1)
     distances = np.zeros(len(enough))
     (mean, covariance), (other_mean, other_covariance) = (

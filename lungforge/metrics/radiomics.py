@@ -1,9 +1,9 @@
 """Radiomic features of a slice: intensity, texture and shape in the regions of its map.
 
 Features after the Image Biomarker Standardisation Initiative (Zwanenburg et al., "The Image Biomarker
-Standardization Initiative", 2020), in two dimensions: Hounsfield units within the window, grey levels of 25 HU
-for entropy and co-occurrence. What a network trained on photographs does not see (brightness, noise, spacing) is
-a column of its own here.
+Standardization Initiative", 2020), in two dimensions: Hounsfield units within the window, grey levels of 25
+HU for entropy and co-occurrence. What a network trained on photographs does not see (brightness, noise,
+spacing) is a column of its own here.
 """
 
 import functools
@@ -45,8 +45,8 @@ class Feature:
     """A radiomic feature.
 
     Attributes:
-        region: Where it is measured: both lungs; the body without lungs, trachea and nodules; or nodules and the
-            lung around them.
+        region: Where it is measured: both lungs; the body without lungs, trachea and nodules; or nodules and
+            the lung around them.
         name: What is measured, in words.
         unit: How a change of it is told: in HU, as a share of 1, as so many times as much (positive values,
             compared by their logarithms), or plainly.
@@ -214,7 +214,7 @@ def _edge(
     lung: NDArray[np.bool_],
     spacing_mm: Sequence[float],
 ) -> float:
-    """Mean absolute difference per mm between neighbours of which one is nodule and one is lung; 0 without any."""
+    """Mean absolute difference per mm between neighbours, one nodule and one lung; 0 without any."""
     steps = []
     for turned, spacing in ((False, spacing_mm[1]), (True, spacing_mm[0])):
         image, inside, outside = (array.T if turned else array for array in (values, nodule, lung))

@@ -1,7 +1,7 @@
 """Texture of an image inside a region: local operators, frequency bands and the co-occurrence of grey levels.
 
-Zwanenburg et al., "The Image Biomarker Standardization Initiative", 2020; Haralick et al., "Textural Features for
-Image Classification", 1973. All arrays are two-dimensional; images are float32 in HU.
+Zwanenburg et al., "The Image Biomarker Standardization Initiative", 2020; Haralick et al., "Textural
+Features for Image Classification", 1973. All arrays are two-dimensional; images are float32 in HU.
 """
 
 from collections.abc import Sequence

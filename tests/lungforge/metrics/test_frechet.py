@@ -75,7 +75,7 @@ def test_more_images_of_one_distribution_come_nearer():
 
 
 def test_the_extrapolated_distance_is_that_of_the_distributions():
-    """Two Gaussians whose distance is known, from so few images that the plain distance is half as large again."""
+    """Two Gaussians at a known distance, from so few images that the plain one is half as large again."""
     generator = np.random.default_rng(0)
     plain, extrapolated = [], []
     for _ in range(30):

@@ -43,7 +43,7 @@ def test_p_values_count_the_permutations_that_are_as_extreme():
 
 def test_mean_shift_equals_the_written_out_test_over_all_divisions():
     generator = np.random.default_rng(3)
-    first, second = generator.normal(size=(8, 3)) + [0, 1.5, 0], generator.normal(size=(10, 3))
+    first, second = generator.normal([0.0, 1.5, 0.0], size=(8, 3)), generator.normal(size=(10, 3))
     first[2, 0] = second[5, 1] = np.nan
     groups = scans_of(8, 2), scans_of(10, 2, "other")
     permutations = permute_scans(*groups, np.random.default_rng(0), 20_000)

@@ -97,7 +97,7 @@ def test_without_training_or_held_out_slices_the_cause_is_stated():
 
 
 def with_classes(seed, count, shift=0):
-    """Slices of one pixel row: body about 40 HU and left lung about -850, which ``shift`` changes; two a scan."""
+    """Slices of one pixel row, two a scan: body about 40 HU, left lung about -850, changed by ``shift``."""
     generator = np.random.default_rng(seed)
     labels = np.tile(np.repeat(np.uint8([classes.BODY, classes.LEFT_LUNG]), 8), (count, 1, 1))
     hu = np.where(labels == classes.BODY, 40, -850 + shift) + generator.integers(-5, 6, size=labels.shape)
