@@ -1,5 +1,6 @@
 """Does a synthetic slice hold what its map says? Hounsfield units by class, and the contrast of nodules."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,10 +11,10 @@ from scipy import ndimage
 from lungforge.ct import classes
 from lungforge.ct.window import WINDOW_HU
 
-#: Nodule pixels are compared with the tissue from this far ...
-RING_INNER_PX: Final = 2
+#: Nodule pixels are compared with lung from this far, beyond what they blur into ...
+RING_INNER_MM: Final = 2.0
 #: ... to this far from them.
-RING_OUTER_PX: Final = 5
+RING_OUTER_MM: Final = 10.0
 
 _LOWEST_HU, _HIGHEST_HU = (int(edge) for edge in WINDOW_HU)
 
@@ -60,28 +61,78 @@ class ClassHistogram:
         return int(np.searchsorted(cumulative, fraction * cumulative[-1])) + _LOWEST_HU
 
 
-def nodule_contrasts(hu: NDArray[np.int16], label: NDArray[np.uint8]) -> list[float]:
-    """How much brighter each nodule of a slice is than what is around it.
+@dataclass(frozen=True)
+class NoduleSurroundings:
+    """A nodule of a slice, and the lung around it.
+
+    Attributes:
+        inside: The nodule's pixels, bool ``[H, W]``.
+        lung: Pixels of lung 2 to 10 mm from it, and not within 2 mm of another nodule; at least one.
+    """
+
+    inside: NDArray[np.bool_]
+    lung: NDArray[np.bool_]
+
+
+def nodule_surroundings(label: NDArray[np.uint8], spacing_mm: Sequence[float]) -> list[NoduleSurroundings]:
+    """The nodules of a map that have lung around them.
 
     Args:
-        hu: ``[H, W]`` int16.
         label: ``[H, W]`` uint8.
-
-    Returns:
-        For each connected nodule its mean HU minus the mean of the ring of other tissue around it (2 to
-        5 px away), both within the window; nodules without such a ring are left out.
+        spacing_mm: Of the pixels, [row, column].
     """
     nodules = label == classes.NODULE
     components, count = ndimage.label(nodules, structure=np.ones((3, 3)))
     if not count:
         return []
-    values = np.clip(hu, _LOWEST_HU, _HIGHEST_HU).astype(np.float64)
-    clear = ndimage.distance_transform_edt(~nodules) >= RING_INNER_PX
-    around = clear & (label != classes.BACKGROUND)
-    contrasts = []
+    lung = (label == classes.LEFT_LUNG) | (label == classes.RIGHT_LUNG)
+    distances = ndimage.distance_transform_edt(~nodules, sampling=spacing_mm)
+    lung &= (distances >= RING_INNER_MM) & (distances <= RING_OUTER_MM)
+    surroundings = []
     for component in range(1, count + 1):
         inside = components == component
-        ring = around & (ndimage.distance_transform_edt(~inside) <= RING_OUTER_PX)
-        if ring.any():
-            contrasts.append(float(values[inside].mean() - values[ring].mean()))
-    return contrasts
+        near = lung
+        if count > 1:
+            near = lung & (ndimage.distance_transform_edt(~inside, sampling=spacing_mm) <= RING_OUTER_MM)
+        if near.any():
+            surroundings.append(NoduleSurroundings(inside, near))
+    return surroundings
+
+
+def nodule_contrasts(
+    hu: NDArray[np.int16], label: NDArray[np.uint8], spacing_mm: Sequence[float]
+) -> list[float]:
+    """How much brighter each nodule of a slice is than the lung around it.
+
+    Args:
+        hu: ``[H, W]`` int16.
+        label: ``[H, W]`` uint8.
+        spacing_mm: Of the pixels, [row, column].
+
+    Returns:
+        For each connected nodule its mean HU minus the mean of the lung 2 to 10 mm from it, both within the
+        window. Nodules without lung there are left out: the chest wall beside them says nothing.
+    """
+    values = np.clip(hu, _LOWEST_HU, _HIGHEST_HU).astype(np.float64)
+    return [
+        float(values[nodule.inside].mean() - values[nodule.lung].mean())
+        for nodule in nodule_surroundings(label, spacing_mm)
+    ]
+
+
+def class_medians(hu: NDArray[np.int16], labels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Median HU of each class in each slice, within the window.
+
+    Args:
+        hu: ``[N, H, W]`` int16.
+        labels: ``[N, H, W]`` uint8.
+
+    Returns:
+        float32 ``[N, classes]``; NaN where a slice does not show a class.
+    """
+    medians = np.full((len(hu), classes.COUNT), np.nan, dtype=np.float32)
+    for row, (image, label) in enumerate(zip(hu, labels, strict=True)):
+        values = np.clip(image, _LOWEST_HU, _HIGHEST_HU)
+        for each in np.unique(label).tolist():
+            medians[row, each] = np.median(values[label == each])
+    return medians

@@ -6,10 +6,14 @@ Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+
+#: Image counts, from half of the images to all, whose distances are extrapolated.
+_EXTRAPOLATION_SIZES: Final = 6
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,36 @@ def frechet_distance_of_features(first: NDArray[np.floating], second: NDArray[np
     y = (y - y.mean(axis=0)) / np.sqrt(len(y) - 1)
     singular = scipy.linalg.svdvals(x @ y.T)
     return max(0.0, float(shift @ shift + (x * x).sum() + (y * y).sum() - 2.0 * singular.sum()))
+
+
+def frechet_distance_without_bias(
+    first: NDArray[np.floating], second: NDArray[np.floating], generator: np.random.Generator
+) -> float | None:
+    """The distance extrapolated to infinitely many images ("FD infinity"); it may fall below 0.
+
+    Chong and Forsyth, "Effectively Unbiased FID and Inception Score and Where to Find Them", 2020, arXiv
+    1911.07023: the bias falls with one over the image count, so the distances of random subsets against it
+    lie on a line, whose value at 0 is wanted. That holds where the covariances have full rank.
+
+    Args:
+        first: ``[N, D]``.
+        second: ``[M, D]``.
+        generator: Draws the subsets.
+
+    Returns:
+        The value, or None where one of the sets has fewer than two images for each dimension.
+    """
+    largest = min(len(first), len(second))
+    if largest < 2 * first.shape[1]:
+        return None
+    sizes = np.linspace(largest / 2, largest, _EXTRAPOLATION_SIZES).astype(int)
+    distances = [
+        frechet_distance_of_features(
+            *(side[np.sort(generator.choice(len(side), size, replace=False))] for side in (first, second))
+        )
+        for size in sizes.tolist()
+    ]
+    return float(np.polynomial.polynomial.polyfit(1.0 / sizes, distances, 1)[0])
 
 
 def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -62,6 +62,16 @@ class RealSlices:
             keys += [part.keys[row] for row in part.rows[seen]]
         return np.concatenate(features), tuple(keys)
 
+    def medians(self, keys: Sequence[Key]) -> NDArray[np.float32]:
+        """Median HU of each class in some slices, ``[K, classes]``; NaN where they are not available."""
+        of_slice = {
+            key: medians
+            for _, part in self.parts
+            for key, medians in zip(part.keys, part.medians, strict=True)
+        }
+        missing = np.full(self.compared.medians.shape[1], np.nan, dtype=np.float32)
+        return np.stack([of_slice.get(key, missing) for key in keys])
+
 
 def read_real(
     config: EvalConfig, network: Network, real: Dataset, lineages: Sequence[SampleLineage], cut: Cut | None

@@ -58,14 +58,38 @@ def features_of(
     if network.cache is None:
         return worker_extractor(network).embed_pictures(grey)
     name = _name(network.description, part, rows, cut)
-    place = join_uri(network.cache, f"{name}.npy")
-    content = read_if_there(place)
-    shape = (len(rows), network.description.dimensions)
-    features = None if content is None else _decode(content, name, shape)
+    features = kept_array(network.cache, name, (len(rows), network.description.dimensions))
     if features is None:
         features = worker_extractor(network).embed_pictures(grey)
-        write_bytes_atomic(place, _encode(features, name))
+        keep_array(network.cache, name, features)
     return features
+
+
+def kept_array(
+    cache: str, name: str, shape: tuple[int, int], *, missing: bool = False
+) -> NDArray[np.float32] | None:
+    """An array of the cache; None when it is not there, is damaged, or is that of others under this name.
+
+    Args:
+        cache: URI of the cache.
+        name: The digest of all that decides the array.
+        shape: What it must have.
+        missing: Whether NaN may stand for missing values.
+
+    Raises:
+        AccessError: The cache may not be read.
+    """
+    content = read_if_there(_place(cache, name))
+    return None if content is None else _decode(content, name, shape, missing=missing)
+
+
+def keep_array(cache: str, name: str, array: NDArray[np.float32]) -> None:
+    """Write an array to the cache.
+
+    Raises:
+        AccessError: The cache may not be written.
+    """
+    write_bytes_atomic(_place(cache, name), _encode(array, name))
 
 
 @functools.lru_cache(maxsize=1)
@@ -100,6 +124,10 @@ def _name(description: Description, part: Part, rows: NDArray[np.int64], cut: Cu
     )
 
 
+def _place(cache: str, name: str) -> str:
+    return join_uri(cache, f"{name}.npy")
+
+
 def _encode(features: NDArray[np.float32], name: str) -> bytes:
     """The bytes of a .npy file, and behind them a checksum, which readers of such files pass over."""
     file = io.BytesIO()
@@ -107,7 +135,9 @@ def _encode(features: NDArray[np.float32], name: str) -> bytes:
     return file.getvalue() + _checksum(file.getvalue(), name)
 
 
-def _decode(content: bytes, name: str, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+def _decode(
+    content: bytes, name: str, shape: tuple[int, int], *, missing: bool
+) -> NDArray[np.float32] | None:
     """The features in a file of the cache; None when it is damaged, or is that of others under this name."""
     array, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
     if checksum != _checksum(array, name):
@@ -117,8 +147,10 @@ def _decode(content: bytes, name: str, shape: tuple[int, int]) -> NDArray[np.flo
     except (ValueError, EOFError):
         return None
     # Anyone can compute a checksum.
-    sound = features.dtype == np.float32 and features.shape == shape and np.isfinite(features).all()
-    return features if sound else None
+    if features.dtype != np.float32 or features.shape != shape:
+        return None
+    finite = ~np.isinf(features) if missing else np.isfinite(features)
+    return features if finite.all() else None
 
 
 def _checksum(array: bytes, name: str) -> bytes:

@@ -11,6 +11,8 @@ from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Part
 from lungforge.datasets.patches import Cut
 from lungforge.metrics.features import Description, load_extractor
+from lungforge.metrics.permutation import permute_scans
+from lungforge.randomness import numpy_generator
 from lungforge.storage import join_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.files import read_if_there
 from services.common.progress import say
@@ -24,6 +26,7 @@ from services.eval.downstream.results import DownstreamResults
 from services.eval.feature_cache import Network
 from services.eval.guards import check_leak, check_near_duplicates, check_sizes
 from services.eval.lineage import SampleLineage, subsets_of, trace
+from services.eval.measure_radiomics import radiomic
 from services.eval.part_tasks import PLAUSIBLE_HU
 from services.eval.records import SyntheticPart, join
 from services.eval.report.headline import headline_of
@@ -185,7 +188,10 @@ def _measure(
 ) -> SetResults:
     """All results on one set."""
     real, synthetic = slices.compared, join([part.measured for part in parts])
-    measured = measure.distances(name, real, synthetic, extractor, seed)
+    permutations = permute_scans(real.scans, synthetic.scans, numpy_generator(seed, name, "permutations"))
+    measured = measure.distances(name, real, synthetic, extractor, permutations, seed)
+    # A patch has no source slice whose medians would be its.
+    sources = None if lineage.on_patches else slices.medians(synthetic.keys)
     # Patches have training patches to be compared with only where real slices are cut, too.
     comparable = not lineage.on_patches or slices.pool.cut is not None
     return SetResults(
@@ -193,10 +199,11 @@ def _measure(
         uri=lineage.samples.uri,
         images=len(synthetic.features),
         source_scans=len(set(synthetic.scans)),
+        radiomic=radiomic(name, real, synthetic, permutations, seed),
         frechet=measured.frechet,
         kid=measured.kid,
         precision_recall=measured.precision_recall,
-        hounsfield_units=measure.hounsfield_units(real, synthetic),
+        hounsfield_units=measure.hounsfield_units(real, synthetic, sources, permutations),
         nodule_contrast_hu=measure.nodule_contrast(real, synthetic),
         map_agreement=_PATCHES if lineage.on_patches else measure.map_agreement(real, synthetic),
         near_duplicates=measure.near_duplicates([match for part in parts for match in part.matches]),

@@ -8,15 +8,17 @@ from numpy.typing import NDArray
 
 from lungforge.ct import classes
 from lungforge.metrics.features import Description
-from lungforge.metrics.frechet import frechet_distance_of_features
-from lungforge.metrics.kid import kid, kid_over_subsets
+from lungforge.metrics.frechet import frechet_distance_of_features, frechet_distance_without_bias
+from lungforge.metrics.kid import kid, kid_over_subsets, kid_p_value
 from lungforge.metrics.leakage import scan_of
 from lungforge.metrics.map_agreement import STRUCTURES
 from lungforge.metrics.memorisation import Memorisation, measure_memorisation
+from lungforge.metrics.permutation import ScanPermutations, mean_shift_p_values
 from lungforge.metrics.precision_recall import FEWEST, NEIGHBOUR, precision, recall
 from lungforge.metrics.real_baseline import BaselineComparison, compare_with_baseline
 from lungforge.randomness import numpy_generator
 from services.eval.records import Key, Match, MeasuredSlices
+from services.eval.rounding import rounded, rounded_baseline
 from services.eval.set_results import (
     ContrastSummary,
     Coverage,
@@ -37,12 +39,12 @@ from services.eval.set_results import (
     StructureAgreement,
 )
 
-#: Significant digits that are kept; the further ones change with the order of additions.
-_DIGITS = 6
 #: Near-duplicates that are listed.
 _LISTED = 50
 #: Bins of the histograms of distances.
 _BINS = 30
+#: Images of each side in the test of the KID, at most: its kernel has a value for each pair.
+_KID_IMAGES = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,12 @@ class Distances:
 
 
 def distances(
-    name: str, real: MeasuredSlices, synthetic: MeasuredSlices, extractor: Description, seed: int
+    name: str,
+    real: MeasuredSlices,
+    synthetic: MeasuredSlices,
+    extractor: Description,
+    permutations: ScanPermutations | None,
+    seed: int,
 ) -> Distances:
     """Fréchet distance, KID, precision and recall, each with its real-vs-real baseline.
 
@@ -64,6 +71,7 @@ def distances(
         real: The real slices that are compared with.
         synthetic: The set.
         extractor: What gave the features.
+        permutations: Of the scans of both; None with too few for a test.
         seed: Of the job.
     """
     counts = {"real_images": len(real.features), "synthetic_images": len(synthetic.features)}
@@ -72,22 +80,15 @@ def distances(
         measure: Callable[[NDArray[np.float32], NDArray[np.float32]], float], halves: str, fewest: int = 2
     ) -> BaselineComparison | None:
         """``halves`` seeds the random halves: part of the results, whatever the measure is called today."""
-        comparison = compare_with_baseline(
-            real.features,
-            real.scans,
-            synthetic.features,
-            measure,
-            numpy_generator(seed, name, halves),
-            fewest=fewest,
-        )
-        if comparison is None:
-            return None
-        return dataclasses.replace(
-            comparison,
-            real_mean=rounded(comparison.real_mean),
-            real_spread=rounded(comparison.real_spread),
-            synthetic_mean=rounded(comparison.synthetic_mean),
-            synthetic_spread=rounded(comparison.synthetic_spread),
+        return rounded_baseline(
+            compare_with_baseline(
+                real.features,
+                real.scans,
+                synthetic.features,
+                measure,
+                numpy_generator(seed, name, halves),
+                fewest=fewest,
+            )
         )
 
     def coverage(measure: Callable[[NDArray[np.float32], NDArray[np.float32]], float]) -> Coverage:
@@ -98,11 +99,15 @@ def distances(
     subsets = kid_over_subsets(
         real.features, synthetic.features, numpy_generator(seed, name, "kernel subsets")
     )
+    without_bias = frechet_distance_without_bias(
+        real.features, synthetic.features, numpy_generator(seed, name, "frechet without bias")
+    )
     return Distances(
         frechet=FrechetResult(
             name=extractor.distance_name,
             value=rounded(frechet_distance_of_features(real.features, synthetic.features)),
             baseline=baseline(frechet_distance_of_features, "frechet"),
+            without_bias=None if without_bias is None else rounded(without_bias),
             **counts,
         ),
         kid=KidResult(
@@ -112,6 +117,8 @@ def distances(
             subsets=subsets.subsets,
             subset_size=subsets.subset_size,
             baseline=baseline(kid, "kernel"),
+            p_value=_kid_p_value(real, synthetic, permutations, numpy_generator(seed, name, "kernel test")),
+            permutations=0 if permutations is None else permutations.count,
         ),
         precision_recall=PrecisionRecallResult(
             name=f"Improved precision and recall ({extractor.name})",
@@ -123,22 +130,70 @@ def distances(
     )
 
 
-def hounsfield_units(real: MeasuredSlices, synthetic: MeasuredSlices) -> tuple[HounsfieldRow, ...]:
-    """A row a class: pixels, median and quartiles of HU, real and synthetic."""
+def _kid_p_value(
+    real: MeasuredSlices,
+    synthetic: MeasuredSlices,
+    permutations: ScanPermutations | None,
+    generator: np.random.Generator,
+) -> float | None:
+    """Of all images, or of as many of each side as fit."""
+    if permutations is None:
+        return None
+    sides = [real.features, synthetic.features]
+    chosen = [
+        np.sort(generator.choice(len(side), _KID_IMAGES, replace=False))
+        if len(side) > _KID_IMAGES
+        else np.arange(len(side))
+        for side in sides
+    ]
+    images = np.concatenate([chosen[0], chosen[1] + len(real.features)])
+    return kid_p_value(real.features[chosen[0]], synthetic.features[chosen[1]], permutations.keep(images))
+
+
+def hounsfield_units(
+    real: MeasuredSlices,
+    synthetic: MeasuredSlices,
+    sources: NDArray[np.float32] | None,
+    permutations: ScanPermutations | None,
+) -> tuple[HounsfieldRow, ...]:
+    """A row a class: pixels, median and quartiles of HU, real and synthetic, and their difference.
+
+    Args:
+        real: The real slices that are compared with.
+        synthetic: The set.
+        sources: HU of each class in the source slice of each synthetic one, ``[M, classes]``, NaN where not
+            available; None for patches.
+        permutations: Of the scans of both; None with too few for a test.
+    """
+    p_values = np.full(classes.COUNT, np.nan)
+    if permutations is not None:
+        p_values = mean_shift_p_values(real.medians, synthetic.medians, permutations)
 
     def side(measured: MeasuredSlices, label: int) -> HounsfieldSummary:
         histogram = measured.fidelity.histogram
         lower, median, upper = (histogram.quantile(label, fraction) for fraction in (0.25, 0.5, 0.75))
         return HounsfieldSummary(histogram.pixels(label), median, lower, upper)
 
-    return tuple(
-        HounsfieldRow(name, side(real, label), side(synthetic, label))
-        for label, name in enumerate(classes.NAMES)
-    )
+    def row(label: int, name: str) -> HounsfieldRow:
+        one, other = side(real, label), side(synthetic, label)
+        from_source = np.empty(0)
+        if sources is not None:
+            from_source = np.abs(synthetic.medians[:, label] - sources[:, label])
+            from_source = from_source[np.isfinite(from_source)]
+        return HounsfieldRow(
+            class_name=name,
+            real=one,
+            synthetic=other,
+            difference=None if one.median is None or other.median is None else other.median - one.median,
+            from_source=rounded(float(from_source.mean())) if len(from_source) else None,
+            p_value=None if np.isnan(p_values[label]) else float(p_values[label]),
+        )
+
+    return tuple(row(label, name) for label, name in enumerate(classes.NAMES))
 
 
 def nodule_contrast(real: MeasuredSlices, synthetic: MeasuredSlices) -> NoduleContrast:
-    """How much brighter nodules are than what is around them, real and synthetic."""
+    """How much brighter nodules are than the lung around them, real and synthetic."""
 
     def side(measured: MeasuredSlices) -> ContrastSummary:
         values = measured.fidelity.contrasts
@@ -237,11 +292,6 @@ def memorisation(
         held_out=_quantiles(measured.held_out),
         histogram=_histogram(measured),
     )
-
-
-def rounded(value: float) -> float:
-    """A value as the report keeps it."""
-    return float(f"{value:.{_DIGITS}g}")
 
 
 def _quantiles(values: NDArray[np.float64]) -> DistanceQuantiles:

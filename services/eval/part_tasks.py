@@ -12,8 +12,10 @@ from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Part, tensor_values
 from lungforge.datasets.patches import cut_out
 from lungforge.metrics import near_duplicates
+from lungforge.metrics.fidelity import class_medians
 from lungforge.metrics.map_agreement import Resegmentation, segment_and_compare
 from services.eval.feature_cache import features_of
+from services.eval.part_radiomics import PartRadiomics
 from services.eval.records import (
     Fidelity,
     Key,
@@ -51,9 +53,10 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
         object store.
     """
     keys: list[Key] = []
-    greys, subsets, corners = [], [], []
+    greys, subsets, corners, medians = [], [], [], []
     fidelity = Fidelity.empty()
     cut = source.cut
+    radiomics = PartRadiomics.of(source.network.cache, part, cut, source.compared)
     for table in source.dataset.iter_batches(part):
         hu, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
         corner = np.zeros((len(hu), 2), np.int64) if cut is None else cut.corners(table)
@@ -63,24 +66,32 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
         )
         greys.append(hu_to_uint8(hu))
         hu, label = cut_out(hu, corner, cut), cut_out(label, corner, cut)
+        medians.append(class_medians(hu, label))
         subsets.append(table.column("subset").to_numpy())
-        wanted = np.flatnonzero(_among(subsets[-1], source.compared))
+        is_wanted = _among(subsets[-1], source.compared)
+        wanted, spacings = np.flatnonzero(is_wanted), table.column("spacing_mm").to_pylist()
+        radiomics.add(hu, label, spacings, is_wanted)
         if len(wanted):
             segmented = []
             if source.segmented:
                 segmented = _segment(table.take(pa.array(wanted)), hu[wanted], label[wanted])
-            fidelity += Fidelity.of(hu[wanted], label[wanted], segmented)
+            spacings_wanted = [spacings[row] for row in wanted]
+            fidelity += Fidelity.of(hu[wanted], label[wanted], spacings_wanted, segmented)
     whole, subset, corner = np.concatenate(greys), np.concatenate(subsets), np.concatenate(corners)
     grey = cut_out(whole, corner, cut)
     rows = np.flatnonzero(_among(subset, source.embedded))
     features = features_of(source.network, part, rows, grey[rows], cut)
     compared = _among(subset[rows], source.compared)
+    median = np.concatenate(medians)
     measured = None
     if compared.any():
-        compared_keys = tuple(keys[row] for row in rows[compared])
-        measured = MeasuredSlices(features[compared], compared_keys, fidelity)
+        those = rows[compared]
+        compared_keys = tuple(keys[row] for row in those)
+        measured = MeasuredSlices(
+            features[compared], compared_keys, fidelity, radiomics.features()[those], median[those]
+        )
     thumbnails = near_duplicates.thumbnails(grey)
-    return RealPart(tuple(keys), subset, corner, thumbnails, rows, features, measured), whole
+    return RealPart(tuple(keys), subset, corner, thumbnails, rows, features, median, measured), whole
 
 
 @ray.remote
@@ -93,7 +104,8 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
         grid_rows: Rows of the part whose images are wanted.
     """
     samples: list[_Sample] = []
-    greys = []
+    greys, medians = [], []
+    radiomics = PartRadiomics.of(source.network.cache, part, None, None)
     fidelity = Fidelity.empty()
     matches: list[Match] = []
     grid: list[SliceImages] = []
@@ -103,7 +115,10 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
     beyond: list[str] = []
     for table in source.dataset.iter_batches(part):
         batch = _SampleBatch.of(table, segmented=source.segmented)
-        fidelity += Fidelity.of(batch.hu, batch.label, batch.segmented)
+        spacings = table.column("spacing_mm").to_pylist()
+        fidelity += Fidelity.of(batch.hu, batch.label, spacings, batch.segmented)
+        radiomics.add(batch.hu, batch.label, spacings, np.full(len(batch.hu), True))
+        medians.append(class_medians(batch.hu, batch.label))
         grid += _grid(batch, source.pool, [row - len(samples) for row in grid_rows])
         pairs = _most_like(batch, source.pool)
         matches += [match for match, _ in pairs]
@@ -118,7 +133,13 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
         greys.append(batch.grey)
     features = features_of(source.network, part, np.arange(len(samples)), np.concatenate(greys))
     return SyntheticPart(
-        measured=MeasuredSlices(features, tuple(sample.source for sample in samples), fidelity),
+        measured=MeasuredSlices(
+            features,
+            tuple(sample.source for sample in samples),
+            fidelity,
+            radiomics.features(),
+            np.concatenate(medians),
+        ),
         matches=tuple(matches),
         without_source=sum(sample.source not in source.pool.indices for sample in samples),
         flat=tuple(flat),

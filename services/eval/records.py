@@ -44,11 +44,15 @@ class Fidelity:
 
     @classmethod
     def of(
-        cls, hu: NDArray[np.int16], labels: NDArray[np.uint8], segmented: Sequence[Resegmentation]
+        cls,
+        hu: NDArray[np.int16],
+        labels: NDArray[np.uint8],
+        spacings_mm: Sequence[Sequence[float]],
+        segmented: Sequence[Resegmentation],
     ) -> "Fidelity":
-        """Of slices ``hu [N, H, W]``, their maps, and their segmentations (none, or one each)."""
+        """Of slices ``hu [N, H, W]``, their maps and spacings, their segmentations (none, or one each)."""
         contrasts = [
-            value for image, label in zip(hu, labels, strict=True) for value in nodule_contrasts(image, label)
+            value for given in zip(hu, labels, spacings_mm, strict=True) for value in nodule_contrasts(*given)
         ]
         return cls(
             histogram=ClassHistogram.of(hu, labels),
@@ -74,11 +78,15 @@ class MeasuredSlices:
         features: ``[N, D]`` float32.
         keys: The slice that each is or, of synthetic ones, whose map it was generated from.
         fidelity: To the maps.
+        radiomics: Radiomic features ``[N, F]`` float32; NaN in regions that a slice does not show.
+        medians: HU of each class ``[N, classes]`` float32; NaN where a slice does not show it.
     """
 
     features: NDArray[np.float32]
     keys: tuple[Key, ...]
     fidelity: Fidelity
+    radiomics: NDArray[np.float32]
+    medians: NDArray[np.float32]
 
     @property
     def scans(self) -> list[str]:
@@ -118,6 +126,7 @@ class RealPart:
         thumbnails: ``[N, S]`` uint8.
         rows: Those that were embedded, int64 ``[R]``.
         features: Of these, ``[R, D]`` float32.
+        medians: HU of each class in each slice, ``[N, classes]`` float32.
         measured: Of those that are compared with; None when the part holds none.
     """
 
@@ -127,6 +136,7 @@ class RealPart:
     thumbnails: NDArray[np.uint8]
     rows: NDArray[np.int64]
     features: NDArray[np.float32]
+    medians: NDArray[np.float32]
     measured: MeasuredSlices | None
 
 
@@ -285,4 +295,6 @@ def join(measured: Sequence[MeasuredSlices]) -> MeasuredSlices:
         features=np.concatenate([piece.features for piece in measured]),
         keys=tuple(key for piece in measured for key in piece.keys),
         fidelity=sum((piece.fidelity for piece in measured), Fidelity.empty()),
+        radiomics=np.concatenate([piece.radiomics for piece in measured]),
+        medians=np.concatenate([piece.medians for piece in measured]),
     )

@@ -26,6 +26,7 @@ from services.eval.set_results import (
     NoduleContrast,
     NotMeasured,
     PrecisionRecallResult,
+    RadiomicResult,
 )
 
 #: Version of the JSON document. It changes with every change of the fields here.
@@ -71,6 +72,7 @@ class SetResults:
         uri: Where it is.
         images: Synthetic slices.
         source_scans: Scans that their maps are of.
+        radiomic: Radiomic Fréchet distance.
         frechet: Fréchet distance.
         kid: Kernel inception distance.
         precision_recall: Improved precision and recall.
@@ -87,6 +89,7 @@ class SetResults:
     uri: str
     images: int
     source_scans: int
+    radiomic: RadiomicResult | NotMeasured
     frechet: FrechetResult
     kid: KidResult
     precision_recall: PrecisionRecallResult

@@ -2,7 +2,54 @@
 
 from dataclasses import dataclass
 
+from lungforge.metrics.radiomic_distance import FeatureShift
+from lungforge.metrics.radiomics import Region
 from lungforge.metrics.real_baseline import BaselineComparison
+
+
+@dataclass(frozen=True)
+class RegionDistance:
+    """The Fréchet distance of the radiomic features of one region.
+
+    Attributes:
+        region: lungs, body or nodules.
+        distance: Over the slices that show the region.
+        real_slices: Real ones that do.
+        synthetic_slices: Synthetic ones that do.
+    """
+
+    region: Region
+    distance: float
+    real_slices: int
+    synthetic_slices: int
+
+
+@dataclass(frozen=True)
+class RadiomicResult:
+    """The radiomic Fréchet distance between a set of synthetic slices and the real ones.
+
+    Attributes:
+        distance: Over all images: the sum over the regions.
+        real_images: Real images behind ``distance``.
+        synthetic_images: Synthetic images behind it.
+        features: How many features are compared.
+        regions: The distance in each region that both sets show.
+        baseline: Beside the distance between real and real; None where the real images do not allow it.
+        p_value: That real slices of other scans are as far away (permuted by scan); None with too few scans.
+        permutations: Of that test; 0 without it.
+        moved: The features that differ by more than chance, the largest shift first; without a test those
+            that differ by a standard deviation and more.
+    """
+
+    distance: float
+    real_images: int
+    synthetic_images: int
+    features: int
+    regions: tuple[RegionDistance, ...]
+    baseline: BaselineComparison | None
+    p_value: float | None
+    permutations: int
+    moved: tuple[FeatureShift, ...]
 
 
 @dataclass(frozen=True)
@@ -15,6 +62,7 @@ class FrechetResult:
         real_images: Real images behind ``value``.
         synthetic_images: Synthetic images behind it.
         baseline: Beside the distance between real and real; None where the real images do not allow it.
+        without_bias: Extrapolated to infinitely many images ("FD infinity"); None where there are too few.
     """
 
     name: str
@@ -22,6 +70,7 @@ class FrechetResult:
     real_images: int
     synthetic_images: int
     baseline: BaselineComparison | None
+    without_bias: float | None
 
 
 @dataclass(frozen=True)
@@ -35,6 +84,9 @@ class KidResult:
         subsets: How many subsets.
         subset_size: Images from each side in a subset.
         baseline: Beside the KID between real and real; None where the real images do not allow it.
+        p_value: That real slices of other scans have as large a KID (permuted by scan); None with too few
+            scans.
+        permutations: Of that test; 0 without it.
     """
 
     name: str
@@ -43,6 +95,8 @@ class KidResult:
     subsets: int
     subset_size: int
     baseline: BaselineComparison | None
+    p_value: float | None
+    permutations: int
 
 
 @dataclass(frozen=True)
@@ -98,19 +152,33 @@ class HounsfieldSummary:
 
 @dataclass(frozen=True)
 class HounsfieldRow:
-    """HU of one class of the map, real and synthetic."""
+    """HU of one class of the map, real and synthetic.
+
+    Attributes:
+        class_name: Of the map.
+        real: Over the pixels of all real slices.
+        synthetic: Over the pixels of all synthetic slices.
+        difference: Synthetic median minus real median, HU; None where one of them is missing.
+        from_source: Mean absolute difference of a slice's median from that of its source slice, HU; None for
+            patches, and where no source slice is available.
+        p_value: That chance makes the mean of the slices' medians differ so much in any class (permuted by
+            scan); None with too few scans or slices.
+    """
 
     class_name: str
     real: HounsfieldSummary
     synthetic: HounsfieldSummary
+    difference: int | None
+    from_source: float | None
+    p_value: float | None
 
 
 @dataclass(frozen=True)
 class ContrastSummary:
-    """How much brighter nodules are than the tissue around them, HU; None where there is no nodule.
+    """How much brighter nodules are than the lung 2 to 10 mm from them, HU; None where there is none.
 
     Attributes:
-        nodules: How many.
+        nodules: How many that have lung around them.
         median: HU.
         lower_quartile: HU.
         upper_quartile: HU.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lungforge.metrics.features import Description
+from lungforge.metrics.radiomic_distance import FeatureShift
 from lungforge.metrics.real_baseline import BaselineComparison
 from services.eval.downstream.results import (
     ArmCurve,
@@ -31,6 +32,8 @@ from services.eval.set_results import (
     NearDuplicates,
     NoduleContrast,
     PrecisionRecallResult,
+    RadiomicResult,
+    RegionDistance,
 )
 
 EXTRACTOR = Description(
@@ -47,6 +50,19 @@ def baseline(synthetic: float, real: float = 10.0, spread: float = 1.0) -> Basel
         synthetic_mean=synthetic,
         synthetic_spread=1.0,
     )
+
+
+RADIOMIC = RadiomicResult(
+    distance=1.5,
+    real_images=60,
+    synthetic_images=40,
+    features=17,
+    regions=(RegionDistance("lungs", 1.5, 60, 40),),
+    baseline=baseline(2.0, real=1.0, spread=0.1),
+    p_value=0.002,
+    permutations=999,
+    moved=(FeatureShift("median", "lungs", "HU", -850.0, -660.0, 4.5, 0.001),),
+)
 
 
 def memorisation(**changes: Any) -> MemorisationResult:
@@ -72,12 +88,15 @@ def set_results(name: str = "one", *, near_duplicates: int = 0, **changes: Any) 
         uri=f"s3://lab/{name}",
         images=40,
         source_scans=20,
-        frechet=FrechetResult(EXTRACTOR.distance_name, 12.5, 60, 40, baseline(25.0)),
-        kid=KidResult("KID (efficientnet-lite0)", -0.001, 0.002, 100, 20, None),
+        radiomic=RADIOMIC,
+        frechet=FrechetResult(EXTRACTOR.distance_name, 12.5, 60, 40, baseline(25.0), None),
+        kid=KidResult("KID (efficientnet-lite0)", -0.001, 0.002, 100, 20, None, 0.4, 999),
         precision_recall=PrecisionRecallResult(
             "Improved precision and recall", 3, 60, 40, Coverage(0.5, None), Coverage(None, None)
         ),
-        hounsfield_units=(HounsfieldRow("body", pixels, HounsfieldSummary(0, None, None, None)),),
+        hounsfield_units=(
+            HounsfieldRow("body", pixels, HounsfieldSummary(0, None, None, None), None, None, None),
+        ),
         nodule_contrast_hu=NoduleContrast(contrast, contrast),
         map_agreement=MapAgreement(()),
         near_duplicates=NearDuplicates(40, near_duplicates, 0.1, 0.2, ()),

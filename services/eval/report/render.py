@@ -18,6 +18,7 @@ from services.eval.downstream.results import measure_title
 from services.eval.records import Match, Misfit, SliceImages
 from services.eval.report import downstream_figures
 from services.eval.report.lineage_graph import lineage_graph
+from services.eval.report.radiomic_words import feature_value, hounsfield_words
 from services.eval.report.wording import plus_minus, significant, subsets_words
 from services.eval.results import EvaluationReport
 from services.eval.set_results import NotMeasured
@@ -81,6 +82,8 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
         "plus_minus": plus_minus,
         "legend": list(zip(classes.NAMES, classes.COLOURS, strict=True)),
         "lineage_graph": lineage_graph,
+        "feature_value": feature_value,
+        "hounsfield_words": hounsfield_words,
         "view": downstream_figures,
         "names": [results.name for results in report.sets],
     }

@@ -4,7 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_fid.fid_score import calculate_frechet_distance
 
-from lungforge.metrics.frechet import GaussianSums, frechet_distance, frechet_distance_of_features, merge_all
+from lungforge.metrics.frechet import (
+    GaussianSums,
+    frechet_distance,
+    frechet_distance_of_features,
+    frechet_distance_without_bias,
+    merge_all,
+)
 
 
 def features(seed, count, dimensions, *, shift=0.0):
@@ -66,3 +72,22 @@ def test_more_images_of_one_distribution_come_nearer():
         for count in (50, 200, 800)
     ]
     assert distances == sorted(distances, reverse=True)
+
+
+def test_the_extrapolated_distance_is_that_of_the_distributions():
+    """Two Gaussians at a known distance, from so few images that the plain one is half as large again."""
+    generator = np.random.default_rng(0)
+    plain, extrapolated = [], []
+    for _ in range(30):
+        first, second = generator.normal(size=(40, 8)), generator.normal(size=(40, 8))
+        second[:, 0] += 1.0
+        plain.append(frechet_distance_of_features(first, second))
+        extrapolated.append(frechet_distance_without_bias(first, second, generator))
+    assert np.mean(plain) > 1.4
+    assert np.mean(extrapolated) == pytest.approx(1.0, abs=3 * np.std(extrapolated) / np.sqrt(30))
+
+
+def test_the_extrapolation_needs_two_images_for_each_dimension():
+    features, generator = np.random.default_rng(0).normal(size=(32, 16)), np.random.default_rng(1)
+    assert frechet_distance_without_bias(features, features[:31], generator) is None
+    assert frechet_distance_without_bias(features, features + 1, generator) is not None

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lungforge.metrics.kid import kid, kid_over_subsets
+from lungforge.metrics.kid import kid, kid_over_subsets, kid_p_value
+from lungforge.metrics.permutation import permute_scans
 
 
 def written_out(x, y):
@@ -68,3 +69,42 @@ def test_over_subsets_gives_mean_and_spread_and_depends_on_the_seed_only():
     assert (first.subsets, first.subset_size) == (50, 20)
     assert first.mean == pytest.approx(kid(x, y), abs=3 * first.spread / np.sqrt(50))
     assert first.spread > 0
+
+
+def scans_of(count, per_scan):
+    return [f"scan {index // per_scan}" for index in range(count)]
+
+
+@pytest.mark.parametrize("block_rows", [7, 1024])
+def test_p_value_equals_that_of_the_kid_of_every_permutation(monkeypatch, block_rows):
+    monkeypatch.setattr("lungforge.metrics.kid.BLOCK_ROWS", block_rows)
+    generator = np.random.default_rng(4)
+    x, y = generator.normal(size=(14, 5)), generator.normal(size=(9, 5)) + 0.4
+    permutations = permute_scans(scans_of(14, 3), scans_of(9, 2), np.random.default_rng(0), 99)
+    pooled = np.concatenate([x, y])
+    values = []
+    for sides in permutations.first:
+        first = sides[permutations.units]
+        values.append(kid(pooled[first], pooled[~first]))
+    assert values[0] == pytest.approx(kid(x, y))
+    expected = (1 + sum(value >= values[0] - 1e-12 for value in values[1:])) / 100
+    assert 0.02 < expected < 0.98
+    assert kid_p_value(x, y, permutations) == expected
+
+
+def test_p_value_is_small_for_other_distributions_and_fair_for_equal_ones():
+    generator = np.random.default_rng(5)
+    scans = scans_of(60, 3)
+
+    def test(shift):
+        # Slices of one scan lie close together.
+        x, y = (
+            np.repeat(generator.normal(size=(20, 8)), 3, axis=0) + 0.2 * generator.normal(size=(60, 8))
+            for _ in range(2)
+        )
+        return kid_p_value(x, y + shift, permute_scans(scans, scans, generator, 99))
+
+    assert [test(2.0) for _ in range(5)] == [0.01] * 5
+    equal = np.array([test(0.0) for _ in range(120)])
+    assert (equal <= 0.05).mean() < 0.12
+    assert 0.4 < equal.mean() < 0.6

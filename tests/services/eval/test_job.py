@@ -253,7 +253,9 @@ def test_with_cached_features_the_report_is_the_same_to_the_last_byte(result, co
         files = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
         if turn == "first":
             written = files
-    assert len(written) == 12 + 3  # a file for each part of real and of synthetic slices
+    # Of the network's features a file for each part of real and of synthetic slices; of the radiomic ones for
+    # those that are compared.
+    assert len(written) == (12 + 3) + (3 + 3)
     assert files == written
 
 

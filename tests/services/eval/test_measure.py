@@ -1,16 +1,30 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
+from lungforge.ct import classes
+from lungforge.metrics.features import Description
+from lungforge.metrics.fidelity import ClassHistogram, class_medians
 from lungforge.metrics.near_duplicates import Resemblance
-from services.eval.measure import map_agreement, memorisation, near_duplicates
+from lungforge.metrics.permutation import permute_scans
+from lungforge.metrics.radiomics import FEATURES
+from services.eval.measure import distances, hounsfield_units, map_agreement, memorisation, near_duplicates
 from services.eval.records import Fidelity, Match, MeasuredSlices
 from services.eval.set_results import DiceSummary, DistanceQuantiles, MemorisationResult, NotMeasured
 
 
+def measured(features, keys, **changes):
+    nothing = np.full((len(features), len(FEATURES)), np.nan, np.float32)
+    sound = MeasuredSlices(
+        np.asarray(features, np.float32), tuple(keys), Fidelity.empty(), nothing, nothing[:, : classes.COUNT]
+    )
+    return dataclasses.replace(sound, **changes)
+
+
 def with_dice(dice):
-    fidelity = Fidelity.empty()
-    features = np.zeros((1, 1), np.float32)
-    return MeasuredSlices(features, (("scan", 0),), Fidelity(fidelity.histogram, (), dice))
+    fidelity = Fidelity(Fidelity.empty().histogram, (), dice)
+    return measured(np.zeros((1, 1)), [("scan", 0)], fidelity=fidelity)
 
 
 def test_agreement_gives_median_5th_percentile_and_how_many_slices_hold_the_structure():
@@ -33,10 +47,6 @@ def test_near_duplicates_are_counted_and_listed():
     assert (results.checked, results.count) == (3, 1)
     assert [example.sample_id for example in results.examples] == ["sample 0"]
     assert results.median_correlation == pytest.approx(np.median([0.99, 0.1, 0.3]))
-
-
-def measured(features, keys):
-    return MeasuredSlices(np.asarray(features, np.float32), tuple(keys), Fidelity.empty())
 
 
 TRAINING = np.array([[0.0], [100], [200]], np.float32)
@@ -84,3 +94,56 @@ def test_without_training_or_held_out_slices_the_cause_is_stated():
     assert "the generator saw the scan of every real slice" in seen.why_not
     assert isinstance(equal, NotMeasured)
     assert "equal slices" in equal.why_not
+
+
+def with_classes(seed, count, shift=0):
+    """Slices of one pixel row, two a scan: body about 40 HU, left lung about -850, changed by ``shift``."""
+    generator = np.random.default_rng(seed)
+    labels = np.tile(np.repeat(np.uint8([classes.BODY, classes.LEFT_LUNG]), 8), (count, 1, 1))
+    hu = np.where(labels == classes.BODY, 40, -850 + shift) + generator.integers(-5, 6, size=labels.shape)
+    hu = hu.astype(np.int16)
+    keys = [(f"{seed} {index // 2}", index) for index in range(count)]
+    fidelity = Fidelity(ClassHistogram.of(hu, labels), (), Fidelity.empty().dice)
+    return measured(np.zeros((count, 1)), keys, fidelity=fidelity, medians=class_medians(hu, labels))
+
+
+def test_hounsfield_units_of_each_class_differ_by_so_many_with_a_p_value():
+    real, synthetic = with_classes(0, 20), with_classes(1, 16, shift=30)
+    sources = synthetic.medians + np.float32(4)
+    sources[:8] -= np.float32(12)
+    permutations = permute_scans(real.scans, synthetic.scans, np.random.default_rng(0))
+    rows = {row.class_name: row for row in hounsfield_units(real, synthetic, sources, permutations)}
+    lung, body, trachea = (rows[name] for name in ("left lung", "body", "trachea"))
+    assert lung.difference == lung.synthetic.median - lung.real.median
+    assert lung.difference == pytest.approx(30, abs=3)
+    assert lung.from_source == 6.0  # 8 below in half of the slices, 4 above in the others
+    assert lung.p_value < 0.01
+    assert abs(body.difference) <= 3
+    assert body.p_value > 0.05
+    assert (trachea.difference, trachea.from_source, trachea.p_value) == (None, None, None)
+
+
+def test_without_sources_or_a_test_the_difference_remains():
+    rows = hounsfield_units(with_classes(0, 4), with_classes(1, 4, shift=30), None, None)
+    (lung,) = (row for row in rows if row.class_name == "left lung")
+    assert lung.difference == pytest.approx(30, abs=5)
+    assert (lung.from_source, lung.p_value) == (None, None)
+
+
+def test_kid_has_a_p_value_and_the_distance_no_bias_where_images_suffice(monkeypatch):
+    description = Description("network", "Fréchet distance", 3, "grey", "none", "0" * 64)
+    generator = np.random.default_rng(0)
+    near, far = (generator.normal(size=(60, 3)) + shift for shift in (0, 3))
+    real, synthetic = (
+        measured(features, [(f"{name} {index // 3}", index) for index in range(60)])
+        for name, features in (("real", near), ("synthetic", far))
+    )
+    permutations = permute_scans(real.scans, synthetic.scans, np.random.default_rng(0))
+    results = distances("set", real, synthetic, description, permutations, 0)
+    assert (results.kid.p_value, results.kid.permutations) == (0.001, 999)
+    assert results.frechet.without_bias == pytest.approx(27, rel=0.2)
+    # Of many images some are tested; the scans that are left decide.
+    monkeypatch.setattr("services.eval.measure._KID_IMAGES", 40)
+    assert distances("set", real, synthetic, description, permutations, 0).kid.p_value == 0.001
+    none = distances("set", real, synthetic, description, None, 0).kid
+    assert (none.p_value, none.permutations) == (None, 0)

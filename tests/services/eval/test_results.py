@@ -61,18 +61,18 @@ def test_downstream_results_are_read_back() -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_no_digit_is_lost(value: float) -> None:
-    results = report(set_results(frechet=FrechetResult("F", value, 1, 1, baseline(value))))
+    results = report(set_results(frechet=FrechetResult("F", value, 1, 1, baseline(value), None)))
     assert EvaluationReport.from_json(results.to_json()) == results
 
 
 def test_nan_and_infinity_are_not_written() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        report(set_results(frechet=FrechetResult("F", float("nan"), 1, 1, None))).to_json()
+        report(set_results(frechet=FrechetResult("F", float("nan"), 1, 1, None, None))).to_json()
 
 
 @pytest.mark.parametrize("version", [0, FORMAT + 1, None, str(FORMAT)])
 def test_another_format_is_refused(version: object) -> None:
-    with pytest.raises(ContentError, match=r"are of format .*reads format 1; evaluate again"):
+    with pytest.raises(ContentError, match=r"are of format .*reads format 2; evaluate again"):
         _read(_document() | {"format": version})
 
 

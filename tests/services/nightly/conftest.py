@@ -79,8 +79,8 @@ class FakeServices:
         )
         results = set_results(
             images=8,
-            frechet=FrechetResult("Fréchet distance", 20.0, 8, 8, baseline if self.halves else None),
-            kid=KidResult("KID", self.kid, self.kid_spread, 100, 4, None),
+            frechet=FrechetResult("Fréchet distance", 20.0, 8, 8, baseline if self.halves else None, None),
+            kid=KidResult("KID", self.kid, self.kid_spread, 100, 4, None, None, 0),
             near_duplicates=self.near_duplicates,
         )
         parents = tuple(Dataset.open(uri).parent() for uri in (config.real, *config.synthetic))

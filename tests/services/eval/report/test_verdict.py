@@ -14,7 +14,7 @@ from tests.services.reports import (
 
 
 def results(*, synthetic, near_duplicates=0, name="one"):
-    frechet = FrechetResult("Fréchet distance", 12.0, 60, 40, baseline(synthetic))
+    frechet = FrechetResult("Fréchet distance", 12.0, 60, 40, baseline(synthetic), None)
     return set_results(name, near_duplicates=near_duplicates, frechet=frechet)
 
 
@@ -63,7 +63,7 @@ def test_too_few_scans_for_an_interval_judge_nothing():
 
 
 def test_verdict_without_a_baseline_judges_nothing():
-    alone = set_results(frechet=FrechetResult("Fréchet distance", 12.0, 60, 40, None))
+    alone = set_results(frechet=FrechetResult("Fréchet distance", 12.0, 60, 40, None, None))
     assert "cannot be judged" in verdict_of([alone])[0]
     assert any("no real-vs-real baseline" in warning for warning in warnings_of(alone))
 

@@ -1,0 +1,220 @@
+"""The radiomic Fréchet distance between two sets of slices, and the features that moved.
+
+As FRD (Konz et al., "Fréchet Radiomic Distance", 2024, arXiv 2412.01496): radiomic features, standardised on
+the real slices, and the Fréchet distance of their Gaussian fits. Here every region of the map has a distance
+of its own, over the slices that show it, and the radiomic distance is their sum: a slice without a nodule
+has no features of nodules.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungforge.metrics.frechet import GaussianSums, frechet_distance
+from lungforge.metrics.permutation import ScanPermutations, mean_shift_p_values, p_value
+from lungforge.metrics.radiomics import FEATURES, REGIONS, Region, Unit, columns_of
+
+#: A region is compared where so many slices of each set show it, at least.
+FEWEST_SLICES: Final = 4
+#: The smallest standard deviation that features are divided by: what they vary less by means nothing.
+_SMALLEST_DEVIATION: Final[dict[Unit, float]] = {"HU": 1.0, "times": 0.02, "share": 0.002, "plain": 0.02}
+#: Logarithms are taken of this value at least.
+_SMALLEST_VALUE: Final = 1e-3
+#: Permutations whose covariances are held at a time.
+_BLOCK: Final = 100
+
+_LOGARITHMIC: Final = np.array([feature.unit == "times" for feature in FEATURES])
+_DEVIATIONS: Final = np.array([_SMALLEST_DEVIATION[feature.unit] for feature in FEATURES])
+
+
+@dataclass(frozen=True)
+class FeatureShift:
+    """How a feature of synthetic slices differs from that of real ones.
+
+    Attributes:
+        name: What is measured.
+        region: Where: lungs, body or nodules.
+        unit: How the difference is told: HU, times, share or plain.
+        real_median: Over the real slices that show the region.
+        synthetic_median: Over the synthetic ones.
+        shift: Difference of the means, in standard deviations of the real slices; features of unit "times" by
+            their logarithms.
+        p_value: That chance makes any feature differ so much (permuted by scan); None with too few scans.
+    """
+
+    name: str
+    region: Region
+    unit: Unit
+    real_median: float
+    synthetic_median: float
+    shift: float
+    p_value: float | None
+
+
+def comparable(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Features ``[N, F]`` as they are compared, float64: logarithms of those that differ by a factor."""
+    values = features.astype(np.float64)
+    logarithms = np.log(np.maximum(values[:, _LOGARITHMIC], _SMALLEST_VALUE))
+    values[:, _LOGARITHMIC] = logarithms
+    return values
+
+
+def regions_in_both(first: NDArray[np.floating], second: NDArray[np.floating]) -> tuple[Region, ...]:
+    """The regions that enough slices of both sets show."""
+    return tuple(
+        region
+        for region in REGIONS
+        if min(len(_showing(features, region)) for features in (first, second)) >= FEWEST_SLICES
+    )
+
+
+def radiomic_distances(
+    real: NDArray[np.floating], synthetic: NDArray[np.floating], regions: tuple[Region, ...]
+) -> dict[Region, float]:
+    """The Fréchet distance of each region's features.
+
+    Args:
+        real: Features ``[N, F]`` of real slices, as ``radiomic_features`` gives them.
+        synthetic: Features ``[M, F]``.
+        regions: Those to compare. One that fewer than two slices of a set show has a distance of 0.
+    """
+    one, other = comparable(real), comparable(synthetic)
+    distances = {}
+    for region in regions:
+        first, second = _showing(one, region), _showing(other, region)
+        if min(len(first), len(second)) < 2:
+            distances[region] = 0.0
+            continue
+        middle = first.mean(axis=0)
+        deviation = np.maximum(first.std(axis=0, ddof=1), _DEVIATIONS[columns_of(region)])
+        sums = (GaussianSums.of((side - middle) / deviation) for side in (first, second))
+        distances[region] = frechet_distance(*sums)
+    return distances
+
+
+def radiomic_p_value(
+    real: NDArray[np.floating],
+    synthetic: NDArray[np.floating],
+    regions: tuple[Region, ...],
+    permutations: ScanPermutations,
+) -> float:
+    """Whether the distance is larger than between two sets that the same scans are divided into at random.
+
+    Args:
+        real: Features ``[N, F]``.
+        synthetic: Features ``[M, F]``.
+        regions: Those whose distances are added up.
+        permutations: Of the slices' scans.
+    """
+    values = np.concatenate([comparable(real), comparable(synthetic)])
+    total = np.zeros(len(permutations.first))
+    for region in regions:
+        columns = columns_of(region)
+        there = np.flatnonzero(np.isfinite(values[:, columns]).all(axis=1))
+        total += _permuted_distances(
+            values[np.ix_(there, columns)], _DEVIATIONS[columns], permutations.keep(there)
+        )
+    return p_value(total)
+
+
+def feature_shifts(
+    real: NDArray[np.floating],
+    synthetic: NDArray[np.floating],
+    regions: tuple[Region, ...],
+    permutations: ScanPermutations | None,
+) -> tuple[FeatureShift, ...]:
+    """How each feature of some regions differs, the largest shift first.
+
+    Args:
+        real: Features ``[N, F]``.
+        synthetic: Features ``[M, F]``.
+        regions: Those that are looked at.
+        permutations: Of the slices' scans; None with too few scans for a test.
+    """
+    columns = np.concatenate([columns_of(region) for region in regions])
+    one, other = comparable(real)[:, columns], comparable(synthetic)[:, columns]
+    deviation = np.maximum(np.nanstd(one, axis=0, ddof=1), _DEVIATIONS[columns])
+    shifts = (np.nanmean(other, axis=0) - np.nanmean(one, axis=0)) / deviation
+    p_values = np.full(len(columns), np.nan)
+    if permutations is not None:
+        p_values = mean_shift_p_values(one, other, permutations)
+    medians = [
+        np.nanmedian(features[:, columns].astype(np.float64), axis=0) for features in (real, synthetic)
+    ]
+    found = [
+        FeatureShift(
+            name=FEATURES[column].name,
+            region=FEATURES[column].region,
+            unit=FEATURES[column].unit,
+            real_median=float(medians[0][index]),
+            synthetic_median=float(medians[1][index]),
+            shift=float(shifts[index]),
+            p_value=None if np.isnan(p_values[index]) else float(p_values[index]),
+        )
+        for index, column in enumerate(columns.tolist())
+    ]
+    return tuple(sorted(found, key=lambda shift: -abs(shift.shift)))
+
+
+def _showing(features: NDArray[np.floating], region: Region) -> NDArray[np.floating]:
+    """A region's features of the slices that show it."""
+    values = features[:, columns_of(region)]
+    return values[np.isfinite(values).all(axis=1)]
+
+
+def _permuted_distances(
+    values: NDArray[np.float64], smallest: NDArray[np.float64], permutations: ScanPermutations
+) -> NDArray[np.float64]:
+    """The Fréchet distance of one region for each division of the scans, from sums over each scan."""
+    values = values - values.mean(axis=0)
+    scans = permutations.membership
+    sizes, sums = scans.sum(axis=0), scans.T @ values
+    products = np.einsum("ns,nd,ne->sde", scans, values, values, optimize=True)
+    distances = []
+    for start in range(0, len(permutations.first), _BLOCK):
+        side = permutations.first[start : start + _BLOCK].astype(np.float64)
+        distances.append(
+            _distances_of_sums(
+                *(
+                    (each @ sizes, each @ sums, np.tensordot(each, products, 1))
+                    for each in (side, 1.0 - side)
+                ),
+                smallest,
+            )
+        )
+    return np.concatenate(distances)
+
+
+_Sums = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def _distances_of_sums(first: _Sums, second: _Sums, smallest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fréchet distances from each side's counts ``[B]``, sums ``[B, D]`` and products ``[B, D, D]``."""
+    enough = (first[0] > 1) & (second[0] > 1)
+    distances = np.zeros(len(enough))
+    (mean, covariance), (other_mean, other_covariance) = (
+        _moments(*(array[enough] for array in side)) for side in (first, second)
+    )
+    deviation = np.maximum(np.sqrt(np.einsum("bdd->bd", covariance)), smallest)
+    both = deviation[:, :, None] * deviation[:, None, :]
+    covariance, other_covariance = covariance / both, other_covariance / both
+    shift = (other_mean - mean) / deviation
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+    # The trace of (C1 C2)^(1/2) is the sum of the roots of the eigenvalues of R^T C2 R, with C1 = R R^T.
+    inner = np.linalg.eigvalsh(np.swapaxes(root, 1, 2) @ other_covariance @ root)
+    crossed = np.sqrt(np.maximum(inner, 0.0)).sum(axis=1)
+    traces = np.einsum("bdd->b", covariance) + np.einsum("bdd->b", other_covariance)
+    distances[enough] = (shift * shift).sum(axis=1) + traces - 2.0 * crossed
+    return distances
+
+
+def _moments(
+    count: NDArray[np.float64], total: NDArray[np.float64], products: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means ``[B, D]`` and unbiased covariances ``[B, D, D]``."""
+    mean = total / count[:, None]
+    scatter = products - count[:, None, None] * mean[:, :, None] * mean[:, None, :]
+    return mean, scatter / (count - 1)[:, None, None]
