@@ -22,7 +22,7 @@ def _merged(*planes: Plane) -> list[ScoredCandidate]:
 
 
 def test_a_box_of_one_slice_is_a_candidate_at_its_centre_in_mm() -> None:
-    """From 10 to 14 px the middle is the border of columns 11 and 12, which is 11.5 from the centre of column 0."""
+    """From 10 to 14 px the middle is between columns 11 and 12: 11.5 px from the centre of column 0."""
     plane = _plane(-7.5, (10, 20, 4, 6, 0.5), spacing=(0.5, 2.0))
     assert _merged(plane) == [ScoredCandidate("a", 23.0, 11.25, -7.5, 0.5)]
 

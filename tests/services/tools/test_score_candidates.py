@@ -32,7 +32,7 @@ def _arguments(config: ScoreConfig) -> list[str]:
 
 
 def test_the_score_by_hand(tmp_path: Path) -> None:
-    """At .9 the first of three nodules; at .7 and .6 a false positive each, in three scans; at .3 another hit."""
+    """At .9 one of three nodules, at .7 and .6 a false positive each in three scans, at .3 another hit."""
     result = run(_write(tmp_path))
     assert [point.sensitivity for point in result.sensitivities] == pytest.approx(
         [1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3, 2 / 3, 2 / 3]
