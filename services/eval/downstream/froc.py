@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import ray
 from numpy.typing import NDArray
 
+from lungforge.ct.io.luna16_tables import Annotation
 from lungforge.datasets import Dataset
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
@@ -100,20 +101,32 @@ def read_test_slices(real: Dataset, subsets: Sequence[int] | None) -> list[Place
     return slices
 
 
+def excluded_findings(real: Dataset) -> list[Annotation] | None:
+    """The excluded findings that the manifest of the slices has, in mm in the frame of their scan's slices.
+
+    None where the slices were made without a table of them.
+    """
+    by_series = real.manifest.details.get("excluded_findings")
+    if by_series is None:
+        return None
+    return [Annotation(uid, *place) for uid, places in by_series.items() for place in places]
+
+
 def network_sensitivities(
-    slices: Sequence[PlacedSlice], detections: Detections, seed: int
+    slices: Sequence[PlacedSlice], detections: Detections, excluded: Sequence[Annotation], seed: int
 ) -> tuple[NDArray[np.float64], float]:
     """Sensitivities ``[draws + 1, 7]`` of a network over draws of the scans, and its candidates a scan.
 
     Args:
         slices: All slices of the test scans, in any order.
         detections: Of each slice.
+        excluded: Findings on which candidates are ignored.
         seed: Of the draws: the same for every network, so that arms are compared on the same scans.
     """
     stacks = _stacks(slices, detections)
     candidates = [candidate for scan, stack in stacks.items() for candidate in merge_boxes(scan, stack)]
     nodules = [nodule for scan, stack in stacks.items() for nodule in join_nodules(scan, stack)]
-    judged = judge(candidates, nodules, [], stacks)
+    judged = judge(candidates, nodules, excluded, stacks)
     return sensitivities(judged, scan_draws(len(stacks), seed)), len(candidates) / len(stacks)
 
 
@@ -135,13 +148,13 @@ def score_arms(
         seed: Of the bootstrap.
         workers: Networks that are scored at a time; no influence on the result.
     """
-    slices = read_test_slices(real, subsets)
-    shared = ray.put(slices)
+    slices, excluded = read_test_slices(real, subsets), excluded_findings(real)
+    shared, ignored = ray.put(slices), ray.put(excluded or [])
     runs = [run for run in results if run.task == "localisation"]
     scored: dict[DownstreamRun, tuple[NDArray[np.float64], float]] = {}
 
     def start(run: DownstreamRun) -> Any:
-        return _score.remote(shared, results[run].detections, seed)
+        return _score.remote(shared, results[run].detections, ignored, seed)
 
     with progress("detection over whole scans", len(runs), unit="networks") as advance:
         for done in run_tasks(start, runs, workers):
@@ -152,6 +165,7 @@ def score_arms(
         scans=len(stacks),
         slices=len(slices),
         nodules=sum(len(join_nodules(scan, stack)) for scan, stack in stacks.items()),
+        excluded=None if excluded is None else sum(finding.series_uid in stacks for finding in excluded),
         networks_per_arm=len(runs) // len(arms),
         arms=tuple(_of_arm(arm, [scored[run] for run in runs if run.arm == arm]) for arm in arms),
     )
@@ -159,9 +173,9 @@ def score_arms(
 
 @ray.remote(num_cpus=1)
 def _score(
-    slices: Sequence[PlacedSlice], detections: Detections, seed: int
+    slices: Sequence[PlacedSlice], detections: Detections, excluded: Sequence[Annotation], seed: int
 ) -> tuple[NDArray[np.float64], float]:
-    return network_sensitivities(slices, detections, seed)
+    return network_sensitivities(slices, detections, excluded, seed)
 
 
 def _stacks(slices: Sequence[PlacedSlice], detections: Detections) -> dict[str, list[Plane]]:

@@ -30,6 +30,7 @@ class FrocResults:
         scans: Test scans.
         slices: Slices of them.
         nodules: Nodules in them.
+        excluded: Excluded findings in them, on which candidates are ignored; None where they are not known.
         networks_per_arm: Networks whose scores are averaged.
         arms: The arms, in the order of the localisation task.
     """
@@ -37,5 +38,6 @@ class FrocResults:
     scans: int
     slices: int
     nodules: int
+    excluded: int | None
     networks_per_arm: int
     arms: tuple[FrocResult, ...]

@@ -12,7 +12,12 @@ from lungforge.errors import InputError
 from lungforge.metrics.froc import DRAWS
 from services.eval.config import EvalConfig
 from services.eval.downstream.examples import examples_of, read_rows
-from services.eval.downstream.froc import network_sensitivities, read_test_slices, require_whole_scans
+from services.eval.downstream.froc import (
+    excluded_findings,
+    network_sensitivities,
+    read_test_slices,
+    require_whole_scans,
+)
 from tests.factories import nodule_at, slice_row
 
 
@@ -34,14 +39,13 @@ def _rows(
     ]
 
 
-def _dataset(folder: Path, *series: Any, **config: Any) -> Dataset:
+def _dataset(folder: Path, *series: Any, details: dict[str, Any] | None = None, **config: Any) -> Dataset:
     writer = DatasetWriter(str(folder / "slices"), Kind.SLICES, config)
-    writer.commit(
-        [
-            writer.write_part(f"{number}", table_from_rows(Kind.SLICES, rows))
-            for number, rows in enumerate(series)
-        ]
-    )
+    parts = [
+        writer.write_part(f"{number}", table_from_rows(Kind.SLICES, rows))
+        for number, rows in enumerate(series)
+    ]
+    writer.commit(parts, details or {})
     return Dataset.open(writer.uri)
 
 
@@ -71,7 +75,7 @@ def _score(
             -1, 5
         )
         detections.append((values[:, :4], values[:, 4]))
-    values, candidates = network_sensitivities(slices, detections, seed=0)
+    values, candidates = network_sensitivities(slices, detections, excluded_findings(scans) or [], seed=0)
     assert values.shape == (DRAWS + 1, 7)
     return values[0].tolist(), candidates
 
@@ -106,6 +110,16 @@ def test_a_hit_is_within_the_radius_in_mm(scans: Dataset, x: float, index: int, 
     """The radius is 2.5 mm: 5 px, or more than one slice and less than two."""
     values, _ = _score(scans, {("a", index): [_box(x, 30, 0.5)]})
     assert values[-1] == float(hit)
+
+
+def test_candidates_on_excluded_findings_are_ignored(tmp_path: Path) -> None:
+    """The finding lies where the false positive is: x and y of pixel 10, the height of slice 0."""
+    rows = [_rows("a", range(5), [NODULE]), _rows("c", range(5))]
+    boxes = {("a", 2): [_box(20, 30, 0.5)], ("c", 0): [_box(10, 10, 0.9)]}
+    assert _score(_dataset(tmp_path / "unknown", *rows), boxes)[0] == [0, 0, 1, 1, 1, 1, 1]
+    details = {"excluded_findings": {"c": [[5.0, 5.0, -100.0, 3.0]], "b": []}}
+    known = _dataset(tmp_path / "known", *rows, details=details)
+    assert _score(known, boxes)[0] == [1.0] * 7
 
 
 def test_whole_scans_are_taken(scans: Dataset) -> None:
