@@ -123,7 +123,7 @@ def network_sensitivities(
         excluded: Findings on which candidates are ignored.
         seed: Of the draws: the same for every network, so that arms are compared on the same scans.
     """
-    stacks = _stacks(slices, detections)
+    stacks = scan_stacks(slices, detections)
     candidates = [candidate for scan, stack in stacks.items() for candidate in merge_boxes(scan, stack)]
     nodules = [nodule for scan, stack in stacks.items() for nodule in join_nodules(scan, stack)]
     judged = judge(candidates, nodules, excluded, stacks)
@@ -160,7 +160,7 @@ def score_arms(
         for done in run_tasks(start, runs, workers):
             scored[done.item] = done.result
             advance(note=done.item.name)
-    stacks = _stacks(slices, [(np.zeros((0, 4)), np.zeros(0))] * len(slices))
+    stacks = scan_stacks(slices, [(np.zeros((0, 4)), np.zeros(0))] * len(slices))
     return FrocResults(
         scans=len(stacks),
         slices=len(slices),
@@ -178,7 +178,7 @@ def _score(
     return network_sensitivities(slices, detections, excluded, seed)
 
 
-def _stacks(slices: Sequence[PlacedSlice], detections: Detections) -> dict[str, list[Plane]]:
+def scan_stacks(slices: Sequence[PlacedSlice], detections: Detections) -> dict[str, list[Plane]]:
     """The slices of each scan in their order, with their boxes."""
     stacks: dict[str, list[Plane]] = {}
     pairs = zip(slices, detections, strict=True)
