@@ -14,10 +14,10 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.metrics.candidates import join_nodules
 from services.eval.downstream.examples import read_rows
 from services.eval.downstream.froc import (
-    scan_stacks,
     network_sensitivities,
     read_test_slices,
     require_whole_scans,
+    scan_stacks,
 )
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.survey import survey
@@ -61,7 +61,7 @@ def test_the_nodules_are_the_annotated_ones(source: Path, stacks: Dataset) -> No
         (header,) = source.glob(f"subset*/{scan}.mhd")
         geometry = read_geometry(str(header))
         pixel_mm = 4 * np.asarray(geometry.spacing_mm[:2])
-        # The images are 4 times smaller: the centre of their first pixel is 1.5 px of the scan from its first.
+        # The images are 4 times smaller: their first pixel covers the first 4 of the scan, centred at 1.5.
         corner = np.asarray(geometry.origin_mm[:2]) + 1.5 * pixel_mm / 4
         place = corner + np.asarray([nodule.x_mm, nodule.y_mm])
         assert place == pytest.approx([annotation.x_mm, annotation.y_mm])
