@@ -109,6 +109,13 @@ COMMANDS = {
         "services.tools.show:ShowConfig",
         "services.tools.show:run",
     ),
+    "score-candidates": Command(
+        "score a detector's candidates for nodules by the rules of LUNA16",
+        "services.tools.score_candidates:ScoreConfig",
+        "services.tools.score_candidates:run",
+        notes="The result is sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives a scan, their mean "
+        "(CPM), and 95 % intervals from 1,000 bootstraps over the scans. Nothing is written.",
+    ),
     "export": Command(
         "write a dataset's images for other programs: PNG, COCO, MetaImage, class folders",
         "services.export.config:ExportConfig",
@@ -275,9 +282,12 @@ def overview() -> str:
 
 
 def print_result(result: Any, *, as_json: bool) -> None:
-    """Print a command's result, a dataclass or a dict, on stdout: a line a field, or one JSON line."""
+    """Print a command's result, a dataclass or a dict, on stdout: a line a field, or one JSON line.
+
+    A result that has a ``text`` is printed as that for people.
+    """
     document = public_json(result if isinstance(result, dict) else dataclasses.asdict(result))
-    text = json.dumps(document) if as_json else "\n".join(_lines(document))
+    text = json.dumps(document) if as_json else getattr(result, "text", None) or "\n".join(_lines(document))
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -54,6 +54,10 @@ class EvalConfig:
     train_subsets: tuple[int, ...] | None = None
     """Subsets of the real slices that the networks are trained on; needed for --downstream."""
 
+    froc: bool = False
+    """Also score the networks for localisation as LUNA16 does, on every slice of the test scans: sensitivity
+    at 1/8 to 8 false positives a scan. Needs slices of `lungforge preprocess --slices all`."""
+
     ratios: tuple[float, ...] = dataclasses.field(default=(1.0,), metadata=NOT_EMPTY | above(0))
     """Synthetic slices per real one; each ratio is an arm of its own."""
 
@@ -89,6 +93,11 @@ class EvalConfig:
         if self.downstream != "none" and not self.train_subsets:
             raise InputError(
                 "--downstream needs --train-subsets: the subsets of real slices that networks are trained on"
+            )
+        if self.froc and (self.downstream == "none" or "localisation" not in self.tasks):
+            raise InputError(
+                "--froc scores networks for localisation; give --downstream tiny, cpu or published, and "
+                "localisation among --tasks"
             )
         if self.downstream == "none" and self.train_subsets is not None:
             raise InputError(

@@ -22,6 +22,7 @@ from services.eval import measure
 from services.eval.collect import RealSlices, read_real, read_synthetic
 from services.eval.config import EvalConfig
 from services.eval.downstream import job as downstream
+from services.eval.downstream.froc import require_whole_scans
 from services.eval.downstream.results import DownstreamResults
 from services.eval.feature_cache import Network
 from services.eval.guards import check_leak, check_near_duplicates, check_sizes
@@ -90,6 +91,8 @@ def run(config: EvalConfig) -> EvalResult:
     lineages = dict(zip(_names(samples), map(trace, samples), strict=True))
     patch = check_sizes(real, list(lineages.values()), config.subsets)
     cut = None if patch is None else Cut(patch, config.seed)
+    if config.froc:
+        require_whole_scans(real, config.subsets, patch)
     warnings = check_leak(list(lineages.values()), real, config.subsets, allow=config.allow_leakage)
     weights = None if config.weights is None else read_bytes(config.weights)
     extractor = load_extractor(config.extractor, weights=weights).description
@@ -293,6 +296,7 @@ def _command(config: EvalConfig) -> str:
     if config.train_subsets is not None:
         words += ["--downstream", config.downstream, "--tasks", *config.tasks]
         words += ["--train-subsets", *map(str, config.train_subsets), "--ratios", *map(str, config.ratios)]
+        words += ["--froc"] * config.froc
         words += ["--folds", str(config.folds), "--seeds", str(config.seeds)]
     words += ["--allow-leakage"] * config.allow_leakage
     words += ["--allow-near-duplicates"] * config.allow_near_duplicates

@@ -25,9 +25,15 @@ def slices_details(source: SourceSurvey, outcomes: Sequence[VolumeOutcome]) -> d
         "subsets": _by_subset(used, _slice_counts),
         "crops": sum(outcome.crops.rows for outcome in used if outcome.crops),
         "masks": dict(Counter("derived" if o.derived else "luna16" for o in used if o.slices)),
+        **({"excluded_findings": _excluded(used)} if source.excluded else {}),
         "values": "Hounsfield units",
         "window_hu": list(WINDOW_HU),
     }
+
+
+def _excluded(outcomes: Sequence[VolumeOutcome]) -> dict[str, list[list[float]]]:
+    """Series uid to its excluded findings: x, y, z and diameter in mm, in the frame of its images."""
+    return {outcome.series_uid: [list(place) for place in outcome.excluded] for outcome in outcomes}
 
 
 def crops_details(source: SourceSurvey, outcomes: Sequence[VolumeOutcome]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from lungforge.ct.io.axial_ct import check_header
 from lungforge.ct.io.luna16 import SeriesEntry
 from lungforge.ct.io.volume import Geometry, VolumeError, read_geometry, read_header
 from lungforge.ct.lidc_outlines import consensus_nodules, read_outlines
-from lungforge.ct.nodules import Nodule, sphere_nodules
+from lungforge.ct.nodules import Annotation, Nodule, sphere_nodules
 from lungforge.ct.resize import PixelMap
 from lungforge.errors import ContentError, InputError
 from services.preprocess.config import PreprocessConfig
@@ -38,6 +38,8 @@ class VolumePlan:
     slices: tuple[int, ...]
     """The slices to take, in order, without the healthy ones: to know those, the lungs are needed."""
     crops: tuple[PlacedCandidate, ...] = ()
+    excluded: tuple[tuple[float, float, float, float], ...] = ()
+    """Excluded findings: x, y and z of the centre, and the diameter, in mm; see :func:`_in_images`."""
     outside: tuple[str, ...] = ()
     """Why annotations are rejected: they lie outside the volume, so the table or the header is wrong."""
     skipped: tuple[str, ...] = ()
@@ -115,6 +117,7 @@ def plan_volume(volume: SourceVolume, config: PreprocessConfig) -> VolumePlan:
         crossed=frozenset(crossed),
         slices=tuple(sorted(slices)),
         crops=tuple(crops),
+        excluded=tuple(_in_images(finding, geometry, pixel_map) for finding in volume.excluded),
         outside=tuple(outside),
         skipped=tuple(skipped + crops_outside),
     )
@@ -136,6 +139,19 @@ def plan_all(volumes: tuple[SourceVolume, ...], config: PreprocessConfig) -> lis
 
     with ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(plan, volumes))
+
+
+def _in_images(
+    finding: Annotation, geometry: Geometry, pixel_map: PixelMap
+) -> tuple[float, float, float, float]:
+    """A finding in the frame of the images: column and row times their spacing, and ``z_mm``, all in mm."""
+    column, row, index = geometry.world_to_index(finding.point_mm).tolist()
+    x, y = pixel_map.point(column, row)
+    columns, rows, _ = geometry.size
+    z_mm = float(geometry.index_to_world([(columns - 1) / 2, (rows - 1) / 2, index])[2])
+    row_mm, column_mm = pixel_map.spacing_mm
+    x_mm, y_mm = x * column_mm, y * row_mm
+    return round(x_mm, 2), round(y_mm, 2), round(z_mm, 2), finding.diameter_mm
 
 
 def _mask(entry: SeriesEntry, geometry: Geometry, config: PreprocessConfig) -> str | None:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from lungforge.ct.io.detection_tables import read_excluded
 from lungforge.ct.io.luna16 import ANNOTATIONS, CANDIDATES, UNKNOWN_SUBSET, SeriesEntry, Source, list_series
 from lungforge.ct.io.luna16_tables import (
     Annotation,
@@ -32,6 +33,8 @@ class SourceVolume:
     entry: SeriesEntry
     annotations: tuple[Annotation, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    excluded: tuple[Annotation, ...] = ()
+    """Findings of annotations_excluded.csv; empty where no such table is used."""
 
     @property
     def part_name(self) -> str:
@@ -55,6 +58,8 @@ class SourceSurvey:
     """Whether crops can be made: they are asked for, and candidates_V2.csv can be read."""
     phantoms: bool = False
     """Whether the volumes are synthetic phantoms, not scans."""
+    excluded: bool = False
+    """Whether annotations_excluded.csv is used."""
 
 
 def survey(config: PreprocessConfig) -> SourceSurvey:
@@ -88,17 +93,20 @@ def survey(config: PreprocessConfig) -> SourceSurvey:
     known = {entry.series_uid for entry in source.entries}
     unmatched = {uid: len(rows) for uid, rows in annotations.items() if uid not in known}
     say(_counts(source, annotations, unmatched))
+    excluded = _excluded(source, config)
     volumes = []
     for entry in entries:
         uid = entry.series_uid
         of_entry = _useful(candidates.get(uid, [])) if candidates is not None else ()
-        volumes.append(SourceVolume(entry, tuple(annotations.get(uid, ())), of_entry))
+        neither = tuple((excluded or {}).get(uid, ()))
+        volumes.append(SourceVolume(entry, tuple(annotations.get(uid, ())), of_entry, neither))
     return SourceSurvey(
         volumes=tuple(volumes),
         rejected=tuple(rejected),
         annotations_without_scan=sum(unmatched.values()),
         crops=candidates is not None,
         phantoms=read_if_there(join_uri(config.source, RECORD_NAME)) is not None,
+        excluded=excluded is not None,
     )
 
 
@@ -126,6 +134,16 @@ def _candidates(
     except ContentError as error:
         rejected.append(Rejection(CANDIDATES, f"no crops are made: {error}"))
         return None
+
+
+def _excluded(source: Source, config: PreprocessConfig) -> dict[str, list[Annotation]] | None:
+    """The findings that detection over whole scans ignores; None without a table, or without whole scans."""
+    if source.excluded_uri is None or config.slices != "all":
+        return None
+    by_series: dict[str, list[Annotation]] = {}
+    for finding in read_excluded(source.excluded_uri):
+        by_series.setdefault(finding.series_uid, []).append(finding)
+    return by_series
 
 
 def _useful(candidates: list[Candidate]) -> tuple[Candidate, ...]:

@@ -59,6 +59,8 @@ class VolumeOutcome:
     """Which annotations are not used, because they lie outside the volume."""
     skipped: tuple[str, ...] = ()
     """Other nodules and candidates that are not used, and why."""
+    excluded: tuple[tuple[float, float, float, float], ...] = ()
+    """Its excluded findings, in the frame of its images, as the plan has them."""
     resumed: bool = False
     """Whether an earlier run had made all of it."""
 
@@ -128,6 +130,7 @@ class VolumeTask:
             derived=plan.mask_uri is None,
             outside=plan.outside,
             skipped=plan.skipped,
+            excluded=plan.excluded,
             resumed=resumed,
         )
 

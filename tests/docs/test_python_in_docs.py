@@ -11,7 +11,8 @@ import pytest
 from lungforge.datasets import DatasetWriter, Kind, table_from_rows
 from tests.factories import crop_row, nodule_at, slice_row
 
-PAGE = Path(__file__).parents[2] / "docs" / "datasets.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "datasets.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -44,3 +45,10 @@ def test_other_programs_read_a_dataset(tmp_path: Path, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(names["images"], np.stack([_image(index) for index in range(5)]))
     np.testing.assert_array_equal(names["first"], _image(0))
     assert names["labels"].shape == (5, 16, 24)
+
+
+def test_candidates_are_scored_from_python() -> None:
+    (block,) = BLOCK.findall((DOCS / "score-candidates.md").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    exec(compile(block, "score-candidates.md", "exec"), names)
+    assert names["score"].cpm == 1.0

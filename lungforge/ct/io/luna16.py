@@ -24,7 +24,7 @@ MASK_FOLDER = "seg-lungs-LUNA16"
 UNKNOWN_SUBSET = -1
 """The subset of a series that lies in none."""
 
-ANNOTATIONS, CANDIDATES = "annotations.csv", "candidates_V2.csv"
+ANNOTATIONS, CANDIDATES, EXCLUDED = "annotations.csv", "candidates_V2.csv", "annotations_excluded.csv"
 
 _NOT_DICOM = "not a DICOM file"
 _OTHER_MASKS = f"masks of scans outside {MASK_FOLDER}, not used"
@@ -70,6 +70,8 @@ class Source:
     """annotations.csv, when it is there."""
     candidates_uri: str | None
     """candidates_V2.csv, when it is there."""
+    excluded_uri: str | None = None
+    """annotations_excluded.csv, when it is there."""
     notes: tuple[str, ...] = ()
     """What else of the source is not used, or is not as LUNA16 has it: a line each."""
 
@@ -118,7 +120,7 @@ def list_series(source: str) -> Source:
         ) from error
     of_masks = [folder for folder in folders if any(map(holds_luna_masks, folder.names))]
     of_scans = [folder for folder in folders if not any(map(holds_luna_masks, folder.names))]
-    tables = {name: find_table(name, of_scans, passed) for name in (ANNOTATIONS, CANDIDATES)}
+    tables = {name: find_table(name, of_scans, passed) for name in (ANNOTATIONS, CANDIDATES, EXCLUDED)}
     rejected: list[RejectedSeries] = []
     found = _metaimages(of_scans, rejected, passed)
     found += _dicom_series(of_scans, tables.values(), rejected, passed)
@@ -134,6 +136,7 @@ def list_series(source: str) -> Source:
         rejected=tuple(sorted(rejected, key=lambda entry: (entry.series_uid, entry.uri))),
         annotations_uri=tables[ANNOTATIONS],
         candidates_uri=tables[CANDIDATES],
+        excluded_uri=tables[EXCLUDED],
         notes=tuple(passed.notes()),
     )
 

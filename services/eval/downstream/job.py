@@ -20,6 +20,7 @@ from services.eval.downstream.arms import Arm, all_arms, require_enough, trainin
 from services.eval.downstream.classifier import CLASSIFIERS
 from services.eval.downstream.detector import DETECTORS
 from services.eval.downstream.examples import Examples, as_patches, examples_of, read_rows
+from services.eval.downstream.froc import score_arms
 from services.eval.downstream.results import DownstreamResults, Task
 from services.eval.downstream.runs import DownstreamRun, RunResult, read_result, train_network
 from services.eval.downstream.tabulate import tabulate
@@ -78,6 +79,9 @@ def run(
         tabulate(task, _network(task, config.downstream), arms, results, test, config.seed)
         for task in config.tasks
     )
+    froc = None
+    if config.froc:
+        froc = score_arms(real, config.subsets, arms, results, config.seed, config.workers)
     return (
         DownstreamResults(
             preset=config.downstream,
@@ -86,6 +90,7 @@ def run(
             seeds=config.seeds,
             patch_px=patch,
             tasks=tuple(tasks),
+            froc=froc,
         ),
         parts,
     )

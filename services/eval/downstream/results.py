@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from services.eval.downstream.froc_results import FrocResults
+
 Task = Literal["classification", "localisation"]
 
 #: Bands of nodule diameters, in mm: lower edge included, upper edge excluded.
@@ -205,6 +207,7 @@ class DownstreamResults:
         seeds: Networks of each arm and fold.
         patch_px: Side of the patches; None for whole slices.
         tasks: The tasks.
+        froc: Detection over whole scans; None where it was not asked for.
     """
 
     preset: str
@@ -213,3 +216,4 @@ class DownstreamResults:
     seeds: int
     patch_px: int | None
     tasks: tuple[TaskResult, ...]
+    froc: FrocResults | None = None

@@ -1,20 +1,30 @@
-"""The results on a set of synthetic slices at a glance: a sentence, and a few chips with a number and a word."""
+"""The results on a set of synthetic slices at a glance: a sentence, and five chips, each a number and a word."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from services.eval.downstream.results import DownstreamResults
-from services.eval.report.wording import signed_hu
+from services.eval.report.radiomic_words import moved_words
+from services.eval.report.wording import MINUS, signed
 from services.eval.results import Chip, Headline, Judgement, SetResults
-from services.eval.set_results import NotMeasured
+from services.eval.set_results import MemorisationResult, NotMeasured, RadiomicResult
 
 #: A radiomic distance up to so many times the real-vs-real baseline is good, or fair.
 GOOD_RATIO, FAIR_RATIO = 1.2, 3.0
-#: So many HU between the medians of a class are good, or fair. A lung window is 1,500 HU wide.
-GOOD_HU, FAIR_HU = 15.0, 50.0
+#: So many HU between the medians of a class are good, or fair.
+GOOD_HU, FAIR_HU = 15, 50
 #: The classes that are judged by HU: those with thousands of pixels in every slice.
 _JUDGED: Final = ("background", "body", "left lung", "right lung")
-_RANK: Final[dict[Judgement, int]] = {"poor": 0, "fair": 1, "good": 2, "not measured": 3}
+#: Chance explains what has a p-value from this on.
+_LEVEL: Final = 0.05
+#: What a chip is called in a sentence.
+_SUBJECTS: Final = {
+    "Realism": "realism",
+    "Hounsfield units": "Hounsfield units",
+    "Copies": "copies",
+    "Memorised": "memorisation",
+    "Helps": "use for training",
+}
 
 
 def headline_of(results: SetResults, index: int, downstream: DownstreamResults | None) -> Headline:
@@ -29,28 +39,105 @@ def headline_of(results: SetResults, index: int, downstream: DownstreamResults |
         _realism(results),
         _hounsfield_units(results),
         _copies(results),
-        _memorised(results),
+        _memorised(results.memorisation),
         _helps(index, downstream),
     )
     return Headline(_sentence(results, chips), chips)
 
 
 def _sentence(results: SetResults, chips: Sequence[Chip]) -> str:
-    """What the worst chips come to."""
     duplicates = results.near_duplicates
     if duplicates.count:
         return (
-            f"Not usable: {duplicates.count} of {duplicates.checked} slices are near-duplicates of real ones."
+            f"Not usable: {duplicates.count} of {duplicates.checked} slices are near-duplicates of real ones, "
+            "so no other result means anything."
         )
-    poor = _names(chips, "poor")
-    fair = _names(chips, "fair")
-    if poor:
-        return f"Falls short in {poor}" + (f"; {fair} only fair." if fair else ".")
-    if fair:
-        return f"Good but for {fair}."
-    return "Good in every measure that was taken."
+    poor, fair = _subjects(chips, "poor"), _subjects(chips, "fair")
+    moved = moved_words(results.radiomic.moved) if isinstance(results.radiomic, RadiomicResult) else ""
+    if poor or fair:
+        verdict = f"Poor in {poor}" if poor else f"Only fair in {fair}"
+        return f"{verdict} ({moved})." if moved else f"{verdict}."
+    return "As good as real slices in everything that was measured."
 
 
-def _names(chips: Sequence[Chip], judgement: Judgement) -> str:
-    names = [chip.subject for chip in chips if chip.judgement == judgement]
-    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
+def _subjects(chips: Sequence[Chip], judgement: Judgement) -> str:
+    names = [_SUBJECTS[chip.name] for chip in chips if chip.judgement == judgement]
+    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])
+
+
+def _realism(results: SetResults) -> Chip:
+    """By the radiomic distance over its baseline; KID's test keeps it from being good."""
+    radiomic = results.radiomic
+    if isinstance(radiomic, NotMeasured):
+        return Chip("Realism", "not measured", radiomic.why_not)
+    if radiomic.baseline is None or radiomic.baseline.real_mean <= 0:
+        return Chip("Realism", "not measured", "there is no real-vs-real baseline")
+    ratio = radiomic.baseline.synthetic_mean / radiomic.baseline.real_mean
+    p_value = results.kid.p_value
+    differs = p_value is not None and p_value < _LEVEL
+    judgement: Judgement = "poor"
+    if ratio <= FAIR_RATIO:
+        judgement = "good" if ratio <= GOOD_RATIO and not differs else "fair"
+    kid = "" if p_value is None else f"; KID p = {p_value:.2g}"
+    return Chip("Realism", judgement, f"radiomic distance {ratio:.2g} x real-vs-real{kid}")
+
+
+def _hounsfield_units(results: SetResults) -> Chip:
+    """By the class whose median differs most."""
+    rows = [
+        row for row in results.hounsfield_units if row.class_name in _JUDGED and row.difference is not None
+    ]
+    if not rows:
+        return Chip("Hounsfield units", "not measured", "no class is in both sets")
+    worst = max(rows, key=lambda row: abs(row.difference or 0))
+    difference = worst.difference or 0
+    value = f"{worst.class_name} {difference:+d} HU".replace("-", MINUS) if difference else "no difference"
+    judgement: Judgement = "poor"
+    if abs(difference) <= FAIR_HU:
+        judgement = "good" if abs(difference) <= GOOD_HU else "fair"
+    return Chip("Hounsfield units", judgement, value)
+
+
+def _copies(results: SetResults) -> Chip:
+    duplicates = results.near_duplicates
+    judgement: Judgement = "poor" if duplicates.count else "good"
+    return Chip("Copies", judgement, f"{duplicates.count} near-duplicates of {duplicates.checked} slices")
+
+
+def _memorised(result: MemorisationResult | NotMeasured) -> Chip:
+    """By the share of slices nearer to a training slice than real slices of other patients ever are."""
+    if isinstance(result, NotMeasured):
+        return Chip("Memorised", "not measured", result.why_not)
+    value = f"{100 * result.tail_share:.2g} % nearer to a training slice than real ones"
+    interval = result.tail_interval_95_percent
+    if interval is None:
+        return Chip("Memorised", "not measured", f"{value}; too few scans for an interval")
+    low, high = interval
+    value += f" (95 % interval {100 * low:.2g} to {100 * high:.2g} %)"
+    # Real slices of one group of patients are nearer than all of another one now and then, too.
+    judgement: Judgement = "poor" if low > _EXPECTED_TAIL else "good" if high <= _FAIR_TAIL else "fair"
+    return Chip("Memorised", judgement, value)
+
+
+def _helps(index: int, downstream: DownstreamResults | None) -> Chip:
+    """By the arms of real and synthetic slices: more than classic augmentation, and more than copies, give."""
+    if downstream is None:
+        return Chip("Helps", "not measured", "no networks were trained")
+    answers = [answer for answer in downstream.answers() if answer.synthetic == index and answer.arm.real]
+    parts, helps = [], []
+    for task in downstream.tasks:
+        known = [(answer.helps, answer) for answer in answers if answer.task is task]
+        judged = [(way, answer) for way, answer in known if way is not None]
+        if not judged:
+            parts.append(f"{task.task}: not measured")
+            continue
+        way, answer = max(judged, key=lambda each: each[0])
+        helps.append(way)
+        difference = answer.to_classic.difference if answer.to_classic is not None else None
+        word = {1: "gain", 0: "no gain shown", -1: "loss"}[way]
+        parts.append(f"{task.task}: {word}" + ("" if difference is None else f" ({signed(difference)})"))
+    value = "; ".join(parts)
+    if not helps:
+        return Chip("Helps", "not measured", value)
+    judgement: Judgement = "good" if max(helps) > 0 else "poor" if min(helps) < 0 else "fair"
+    return Chip("Helps", judgement, value)

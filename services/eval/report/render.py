@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lungforge.ct import classes
+from lungforge.metrics.froc import rate_words
 from lungforge.visualisation.contact_sheets import render_map
 from services.eval.downstream.results import measure_title
 from services.eval.records import Match, Misfit, SliceImages
@@ -93,6 +94,7 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
         "short": lambda uid: uid if len(uid) <= _LONG_UID else f"…{uid[-_UID_END:]}",
         "thousands": lambda value: f"{value:,}",
         "title_of": measure_title,
+        "rate": rate_words,
         "subsets": subsets_words,
         "json": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),
     }

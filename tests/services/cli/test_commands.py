@@ -158,6 +158,16 @@ def test_a_result_is_lines_for_people_and_json_for_programs(capsys: pytest.Captu
     assert json.loads(out)["commands"] == ["one two", "three"]
 
 
+def test_a_result_may_say_itself_what_people_read(capsys: pytest.CaptureFixture[str]) -> None:
+    class InWords(_Result):
+        text = "a sentence"
+
+    print_result(InWords(), as_json=False)
+    assert capsys.readouterr().out == "a sentence\n"
+    print_result(InWords(), as_json=True)
+    assert json.loads(capsys.readouterr().out)["done"] is True
+
+
 def test_what_would_move_the_cursor_is_shown_as_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     print_result({"details": {"a\x1b[2J": ["b\r\nc", "\x9b1m"]}, "größe": "ü"}, as_json=False)
     said = capsys.readouterr().out

@@ -244,3 +244,30 @@ def test_what_is_no_axial_ct_in_hounsfield_units_is_rejected(source, tmp_path, c
     (outcome,) = map(task, survey(config).volumes)
     assert outcome.rejected.startswith(f"{copy}: ")
     assert re.search(reason, outcome.rejected)
+
+
+def test_excluded_findings_are_in_the_frame_of_the_images(source, tmp_path):
+    """The nodules themselves, given as excluded: the frame is that of the rows' nodules and heights."""
+    folder = tmp_path / "luna16"
+    shutil.copytree(source, folder)
+    table = (folder / "annotations.csv").read_text("utf-8")
+    (folder / "annotations_excluded.csv").write_text(table, "utf-8")
+    outcomes, made = make(PreprocessConfig(str(folder), str(tmp_path / "all"), size=96, slices="all"))
+    annotations = read_annotations(str(folder / "annotations.csv"))
+    seen = 0
+    for outcome in outcomes:
+        of_scan = [row for row in made if row["series_uid"] == outcome.series_uid]
+        assert len(outcome.excluded) == len(annotations.get(outcome.series_uid, ()))
+        for annotation, (x, y, z, diameter) in zip(
+            annotations.get(outcome.series_uid, ()), outcome.excluded, strict=True
+        ):
+            row = min(of_scan, key=lambda row: abs(row["z_mm"] - z))
+            height, width = row["spacing_mm"]
+            distances = [np.hypot(n["x"] * width - x, n["y"] * height - y) for n in row["nodules"]]
+            assert min(distances) < 0.01
+            assert row["nodules"][int(np.argmin(distances))]["diameter_mm"] == diameter
+            assert z == pytest.approx(annotation.z_mm, abs=0.006)
+            seen += 1
+    assert seen > 15
+    chosen, _ = make(PreprocessConfig(str(folder), str(tmp_path / "chosen"), size=96))
+    assert not any(outcome.excluded for outcome in chosen)
