@@ -33,6 +33,7 @@ from services.eval.records import SyntheticPart, join
 from services.eval.report.headline import headline_of
 from services.eval.report.render import SetImages, render
 from services.eval.report.verdict import verdict_of, warnings_of
+from services.eval.report.wording import of_phantoms
 from services.eval.results import (
     AncestorDataset,
     EvaluationReport,
@@ -120,11 +121,16 @@ def run(config: EvalConfig) -> EvalResult:
         results.append(of_set)
         warnings += warnings_of(of_set) + _without_source(name, parts[name])
         warnings += _implausible(name, parts[name])
+    phantoms = real.manifest.details.get("origin") == "phantoms"
+    told = of_phantoms if phantoms else str
+    headlines = [headline_of(of_set, index, trained) for index, of_set in enumerate(results)]
     report = EvaluationReport(
         date=_today(),
-        headlines=tuple(headline_of(of_set, index, trained) for index, of_set in enumerate(results)),
-        verdict=tuple(verdict_of(results, trained)),
-        warnings=tuple(warnings),
+        headlines=tuple(
+            dataclasses.replace(headline, sentence=told(headline.sentence)) for headline in headlines
+        ),
+        verdict=tuple(map(told, verdict_of(results, trained))),
+        warnings=tuple(map(told, warnings)),
         real=RealReference(
             uri=real.uri,
             manifest_sha256=real.manifest_sha256,
@@ -132,7 +138,7 @@ def run(config: EvalConfig) -> EvalResult:
             images=len(slices.compared.features),
             scans=len(set(slices.compared.scans)),
             searched=len(slices.pool.keys),
-            origin="phantoms" if real.manifest.details.get("origin") == "phantoms" else "scans",
+            origin="phantoms" if phantoms else "scans",
         ),
         extractor=extractor,
         sets=tuple(results),

@@ -1,4 +1,4 @@
-"""The results on a set of synthetic slices at a glance: a sentence, and five chips, each a number and a word."""
+"""The results on a set of synthetic slices at a glance: a sentence, and five chips with a number and a word."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -49,8 +49,8 @@ def _sentence(results: SetResults, chips: Sequence[Chip]) -> str:
     duplicates = results.near_duplicates
     if duplicates.count:
         return (
-            f"Not usable: {duplicates.count} of {duplicates.checked} slices are near-duplicates of real ones, "
-            "so no other result means anything."
+            f"Not usable: {duplicates.count} of {duplicates.checked} slices are near-duplicates of real "
+            "ones, so no other result means anything."
         )
     poor, fair = _subjects(chips, "poor"), _subjects(chips, "fair")
     moved = moved_words(results.radiomic.moved) if isinstance(results.radiomic, RadiomicResult) else ""
@@ -120,7 +120,7 @@ def _memorised(result: MemorisationResult | NotMeasured) -> Chip:
 
 
 def _helps(index: int, downstream: DownstreamResults | None) -> Chip:
-    """By the arms of real and synthetic slices: more than classic augmentation, and more than copies, give."""
+    """By the arms of real and synthetic slices: do they give more than classic augmentation and copies?"""
     if downstream is None:
         return Chip("Helps", "not measured", "no networks were trained")
     answers = [answer for answer in downstream.answers() if answer.synthetic == index and answer.arm.real]

@@ -20,7 +20,7 @@ from services.eval.records import Match, Misfit, SliceImages
 from services.eval.report import downstream_figures
 from services.eval.report.lineage_graph import lineage_graph
 from services.eval.report.radiomic_words import feature_value, hounsfield_words
-from services.eval.report.wording import plus_minus, significant, subsets_words
+from services.eval.report.wording import page_of_phantoms, plus_minus, significant, subsets_words
 from services.eval.results import EvaluationReport
 from services.eval.set_results import NotMeasured
 
@@ -76,7 +76,7 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
     phantoms = report.real.origin == "phantoms"
     environment.globals |= {
         "title": f"Synthetic slices compared with {'phantoms' if phantoms else 'real chest CT'}",
-        "kind": "phantom" if phantoms else "real",
+        "phantoms": phantoms,
         "contents": _contents(report),
         "grey_image": _image,
         "map_image": _map_image,
@@ -100,7 +100,8 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
     }
     environment.tests["not_measured"] = lambda value: isinstance(value, NotMeasured)
     sets = list(zip(report.sets, images, strict=True))
-    return environment.get_template("report.html").render(report=report, sets=sets).encode()
+    page = environment.get_template("report.html").render(report=report, sets=sets)
+    return (page_of_phantoms(page) if phantoms else page).encode()
 
 
 def _contents(report: EvaluationReport) -> list[tuple[str, str]]:

@@ -111,8 +111,8 @@ def memorisation_sentence(name: str, result: MemorisationResult | NotMeasured) -
         )
     if low > 1:
         return (
-            f"“{name}” is farther from its training slices than real slices of other scans are. Any image "
-            f"that does not look real is, so distance alone does not rule out memorisation: {measured}."
+            f"“{name}” is farther from its training slices than real slices of other scans are. An "
+            f"unrealistic image is, too, so distance alone does not rule out memorisation: {measured}."
         )
     return f"“{name}” shows no sign of memorisation: {measured}."
 

@@ -1,10 +1,17 @@
 """How reports write values for people."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Final
 
 MINUS: Final = "\N{MINUS SIGN}"
+
+_REAL: Final = re.compile(r"\b[Rr]eal\b")
+#: What a reader or a listener meets of HTML: text between tags, but not in listings, and descriptions.
+_READ: Final = re.compile(
+    r"(?<=>)[^<>]+(?=<)(?!</code>|</pre>|</style>)|(?<=alt=\")[^\"]*|(?<=aria-label=\")[^\"]*"
+)
 
 
 def plus_minus(mean: float, spread: float) -> str:
@@ -21,6 +28,16 @@ def significant(value: float | None, digits: int = 4) -> str:
 def signed(value: float) -> str:
     """A difference to three decimals with its sign; what rounds to zero is not negative."""
     return f"{round(value, 3) + 0.0:+.3f}".replace("-", MINUS)
+
+
+def of_phantoms(text: str) -> str:
+    """A sentence about real slices as one about phantoms."""
+    return _REAL.sub(lambda found: "Phantom" if found[0] == "Real" else "phantom", text)
+
+
+def page_of_phantoms(page: str) -> str:
+    """A page about real slices as one about phantoms: its text, and what is read aloud of its pictures."""
+    return _READ.sub(lambda found: of_phantoms(found[0]), page)
 
 
 def subsets_words(subsets: Sequence[int] | None) -> str:
