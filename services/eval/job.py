@@ -126,9 +126,7 @@ def run(config: EvalConfig) -> EvalResult:
     headlines = [headline_of(of_set, index, trained) for index, of_set in enumerate(results)]
     report = EvaluationReport(
         date=_today(),
-        headlines=tuple(
-            dataclasses.replace(headline, sentence=told(headline.sentence)) for headline in headlines
-        ),
+        headlines=tuple(headline.in_words(told) for headline in headlines),
         verdict=tuple(map(told, verdict_of(results, trained))),
         warnings=tuple(map(told, warnings)),
         real=RealReference(

@@ -5,7 +5,8 @@ strictly: a field that is missing, unknown or of another type is an error.
 """
 
 import functools
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -127,6 +128,11 @@ class Headline:
 
     sentence: str
     chips: tuple[Chip, ...]
+
+    def in_words(self, told: Callable[[str], str]) -> "Headline":
+        """The same with its texts put by a function into other words."""
+        chips = (replace(chip, value=told(chip.value)) for chip in self.chips)
+        return Headline(told(self.sentence), tuple(chips))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ MINUS: Final = "\N{MINUS SIGN}"
 _REAL: Final = re.compile(r"\b[Rr]eal\b")
 #: What a reader or a listener meets of HTML: text between tags, but not in listings, and descriptions.
 _READ: Final = re.compile(
+    r'(?<=>)[^<>]+(?=<)(?!</code>|</pre>|</style>)|(?<=alt=")[^"]*|(?<=aria-label=")[^"]*'
+)
     r"(?<=>)[^<>]+(?=<)(?!</code>|</pre>|</style>)|(?<=alt=\")[^\"]*|(?<=aria-label=\")[^\"]*"
 )
 
