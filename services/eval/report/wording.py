@@ -12,8 +12,6 @@ _REAL: Final = re.compile(r"\b[Rr]eal\b")
 _READ: Final = re.compile(
     r'(?<=>)[^<>]+(?=<)(?!</code>|</pre>|</style>)|(?<=alt=")[^"]*|(?<=aria-label=")[^"]*'
 )
-    r"(?<=>)[^<>]+(?=<)(?!</code>|</pre>|</style>)|(?<=alt=\")[^\"]*|(?<=aria-label=\")[^\"]*"
-)
 
 
 def plus_minus(mean: float, spread: float) -> str:
