@@ -29,7 +29,7 @@ from services.eval.set_results import (
 )
 
 #: Version of the JSON document. It changes with every change of the fields here.
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 @dataclass(frozen=True)
