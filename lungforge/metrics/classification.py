@@ -61,9 +61,9 @@ def classification(
 def balanced_log_loss(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
     """The mean over both classes of the mean of -log(probability given to what an example is).
 
-    Unlike shares of examples that are called right it tells networks apart on few examples, and as a proper
-    scoring rule it is least for the true probabilities (Gneiting and Raftery, "Strictly proper scoring rules",
-    2007).
+    Unlike the share of examples that are called right it tells networks apart on few examples, and as a
+    proper scoring rule it is least for the true probabilities (Gneiting and Raftery, "Strictly proper scoring
+    rules", 2007).
 
     Args:
         positive: bool ``[N]``, whether the example is a nodule.

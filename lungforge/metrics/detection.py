@@ -25,8 +25,8 @@ class Matches:
         picture: Which picture each is in, ``[K]``.
         score: ``[K]``, not rising.
         hit: bool ``[K]``: it matches a true box that counts.
-        miss: bool ``[K]``: it matches none, and counts. What matches a true box that does not count is neither
-            a hit nor a miss.
+        miss: bool ``[K]``: it matches none, and counts. What matches a true box that does not count is
+            neither a hit nor a miss.
         truths: How many true boxes count in each picture, ``[N]``.
     """
 

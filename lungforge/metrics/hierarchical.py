@@ -3,22 +3,23 @@
 A study has two random factors: which networks came out of training (their seeds), and which scans they are
 tested on. Every network is tested on every scan, as every reader reads every case in studies of readers, so
 the variance components are theirs: Obuchowski and Rockette, "Hypothesis testing of diagnostic accuracy for
-multiple readers and multiple tests", Communications in Statistics 24, 1995. For the paired differences d of C
-networks, the variance of their mean is
+multiple readers and multiple tests", Communications in Statistics 24, 1995. For the paired differences d of
+C networks, the variance of their mean is
 
     N + S,  N = var(d over networks) / C,  S = cov(d of one network, d of another, over test scans),
 
-the covariance by a bootstrap over scans. (A bootstrap of networks and scans together counts their interaction
-twice, and one of a few networks is too narrow: Owen, "The pigeonhole bootstrap", 2007.) N of a few networks is
-uncertain, S less so. The interval reaches to either side by the root of t(C - 1)^2 N + t(scans - 1)^2 S, t the
-quantiles of Student's distribution: limits for each part, put together as Zou and Donner do, "Construction of
-confidence limits about effect measures: a general approach", Statistics in Medicine 27, 2008.
+the covariance by a bootstrap over scans. (A bootstrap of networks and scans together counts their
+interaction twice, and one of a few networks is too narrow: Owen, "The pigeonhole bootstrap", 2007.) N of a
+few networks is uncertain, S less so. The interval reaches to either side by the root of
+t(C - 1)^2 N + t(scans - 1)^2 S, t the quantiles of Student's distribution: limits for each part, put together
+as Zou and Donner do, "Construction of confidence limits about effect measures: a general approach",
+Statistics in Medicine 27, 2008.
 
-Several differences get simultaneous intervals: all of them cover with 95 %. So the tail of each is that at which
-the largest of their correlated errors leaves its interval in 5 % of random repeats (single-step maximum: Hothorn,
-Bretz and Westfall, "Simultaneous inference in general parametric models", Biometrical Journal 50, 2008). A handful
-of networks says too little about correlations: what networks contribute is taken from which arms two differences
-share, as in Tukey's and Dunnett's methods.
+Several differences get simultaneous intervals: all of them cover with 95 %. So the tail of each is that at
+which the largest of their correlated errors leaves its interval in 5 % of random repeats (single-step
+maximum: Hothorn, Bretz and Westfall, "Simultaneous inference in general parametric models", Biometrical Journal 50,
+2008). A handful of networks says too little about correlations: what networks contribute is taken from which
+arms two differences share, as in Tukey's and Dunnett's methods.
 """
 
 from collections.abc import Sequence
@@ -96,10 +97,11 @@ def simultaneous_intervals(
         contrasts[np.arange(len(pairs)), first] += 1.0
         contrasts[np.arange(len(pairs)), second] -= 1.0
         contrasts, shared = contrasts[varying], of_mean[np.ix_(varying, varying)]
+        scale = np.sqrt(np.maximum(np.diag(shared), np.finfo(np.float64).tiny))
         tail = _tail_of_each(
             (over_networks[varying], between[varying]),
             # Of arms whose networks vary alike, and independently of those of other arms.
-            (contrasts @ contrasts.T / 2.0, shared / np.sqrt(np.outer(np.diag(shared), np.diag(shared)))),
+            (contrasts @ contrasts.T / 2.0, shared / scale[:, None] / scale),
             freedom,
             generator,
         )

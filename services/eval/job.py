@@ -17,6 +17,7 @@ from services.eval import measure
 from services.eval.collect import RealSlices, read_real, read_synthetic
 from services.eval.config import EvalConfig
 from services.eval.downstream import job as downstream
+from services.eval.downstream.plan import check_plan
 from services.eval.downstream.results import DownstreamResults
 from services.eval.feature_cache import Network
 from services.eval.guards import check_leak, check_near_duplicates, check_sizes
@@ -67,7 +68,7 @@ def run(config: EvalConfig) -> EvalResult:
     Raises:
         InputError: A dataset is missing or of another kind; the generator was trained on test scans, or maps
             are of test scans; synthetic slices are near-duplicates of real ones; there are no weights for the
-            extractor.
+            extractor; nothing can be learned of the downstream tasks.
     """
     real = Dataset.open(config.real, Kind.SLICES)
     samples = [Dataset.open(uri, Kind.SAMPLES) for uri in config.synthetic]
@@ -84,10 +85,14 @@ def run(config: EvalConfig) -> EvalResult:
     patch = check_sizes(real, list(lineages.values()), config.subsets)
     cut = None if patch is None else Cut(patch, config.seed)
     warnings = check_leak(list(lineages.values()), real, config.subsets, allow=config.allow_leakage)
+    sets = {name: lineage.samples for name, lineage in lineages.items()}
+    if config.downstream != "none":
+        check_plan(config, patch, real, sets)
     weights = None if config.weights is None else read_bytes(config.weights)
     extractor = load_extractor(config.extractor, weights=weights).description
-    network = Network(extractor, config.weights, config.features)
+    network = Network(extractor, config.weights, config.features or join_uri(writer.uri, "features"))
     with ray_session(config.workers, *_needs(config)):
+        examples = downstream.prepare(config, patch, real, sets) if config.downstream != "none" else None
         slices = read_real(config, network, real, list(lineages.values()), cut)
         parts = {
             name: read_synthetic(config, network, name, lineage, slices.pool)
@@ -99,9 +104,8 @@ def run(config: EvalConfig) -> EvalResult:
         warnings += check_near_duplicates(matches, allow=config.allow_near_duplicates)
         trained: DownstreamResults | None = None
         networks: list[Part] = []
-        if config.downstream != "none":
-            sets = {name: lineage.samples for name, lineage in lineages.items()}
-            trained, networks = downstream.run(config, patch, real, sets, writer)
+        if examples is not None:
+            trained, networks = downstream.run(config, patch, examples, list(sets), writer)
 
     say("evaluate: metrics, real-vs-real baselines and the report")
     results = []

@@ -67,7 +67,7 @@ class Split:
 
 
 def all_arms(names: Sequence[str], ratios: Sequence[float]) -> tuple[Arm, ...]:
-    """The three references, each set of synthetic slices beside the real ones at each ratio, and each set alone.
+    """The references, each set of synthetic slices beside the real ones at each ratio, and each set alone.
 
     Args:
         names: Of the sets of synthetic slices.
@@ -102,9 +102,7 @@ def comparisons(arms: Sequence[Arm]) -> list[tuple[int, int]]:
     return [(arm, other) for arm in range(len(arms)) for other in range(min(arm, len(REFERENCES)))]
 
 
-def split_scans(
-    scans: Sequence[str], with_nodule: Sequence[bool], folds: int, fold: int, seed: int
-) -> Split:
+def split_scans(scans: Sequence[str], with_nodule: Sequence[bool], folds: int, fold: int, seed: int) -> Split:
     """Hold scans out of training for validation, the same for all arms.
 
     A part of the scans validates: one fold, or, with one fold, a fifth. Scans with and without a nodule are

@@ -252,17 +252,16 @@ class Answer:
 
     @property
     def helps(self) -> int | None:
-        """1: better than classic augmentation and than copies; -1: worse than one; 0: neither; None: unknown.
+        """1: better than classic augmentation and than copies; -1: worse than the former; 0: neither.
 
-        Both differences are asked for: what only adds pictures, or only repeats them, is free.
+        What only repeats real pictures is free, so that more than that is asked for. None: not known.
         """
-        directions = [
-            None if each is None else each.direction for each in (self.to_classic, self.to_duplicates)
-        ]
-        known = [each for each in directions if each is not None]
-        if len(known) < len(directions):
+        if self.to_classic is None or self.to_duplicates is None:
             return None
-        return min(known)
+        classic, duplicates = self.to_classic.direction, self.to_duplicates.direction
+        if classic is None or duplicates is None:
+            return None
+        return min(classic, max(duplicates, 0))
 
 
 @dataclass(frozen=True)

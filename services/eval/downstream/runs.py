@@ -18,12 +18,12 @@ from lungforge.config import digest
 from lungforge.datasets import DatasetWriter, Part
 from lungforge.datasets.manifest import part_of
 from lungforge.datasets.strict_json import parse_json
+from lungforge.metrics import detection
+from lungforge.metrics.classification import balanced_log_loss
 from lungforge.randomness import numpy_generator, seed_of
 from lungforge.storage import join_uri, write_bytes_atomic
 from lungforge.storage.files import read_if_there
 from services.common.devices import worker_device
-from lungforge.metrics import detection
-from lungforge.metrics.classification import balanced_log_loss
 from services.eval.downstream.arms import Arm, Training, compose, split_scans
 from services.eval.downstream.augment import augment
 from services.eval.downstream.classifier import CLASSIFIERS, Classifier

@@ -1,4 +1,4 @@
-"""What the training of classifier and detector share: the schedule, the batches, the input, the checkpoints."""
+"""What the training of classifier and detector share: schedule, batches, input and checkpoints."""
 
 import math
 from collections.abc import Iterator

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lungforge.ct import classes
 from lungforge.visualisation.contact_sheets import png_bytes, render_map
-from services.eval.downstream.results import measure_title
+from services.eval.downstream.results import REFERENCE_TITLES, measure_title
 from services.eval.records import Match, Misfit, SliceImages
 from services.eval.report import downstream_figures
 from services.eval.report.lineage_graph import lineage_graph
@@ -61,6 +61,7 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
         "legend": list(zip(classes.NAMES, classes.COLOURS, strict=True)),
         "lineage_graph": lineage_graph,
         "view": downstream_figures,
+        "reference_titles": REFERENCE_TITLES,
         "names": [results.name for results in report.sets],
     }
     environment.filters |= {

@@ -98,9 +98,7 @@ def test_bands_of_sizes_are_cocos(scene: Scene) -> None:
         precision = _coco(scene, (low, high)).eval["precision"][:, :, 0, 0, -1].mean(axis=1)
         missing = [(_area(boxes) >= low) & (_area(boxes) <= high) for boxes, _ in detections]
         for number in (0, 5):
-            matches = detection.match(
-                detections, truths, detection.THRESHOLDS[number], counting, missing
-            )
+            matches = detection.match(detections, truths, detection.THRESHOLDS[number], counting, missing)
             assert detection.average_precision(matches, np.ones((1, len(truths))))[0] == pytest.approx(
                 precision[number], abs=1e-9
             )
