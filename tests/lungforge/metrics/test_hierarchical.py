@@ -1,4 +1,4 @@
-"""Intervals over networks and scans: they cover as often as they say, and are no wider than they have to be."""
+"""Intervals over networks and scans: they cover as often as they say, and are not wider than that."""
 
 import numpy as np
 import pytest
@@ -73,11 +73,14 @@ def test_one_difference_is_covered_with_95_percent(
 
 def test_many_networks_and_scans_are_not_wider_than_what_is_known() -> None:
     generator = np.random.default_rng(3)
-    values = _values(generator, 400, 60, (0.5, 0.5, 0.5), 2)
-    (interval,) = simultaneous_intervals(values, [(1, 0)], 400, generator)
+    widths = []
+    for _ in range(30):
+        values = _values(generator, 400, 60, (0.5, 0.5, 0.5), 2)
+        (interval,) = simultaneous_intervals(values, [(1, 0)], 400, generator)
+        widths.append(interval.high - interval.low)
     # Two arms; 60 networks; 400 scans.
     known = np.sqrt(2 * (0.25 / 60 + 0.25 / 400 + 0.25 / 60 / 400))
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * known, rel=0.15)
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * known, rel=0.05)
 
 
 @pytest.mark.slow

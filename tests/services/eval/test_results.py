@@ -54,8 +54,9 @@ def test_what_is_written_is_read_back() -> None:
 
 
 def test_downstream_results_are_read_back() -> None:
-    task = task_result(arm_result("set0-1x", Difference(0.1, None, None, 0), synthetic=0))
-    results = dataclasses.replace(FULL, downstream=downstream(task))
+    task = task_result(arm_result("set0-1x", Difference("classic", 0.1, None, None, 0), synthetic=0))
+    guessed = task_result(arm_result("set0-1x", synthetic=0), not_measured="the networks learned nothing")
+    results = dataclasses.replace(FULL, downstream=downstream(task, guessed))
     assert EvaluationReport.from_json(results.to_json()) == results
 
 
@@ -72,7 +73,7 @@ def test_nan_and_infinity_are_not_written() -> None:
 
 @pytest.mark.parametrize("version", [0, FORMAT + 1, None, str(FORMAT)])
 def test_another_format_is_refused(version: object) -> None:
-    with pytest.raises(ContentError, match=r"are of format .*reads format 1; evaluate again"):
+    with pytest.raises(ContentError, match=r"are of format .*reads format 2; evaluate again"):
         _read(_document() | {"format": version})
 
 
