@@ -18,8 +18,8 @@ Statistics in Medicine 27, 2008.
 Several differences get simultaneous intervals: all of them cover with 95 %. So the tail of each is that at
 which the largest of their correlated errors leaves its interval in 5 % of random repeats (single-step
 maximum: Hothorn, Bretz and Westfall, "Simultaneous inference in general parametric models", Biometrical
-Journal 50, 2008). A handful of networks says too little about correlations: what networks contribute is taken from which
-arms two differences share, as in Tukey's and Dunnett's methods.
+Journal 50, 2008). A handful of networks says too little about correlations: what networks contribute is taken
+from which arms two differences share, as in Tukey's and Dunnett's methods.
 """
 
 from collections.abc import Sequence
