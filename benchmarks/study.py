@@ -13,7 +13,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from benchmarks.study_table import tables
 from lungforge.datasets import Dataset, Kind
@@ -67,7 +68,7 @@ def plan(arguments: argparse.Namespace) -> Study:
     def at(name: str) -> str:
         return join_uri(arguments.out, name)
 
-    changes = {"subsets": subsets, "patch": arguments.patch, "seed": arguments.seed}
+    changes: dict[str, Any] = {"subsets": subsets, "patch": arguments.patch, "seed": arguments.seed}
     if arguments.steps is not None:
         changes |= {"steps": arguments.steps, "checkpoint_every": max(1, arguments.steps // 4)}
     train = tuple(
@@ -123,9 +124,9 @@ def run(study: Study) -> tuple[EvaluationReport, dict[str, float]]:
     cores = max(one.workers * one.cpus_per_worker for one in study.train)
     with ray_session(max(cores, study.evaluate.workers)):
         for train, sample in zip(study.train, study.sample, strict=True):
-            timed(f"train {train.model}", lambda config=train: training.run(config))
-            timed(f"sample {train.model}", lambda config=sample: sampling.run(config))
-        timed("evaluate", lambda: evaluation.run(study.evaluate))
+            timed(f"train {train.model}", partial(training.run, train))
+            timed(f"sample {train.model}", partial(sampling.run, sample))
+        timed("evaluate", partial(evaluation.run, study.evaluate))
     dataset = Dataset.open(study.evaluate.out, Kind.REPORT)
     return EvaluationReport.from_json(dataset.read_file("metrics.json")), seconds
 
@@ -139,8 +140,12 @@ def main() -> int:
     parser.add_argument("--out", required=True, help="folder or URI for models, samples and the report")
     parser.add_argument("--preset", default="cpu", choices=list(NETWORKS), help="how large all networks are")
     parser.add_argument("--steps", type=int, help="steps of the generators; the preset's when not given")
-    parser.add_argument("--patch", type=int, help="work on patches of this many px; whole slices when not given")
-    parser.add_argument("--ratios", type=float, nargs="+", default=[1.0], help="synthetic per real (default: 1)")
+    parser.add_argument(
+        "--patch", type=int, help="work on patches of this many px; whole slices when not given"
+    )
+    parser.add_argument(
+        "--ratios", type=float, nargs="+", default=[1.0], help="synthetic per real (default: 1)"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="networks of each arm (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     parser.add_argument("--workers", type=int, default=2, help="of sampling and evaluation (default: 2)")

@@ -25,7 +25,11 @@ def _run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *o
 def test_the_study_runs_prints_its_tables_and_resumes(tmp_path: Path, monkeypatch, capsys) -> None:
     phantom.run(PhantomConfig(out=str(tmp_path / "luna16"), series=24, size=128, slices=32))
     data = str(tmp_path / "slices")
-    preprocess.run(PreprocessConfig(source=str(tmp_path / "luna16"), out=data, size=64, slices="nodules", healthy_every=4))
+    preprocess.run(
+        PreprocessConfig(
+            source=str(tmp_path / "luna16"), out=data, size=64, slices="nodules", healthy_every=4
+        )
+    )
     options = ["--data", data, "--train", "0", "1", "2", "3", "4", "5", "--test", "6", "7", "8", "9"]
     options += ["--out", str(tmp_path / "study"), "--preset", "tiny", "--steps", "4", "--seeds", "2"]
     capsys.readouterr()

@@ -78,11 +78,9 @@ def tabulate(
     curve = _roc if task == "classification" else _precision_recall
     scans = _scans_with_nodules(test)
     not_measured = _nothing_learned(task, values[0], scans, seed)
-    differences = (
-        dict.fromkeys(values[0], ())
-        if not_measured
-        else {name: _differences(name, arms, values, scans, seed) for name in values[0]}
-    )
+    differences: dict[str, tuple[tuple[int, Difference], ...]] = {}
+    if not_measured is None:
+        differences = {name: _differences(name, arms, values, scans, seed) for name in values[0]}
     return TaskResult(
         task=task,
         network=network,
@@ -105,7 +103,7 @@ def tabulate(
                 chosen_steps=tuple(result.step for result in by_arm[index]),
                 last_loss=_rounded(float(np.mean([result.losses[1] for result in by_arm[index]]))),
                 measures=tuple(
-                    _measure(name, each, tuple(one for of, one in differences[name] if of == index))
+                    _measure(name, each, tuple(one for of, one in differences.get(name, ()) if of == index))
                     for name, each in values[index].items()
                 ),
                 curve=curve(by_arm[index], test),

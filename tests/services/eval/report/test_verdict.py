@@ -55,11 +55,11 @@ def test_the_gain_on_the_tasks_comes_first_unless_there_are_near_duplicates():
     sentences = verdict_of(sets, trained)
     assert sentences[1:3] == [
         "Classification: adding 1 x “one” to the real slices helps (difference in balanced accuracy, "
-        "with 95 % interval: +0.100 to real with classic augmentation (+0.050 to +0.200), +0.200 to copies of real "
-        "(+0.001 to +0.300)).",
+        "with 95 % interval: +0.100 to real with classic augmentation (+0.050 to +0.200), "
+        "+0.200 to copies of real (+0.001 to +0.300)).",
         "Classification: adding 1 x “two” to the real slices harms (difference in balanced accuracy, "
-        "with 95 % interval: −0.100 to real with classic augmentation (−0.200 to −0.001), +0.000 to copies of real "
-        "(−0.100 to +0.100)).",
+        "with 95 % interval: −0.100 to real with classic augmentation (−0.200 to −0.001), "
+        "+0.000 to copies of real (−0.100 to +0.100)).",
     ]
     assert "near-duplicates" in sentences[0]
     assert [sentences[0], *sentences[3:]] == verdict_of(sets)
