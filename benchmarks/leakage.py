@@ -31,31 +31,34 @@ from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
 from lungforge.metrics import detection
-from lungforge.metrics.bootstrap import paired_interval, scan_weights
+from lungforge.metrics.bootstrap import scan_weights
 from lungforge.metrics.classification import classification
+from lungforge.metrics.hierarchical import simultaneous_intervals
 from lungforge.randomness import numpy_generator
 from services.common.progress import progress, say
 from services.common.ray_session import ray_session
 from services.common.ray_tasks import run_tasks
 from services.eval import job as evaluation
 from services.eval.config import EvalConfig
-from services.eval.downstream.arms import Arm
+from services.eval.downstream.arms import Arm, compose, split_scans
 from services.eval.downstream.examples import Examples, examples_of, read_rows
 from services.eval.downstream.results import Task
 from services.eval.downstream.runs import DownstreamRun, RunResult, train_and_test
 
-REAL, COPIES = Arm("real", "real"), Arm("copies", "real + copies", ratio=1.0, synthetic=0)
+REAL = Arm("real", "real", augment=False)
+COPIES = Arm("copies", "real + copies", ratio=1.0, synthetic=0, augment=False)
 DRAWS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One way to divide the rows: into training data, what is added to it, and test data."""
+    """One way to divide the rows: into training data, what is added to it, validation and test data."""
 
     scheme: str
     fold: int
     real: Examples
     added: Examples
+    validation: Examples
     test: Examples
 
 
@@ -83,29 +86,31 @@ def trials(
 ) -> list[Trial]:
     """All ways to divide."""
     learnt, tested = ([row for row, _ in cut(dataset, subsets, patch)] for subsets in (train, test))
+    real = examples_of(learnt)
+    split = split_scans(real.scans, [len(boxes) > 0 for boxes in real.boxes], 1, 0, 0)
     honest = Trial(
         "honest",
         0,
-        examples_of(learnt),
-        examples_of(map(halved_and_enlarged, learnt)),
+        real.of_scans(split.training),
+        examples_of(map(halved_and_enlarged, learnt)).of_scans(split.training),
+        real.of_scans(split.validation),
         examples_of(tested),
     )
     everything = learnt + tested
-    copies = _without_scans(examples_of(map(halved_and_enlarged, everything)))
+    copies = examples_of(map(halved_and_enlarged, everything))
     divided = [honest]
     order = numpy_generator(0, "leakage", "rows").permutation(len(everything))
     for fold in range(folds):
         training = [everything[index] for place, index in enumerate(order) if place % folds != fold]
-        others = [everything[index] for place, index in enumerate(order) if place % folds == fold]
-        real, kept = _without_scans(examples_of(training)), examples_of(others)
-        divided.append(Trial("leaking", fold, real, copies, kept))
-        divided.append(Trial("leaking, nodules only", fold, real, _nodules_only(copies), kept))
+        kept = examples_of([everything[index] for place, index in enumerate(order) if place % folds == fold])
+        # A fifth of the rows validates, as of the scans in the honest study.
+        learns, validates = (
+            examples_of([row for place, row in enumerate(training) if (place % 5 == 0) == validating])
+            for validating in (False, True)
+        )
+        divided.append(Trial("leaking", fold, learns, copies, validates, kept))
+        divided.append(Trial("leaking, nodules only", fold, learns, _nodules_only(copies), validates, kept))
     return divided
-
-
-def _without_scans(examples: Examples) -> Examples:
-    """Rows taken for independent of one another: that is the mistake."""
-    return dataclasses.replace(examples, scans=("rows",) * len(examples.scans))
 
 
 def _nodules_only(examples: Examples) -> Examples:
@@ -122,7 +127,10 @@ def train_trial(run: DownstreamRun, trial: Trial) -> RunResult:
     """Train and test a network of a trial."""
     torch.set_num_threads(1)
     added = trial.added if run.arm.ratio else None
-    return train_and_test(run, trial.real, added, trial.test, torch.device("cpu"))
+    # Copies of all rows: the mistake in the leaking schemes.
+    scans = frozenset(trial.real.scans) | frozenset(trial.added.scans)
+    training = compose(run.arm, trial.real, added, scans, run.job_seed)
+    return train_and_test(run, training, trial.validation, trial.test, torch.device("cpu"))
 
 
 def measures(
@@ -147,23 +155,27 @@ def compare(
     """A row a measure: with and without the copies, and the difference with its interval."""
     real: list[dict[str, NDArray[np.float64]]] = []
     copies: list[dict[str, NDArray[np.float64]]] = []
-    for index, (trial, without, with_copies) in enumerate(pairs):
+    for trial, without, with_copies in pairs:
         for values, result in ((real, without), (copies, with_copies)):
-            # The same draws of scans on both sides.
-            generator = numpy_generator(0, "leakage", task, scheme, index)
+            # The same draws of scans for all networks with one test set.
+            generator = numpy_generator(0, "leakage", task, scheme, trial.fold)
             values.append(measures(task, result, trial.test, generator))
     rows = []
     for name in real[0]:
-        one, other = (np.stack([each[name] for each in values]) for values in (real, copies))
-        interval = paired_interval(other, one, numpy_generator(0, "leakage", "networks"))
+        sides = np.stack([np.stack([each[name] for each in side]) for side in (copies, real)])
+        scans = len(set(pairs[0][0].test.scans))
+        (interval,) = simultaneous_intervals(sides, [(0, 1)], scans, numpy_generator(0, "leakage"))
         rows.append(
             {
                 "scheme": scheme,
                 "measure": name,
                 "networks": len(pairs),
-                "real": float(one[:, 0].mean()),
-                "with_copies": float(other[:, 0].mean()),
-                **dataclasses.asdict(interval),
+                "real": float(sides[1, :, 0].mean()),
+                "with_copies": float(sides[0, :, 0].mean()),
+                "difference": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "draws": interval.draws,
             }
         )
     return rows

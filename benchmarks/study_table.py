@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
 from services.eval.downstream.results import (
+    REFERENCE_TITLES,
+    REFERENCES,
     CropTestSet,
+    Difference,
     DownstreamResults,
     PictureTestSet,
     TaskResult,
@@ -51,24 +54,41 @@ def tables(report: EvaluationReport, downstream: DownstreamResults) -> Iterator[
 
 
 def _of_task(task: TaskResult) -> Iterator[str]:
-    yield f"{task.task.capitalize()}: {task.networks_per_arm} networks per arm; test set: {_test(task.test)}."
+    yield (
+        f"{task.task.capitalize()}: {task.networks_per_arm} networks per arm; test set: {_test(task.test)}; "
+        f"validation: {', '.join(map(str, task.validation_scans))} scans."
+    )
     yield ""
     measures = [each.measure for each in task.arms[0].measures]
     measures.sort(key=lambda measure: measure != task.headline)
     titles = " | ".join(map(measure_title, measures))
-    yield f"| arm | trained on | {titles} | difference to real, 95 % interval |"
-    yield "|---|---|" + "---|" * (len(measures) + 1)
+    yield f"| arm | trained on | steps chosen | {titles} |"
+    yield "|---|---|---|" + "---|" * len(measures)
     for arm in task.arms:
         results = [arm.measure(measure) for measure in measures]
         values = [f"{_number(result.mean)} ± {_number(result.spread)}" for result in results]
-        pictures = ", ".join(map(str, arm.training_pictures))
-        difference = "–"
-        if (headline := results[0].difference) is not None:
-            low, high = (_number(end, signed=True) for end in (headline.low, headline.high))
-            difference = f"{_number(headline.difference, signed=True)} ({low} to {high})"
-        yield f"| {arm.name} | {pictures} | {' | '.join(values)} | {difference} |"
+        pictures, steps = (
+            ", ".join(map(str, counts)) for counts in (arm.training_pictures, arm.chosen_steps)
+        )
+        yield f"| {arm.name} | {pictures} | {steps} | {' | '.join(values)} |"
     yield ""
-    yield f"The difference is of {measure_title(task.headline)}."
+    if task.not_measured is not None:
+        yield f"Differences: not measured: {task.not_measured.why_not}."
+        return
+    yield f"Difference in {measure_title(task.headline)}, with intervals that together cover with 95 %:"
+    yield ""
+    yield f"| arm | {' | '.join(f'to {REFERENCE_TITLES[reference]}' for reference in REFERENCES)} |"
+    yield "|---|" + "---|" * len(REFERENCES)
+    for arm in task.arms[1:]:
+        headline = arm.measure(task.headline)
+        yield f"| {arm.name} | {' | '.join(_difference(headline.to(each)) for each in REFERENCES)} |"
+
+
+def _difference(one: Difference | None) -> str:
+    if one is None or one.interval is None:
+        return "–"
+    low, middle, high = (_number(value, signed=True) for value in one.interval)
+    return f"{middle} ({low} to {high})"
 
 
 def _test(test: CropTestSet | PictureTestSet) -> str:

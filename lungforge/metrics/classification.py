@@ -58,6 +58,22 @@ def classification(
     )
 
 
+def balanced_log_loss(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
+    """The mean over both classes of the mean of -log(probability given to what an example is).
+
+    Unlike the share of examples that are called right it tells networks apart on few examples, and as a
+    proper scoring rule it is least for the true probabilities (Gneiting and Raftery, "Strictly proper scoring
+    rules", 2007).
+
+    Args:
+        positive: bool ``[N]``, whether the example is a nodule.
+        scores: ``[N]``, the probability given to that.
+    """
+    given = np.where(positive, scores, 1.0 - np.asarray(scores, dtype=np.float64))
+    losses = -np.log(np.maximum(given, 1e-7))
+    return float(np.mean([losses[of_class].mean() for of_class in (positive, ~positive) if of_class.any()]))
+
+
 def roc_curve(
     positive: NDArray[np.bool_], scores: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

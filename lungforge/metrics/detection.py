@@ -25,7 +25,8 @@ class Matches:
         picture: Which picture each is in, ``[K]``.
         score: ``[K]``, not rising.
         hit: bool ``[K]``: it matches a true box that counts.
-        miss: bool ``[K]``: it matches none. What matches a true box that does not count is neither.
+        miss: bool ``[K]``: it matches none, and counts. What matches a true box that does not count is
+            neither a hit nor a miss.
         truths: How many true boxes count in each picture, ``[N]``.
     """
 
@@ -50,8 +51,12 @@ def match(
     truths: Sequence[NDArray[np.float64]],
     threshold: float,
     counting: Sequence[NDArray[np.bool_]] | None = None,
+    missing: Sequence[NDArray[np.bool_]] | None = None,
 ) -> Matches:
     """Match predicted boxes with true ones.
+
+    A measure of a band of sizes, as COCO's of small, medium and large objects, ignores on both sides what is
+    outside the band: true boxes by ``counting``, predicted ones by ``missing``.
 
     Args:
         predictions: For each picture boxes ``[K, 4]`` and scores ``[K]``.
@@ -59,10 +64,13 @@ def match(
         threshold: Overlap from which boxes match.
         counting: For each picture bool ``[T]``: the true boxes that count; all when None. As in COCO, a
             box goes to one of the others only when none that counts is left.
+        missing: For each picture bool ``[K]``: the predicted boxes that are wrong when they match no true
+            box; the others are then ignored. All when None.
     """
     pictures, scores, hits, misses = [], [], [], []
     for index, ((boxes, given), truth) in enumerate(zip(predictions, truths, strict=True)):
         counts = np.ones(len(truth), dtype=bool) if counting is None else counting[index]
+        matters = np.ones(len(boxes), dtype=bool) if missing is None else missing[index]
         order = np.argsort(-given, kind="stable")
         shared = overlaps(boxes[order].reshape(-1, 4), truth.reshape(-1, 4))
         taken = np.zeros(len(truth), dtype=bool)
@@ -71,12 +79,13 @@ def match(
             for wanted in (counts, ~counts):
                 free = np.flatnonzero(wanted & ~taken & (shared[place] >= threshold))
                 if len(free):
-                    best = int(free[np.argmax(shared[place, free])])
+                    # Of equal overlaps the last, as in COCO.
+                    best = int(free[::-1][np.argmax(shared[place, free[::-1]])])
                     break
             if best >= 0:
                 taken[best] = True
             hits.append(best >= 0 and bool(counts[best]))
-            misses.append(best < 0)
+            misses.append(best < 0 and bool(matters[order[place]]))
         pictures += [index] * len(order)
         scores += given[order].tolist()
     ranks = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")

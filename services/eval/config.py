@@ -32,8 +32,8 @@ class EvalConfig:
     """File or URI of the weights for inception-v3; when not given, torch's cache, filled by a download."""
 
     features: str | None = dataclasses.field(default=None, metadata=EXECUTION | NOT_EMPTY)
-    """Folder or URI where the features of each part are kept, so that none is computed twice; kept nowhere
-    when not given. No influence on the result."""
+    """Folder or URI where the features of each part are kept, so that none is computed twice; OUT/features
+    when not given. Reports that share slices may share it. No influence on the result."""
 
     allow_leakage: bool = False
     """Evaluate, with a warning in the report, although test scans were used to train the generator or as
@@ -62,10 +62,11 @@ class EvalConfig:
     """Synthetic slices per real one; each ratio is an arm of its own."""
 
     folds: int = dataclasses.field(default=1, metadata=at_least(1))
-    """Folds of the training scans; each network leaves one out. 1: none."""
+    """Folds of the training scans; each network holds one out to choose its checkpoint. 1: a fifth of the
+    scans is held out, the same for every network."""
 
-    seeds: int = dataclasses.field(default=3, metadata=at_least(1))
-    """Networks per arm and fold."""
+    seeds: int = dataclasses.field(default=5, metadata=at_least(1))
+    """Networks per arm and fold; with one network per arm nothing is compared."""
 
     seed: int = dataclasses.field(default=0, metadata=at_least(0))
     """Decides the random halves and subsets, the patches, and the networks' weights and batches."""

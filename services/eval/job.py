@@ -23,6 +23,7 @@ from services.eval.collect import RealSlices, read_real, read_synthetic
 from services.eval.config import EvalConfig
 from services.eval.downstream import job as downstream
 from services.eval.downstream.froc import require_whole_scans
+from services.eval.downstream.plan import check_plan
 from services.eval.downstream.results import DownstreamResults
 from services.eval.feature_cache import Network
 from services.eval.guards import check_leak, check_near_duplicates, check_sizes
@@ -76,7 +77,7 @@ def run(config: EvalConfig) -> EvalResult:
     Raises:
         InputError: A dataset is missing or of another kind; the generator was trained on test scans, or maps
             are of test scans; synthetic slices are near-duplicates of real ones; there are no weights for the
-            extractor.
+            extractor; nothing can be learned of the downstream tasks.
     """
     real = Dataset.open(config.real, Kind.SLICES)
     samples = [Dataset.open(uri, Kind.SAMPLES) for uri in config.synthetic]
@@ -95,10 +96,14 @@ def run(config: EvalConfig) -> EvalResult:
     if config.froc:
         require_whole_scans(real, config.subsets, patch)
     warnings = check_leak(list(lineages.values()), real, config.subsets, allow=config.allow_leakage)
+    sets = {name: lineage.samples for name, lineage in lineages.items()}
+    if config.downstream != "none":
+        check_plan(config, patch, real, sets)
     weights = None if config.weights is None else read_bytes(config.weights)
     extractor = load_extractor(config.extractor, weights=weights).description
-    network = Network(extractor, config.weights, config.features)
+    network = Network(extractor, config.weights, config.features or join_uri(writer.uri, "features"))
     with ray_session(config.workers, *_needs(config)):
+        examples = downstream.prepare(config, patch, real, sets) if config.downstream != "none" else None
         slices = read_real(config, network, real, list(lineages.values()), cut)
         parts = {
             name: read_synthetic(config, network, name, lineage, slices.pool)
@@ -110,9 +115,8 @@ def run(config: EvalConfig) -> EvalResult:
         warnings += check_near_duplicates(matches, allow=config.allow_near_duplicates)
         trained: DownstreamResults | None = None
         networks: list[Part] = []
-        if config.downstream != "none":
-            sets = {name: lineage.samples for name, lineage in lineages.items()}
-            trained, networks = downstream.run(config, patch, real, sets, writer)
+        if examples is not None:
+            trained, networks = downstream.run(config, patch, examples, list(sets), writer)
 
     say("evaluate: metrics, real-vs-real baselines and the report")
     results = []

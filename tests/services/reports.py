@@ -31,6 +31,7 @@ from services.eval.set_results import (
     MemorisationResult,
     NearDuplicates,
     NoduleContrast,
+    NotMeasured,
     PrecisionRecallResult,
     RadiomicResult,
     RegionDistance,
@@ -135,33 +136,38 @@ def ancestor(kind: str, digest: str, uri: str, **changes: Any) -> AncestorDatase
     return dataclasses.replace(sound, **changes)
 
 
-def arm_result(key: str, difference: Difference | None = None, synthetic: int | None = None) -> ArmResult:
-    """An arm of a classification task."""
+def arm_result(key: str, *differences: Difference, synthetic: int | None = None) -> ArmResult:
+    """An arm of a classification task, with its differences in the headline measure."""
     return ArmResult(
         key=key,
         name=f"name of {key}",
         real=not key.endswith("only"),
         synthetic=synthetic,
         ratio=0.0 if synthetic is None else 1.0,
+        augmented=key != "real",
         training_pictures=(18,),
+        chosen_steps=(200, 1400),
         last_loss=0.5,
         measures=(
-            MeasureResult("balanced_accuracy", 0.5, None, difference),
-            MeasureResult("auroc", 0.75, 0.02, None),
+            MeasureResult("balanced_accuracy", 0.5, None, differences),
+            MeasureResult("auroc", 0.75, 0.02, ()),
         ),
         curve=ArmCurve((0.0, 0.5, 1.0), (0.0, 1.0, 1.0)),
     )
 
 
-def task_result(*arms: ArmResult) -> TaskResult:
+def task_result(*arms: ArmResult, not_measured: str | None = None) -> TaskResult:
     """A classification task; real slices alone come before ``arms``."""
     return TaskResult(
         task="classification",
         network="a network",
         headline="balanced_accuracy",
-        networks_per_arm=1,
+        networks_per_arm=2,
+        steps=1600,
+        validation_scans=(3,),
         draws=1000,
         test=CropTestSet(12, 6, 3),
+        not_measured=None if not_measured is None else NotMeasured(not_measured),
         arms=(arm_result("real"), *arms),
     )
 

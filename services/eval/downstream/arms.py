@@ -1,15 +1,23 @@
-"""The arms: what is added to the real slices, or takes their place. All arms train for as many steps."""
+"""The arms: what is added to the real slices, or takes their place. All arms train for as many steps.
+
+Classic augmentation costs nothing, so it is in every arm but the first: the question is what synthetic slices
+give beyond it, and arms that differ in their pictures alone can be compared.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungforge.ct.nodules import Box
-from lungforge.errors import InputError
 from lungforge.randomness import numpy_generator
 from services.eval.downstream.examples import Examples
+from services.eval.downstream.results import REFERENCES
+
+#: One in so many training scans validates, where there are no folds.
+_VALIDATION_PARTS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class Arm:
     real: bool = True
     ratio: float = 0.0
     synthetic: int | None = None
-    augment: bool = False
+    augment: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,16 @@ class Training:
     crop_is_nodule: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Split:
+    """The scans that a network learns from, and those that choose its checkpoint."""
+
+    training: frozenset[str]
+    validation: frozenset[str]
+
+
 def all_arms(names: Sequence[str], ratios: Sequence[float]) -> tuple[Arm, ...]:
-    """The control arms, each set of synthetic slices beside the real ones at each ratio, and each set alone.
+    """The references, each set of synthetic slices beside the real ones at each ratio, and each set alone.
 
     Args:
         names: Of the sets of synthetic slices.
@@ -59,51 +75,54 @@ def all_arms(names: Sequence[str], ratios: Sequence[float]) -> tuple[Arm, ...]:
     """
     most = max(ratios)
     arms = [
-        Arm("real", "real"),
-        Arm("classic", "real, classic augmentation", augment=True),
-        Arm(f"duplicates-{most:g}x", f"real + {most:g} x copies of real", ratio=most),
+        Arm("real", "real", augment=False),
+        Arm("classic", "real, classic augmentation"),
+        Arm(f"duplicates-{most:g}x", f"real + {most:g} x copies of real, classic augmentation", ratio=most),
     ]
     for index, name in enumerate(names):
         arms += [
-            Arm(f"set{index}-{ratio:g}x", f"real + {ratio:g} x {name}", ratio=ratio, synthetic=index)
+            Arm(
+                f"set{index}-{ratio:g}x",
+                f"real + {ratio:g} x {name}, classic augmentation",
+                ratio=ratio,
+                synthetic=index,
+            )
             for ratio in ratios
         ]
-        arms.append(Arm(f"set{index}-only", f"{name} only", real=False, ratio=most, synthetic=index))
+        alone = f"{name} only, classic augmentation"
+        arms.append(Arm(f"set{index}-only", alone, real=False, ratio=most, synthetic=index))
     return tuple(arms)
 
 
-def require_enough(
-    name: str,
-    synthetic: Examples,
-    real: Examples,
-    ratios: Sequence[float],
-    folds: Sequence[frozenset[str]],
-) -> None:
-    """Refuse a set that is too small for an arm in any fold: the arm would not be what its name says.
+def comparisons(arms: Sequence[Arm]) -> list[tuple[int, int]]:
+    """Which arms are compared with which, by index: each with the references before it.
 
-    Raises:
-        InputError: It is.
+    The first arms of :func:`all_arms` are the references, in the order of ``REFERENCES``.
     """
-    for scans in folds:
-        trained_on = len(_of_scans(real, scans))
-        wanted = round(max(ratios) * trained_on)
-        there = len(_of_scans(synthetic, scans))
-        if there < wanted:
-            learner = "a fold" if len(folds) > 1 else "each network"
-            raise InputError(
-                f"{name} has {there} slices of the scans that {learner} trains on, and the ratio "
-                f"{max(ratios):g} to {trained_on} real ones asks for {wanted}; generate more "
-                "with `lungforge sample`, or give smaller --ratios"
-            )
+    return [(arm, other) for arm in range(len(arms)) for other in range(min(arm, len(REFERENCES)))]
 
 
-def training_scans(scans: Sequence[str], folds: int, fold: int, seed: int) -> frozenset[str]:
-    """The scans that a fold trains on: all but one in ``folds``, as the seed decides; with one fold all."""
-    names = sorted(set(scans))
-    if folds == 1:
-        return frozenset(names)
-    order = numpy_generator(seed, "folds", folds).permutation(len(names))
-    return frozenset(names[index] for place, index in enumerate(order.tolist()) if place % folds != fold)
+def split_scans(scans: Sequence[str], with_nodule: Sequence[bool], folds: int, fold: int, seed: int) -> Split:
+    """Hold scans out of training for validation, the same for all arms.
+
+    A part of the scans validates: one fold, or, with one fold, a fifth. Scans with and without a nodule are
+    divided separately, so that both are on both sides.
+
+    Args:
+        scans: The scan of each picture.
+        with_nodule: Whether the picture shows a nodule.
+        folds: Into how many parts the scans are divided; 1 for no folds.
+        fold: Which of them validates.
+        seed: Of the job.
+    """
+    positive = {scan for scan, shown in zip(scans, with_nodule, strict=True) if shown}
+    parts = folds if folds > 1 else min(_VALIDATION_PARTS, len(positive))
+    validation: set[str] = set()
+    for kind, names in (("nodule", positive), ("healthy", set(scans) - positive)):
+        ordered = sorted(names)
+        order = numpy_generator(seed, "validation", parts, kind).permutation(len(ordered)).tolist()
+        validation.update(ordered[index] for place, index in enumerate(order) if place % parts == fold)
+    return Split(frozenset(scans) - validation, frozenset(validation))
 
 
 def compose(arm: Arm, real: Examples, added: Examples | None, scans: frozenset[str], seed: int) -> Training:
@@ -113,7 +132,7 @@ def compose(arm: Arm, real: Examples, added: Examples | None, scans: frozenset[s
         arm: The arm.
         real: The real slices.
         added: What the arm adds to them, or takes in their place; None when it adds nothing.
-        scans: The scans of the fold.
+        scans: The scans to train on.
         seed: Of the job: which of the added pictures are taken when there are more than enough.
     """
     in_fold = _of_scans(real, scans)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,15 @@ from torch import nn
 
 from services.eval.downstream import mmcv_operators
 from services.eval.downstream.augment import augment as augment_picture
-from services.eval.downstream.training import TrainingSchedule, batches, normalised, one_cycle
+from services.eval.downstream.training import (
+    BestCheckpoint,
+    Fit,
+    TrainingSchedule,
+    batches,
+    checkpoint_steps,
+    normalised,
+    one_cycle,
+)
 
 
 @dataclass(frozen=True)
@@ -89,10 +98,11 @@ class Classifier:
         crops: NDArray[np.int16],
         is_nodule: NDArray[np.bool_],
         generator: np.random.Generator,
+        score: Callable[[], float],
         *,
         augment: bool,
-    ) -> list[float]:
-        """Train for the steps of the preset.
+    ) -> Fit:
+        """Train for the steps of the preset, and go back to the checkpoint with the best validation score.
 
         Nodules and others weigh the same in the loss, however many there are of each.
 
@@ -100,18 +110,17 @@ class Classifier:
             crops: HU, int16 ``[N, 32, 32]``.
             is_nodule: bool ``[N]``.
             generator: Draws the batches, and the augmentation.
+            score: Scores the network as it is then, by :meth:`predict`, on the validation scans.
             augment: Whether crops are changed at random before each step.
-
-        Returns:
-            The loss of each step.
         """
         schedule = self._preset.schedule
-        self._model.train()
+        best, scored = BestCheckpoint(self._model), checkpoint_steps(schedule.steps)
         counts = np.maximum(np.bincount(is_nodule.astype(np.int64), minlength=2), 1)
         weight = torch.tensor(len(crops) / (2.0 * counts), dtype=torch.float32, device=self._device)
         optimizer = torch.optim.AdamW(self._model.parameters(), lr=schedule.rate, weight_decay=1e-4)
         losses = []
         for step, chosen in enumerate(batches(len(crops), schedule, generator)):
+            self._model.train()
             one_cycle(optimizer, schedule, step)
             pictures = crops[chosen]
             if augment:
@@ -122,7 +131,9 @@ class Classifier:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        return losses
+            if step + 1 in scored:
+                best.offer(step + 1, score())
+        return best.restore(losses)
 
     def predict(self, crops: NDArray[np.int16]) -> NDArray[np.float64]:
         """The probability of a nodule for each of ``crops [N, 32, 32]``, float64 ``[N]``."""

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from lungforge.ct.nodules import Box
 from services.eval.downstream import mmcv_operators
-from services.eval.downstream.training import TrainingSchedule, batches, normalised, one_cycle
+from services.eval.downstream.training import (
+    BestCheckpoint,
+    Fit,
+    TrainingSchedule,
+    batches,
+    checkpoint_steps,
+    normalised,
+    one_cycle,
+)
 
 #: Boxes of an image that are kept, the best first.
 BOXES_KEPT: Final = 20
@@ -99,24 +107,24 @@ class Detector:
         pictures: NDArray[np.int16],
         boxes: Sequence[Sequence[Box]],
         generator: np.random.Generator,
+        score: Callable[[], float],
         augment: Callable | None = None,
-    ) -> list[float]:
-        """Train for the steps of the preset.
+    ) -> Fit:
+        """Train for the steps of the preset, and go back to the checkpoint with the best validation score.
 
         Args:
             pictures: ``[N, H, W]`` int16 HU.
             boxes: Of each picture's nodules, in its pixels.
             generator: Draws the batches, and what ``augment`` does.
+            score: Scores the network as it is then, by :meth:`predict`, on the validation scans.
             augment: Changes a picture and its boxes; None leaves them.
-
-        Returns:
-            The loss of each step.
         """
         schedule = self._preset.schedule
-        self._model.train()
+        best, scored = BestCheckpoint(self._model), checkpoint_steps(schedule.steps)
         optimizer = torch.optim.AdamW(self._model.parameters(), lr=schedule.rate, weight_decay=1e-4)
         losses = []
         for step, chosen in enumerate(batches(len(pictures), schedule, generator)):
+            self._model.train()
             one_cycle(optimizer, schedule, step)
             examples = [(pictures[index], boxes[index]) for index in chosen.tolist()]
             if augment is not None:
@@ -129,7 +137,9 @@ class Detector:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), 10.0)
             optimizer.step()
             losses.append(loss.item())
-        return losses
+            if step + 1 in scored:
+                best.offer(step + 1, score())
+        return best.restore(losses)
 
     def predict(self, pictures: NDArray[np.int16]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Boxes ``[K, 4]`` (left, top, width, height) and scores ``[K]`` of each picture, the best first."""

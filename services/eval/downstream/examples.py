@@ -1,6 +1,7 @@
 """What the downstream tasks learn from and are tested on: cut from slices and from samples in one way."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +35,7 @@ class Examples:
         pictures: HU, int16 ``[N, H, W]``.
         boxes: Of each picture's nodules, in its pixels.
         diameters_mm: Of those nodules.
+        pixel_mm: Side of a pixel of each picture: the geometric mean of its two spacings.
         crops: HU, int16 ``[M, 32, 32]``, cut from the pictures.
         crop_is_nodule: bool ``[M]``.
         crop_pictures: Which picture each crop is of, int64 ``[M]``.
@@ -43,6 +45,7 @@ class Examples:
     pictures: NDArray[np.int16]
     boxes: tuple[tuple[Box, ...], ...]
     diameters_mm: tuple[tuple[float, ...], ...]
+    pixel_mm: tuple[float, ...]
     crops: NDArray[np.int16]
     crop_is_nodule: NDArray[np.bool_]
     crop_pictures: NDArray[np.int64]
@@ -51,6 +54,22 @@ class Examples:
     def with_nodules(self) -> NDArray[np.int64]:
         """Indices of the pictures that show a nodule."""
         return np.flatnonzero([len(boxes) > 0 for boxes in self.boxes])
+
+    def of_scans(self, scans: frozenset[str]) -> "Examples":
+        """The pictures of some scans, and their crops."""
+        kept = np.asarray([scan in scans for scan in self.scans], dtype=bool)
+        chosen = np.flatnonzero(kept).tolist()
+        inside = kept[self.crop_pictures]
+        return Examples(
+            pictures=self.pictures[kept],
+            boxes=tuple(self.boxes[index] for index in chosen),
+            diameters_mm=tuple(self.diameters_mm[index] for index in chosen),
+            pixel_mm=tuple(self.pixel_mm[index] for index in chosen),
+            crops=self.crops[inside],
+            crop_is_nodule=self.crop_is_nodule[inside],
+            crop_pictures=(np.cumsum(kept) - 1)[self.crop_pictures[inside]],
+            scans=tuple(self.scans[index] for index in chosen),
+        )
 
 
 def examples_of(rows: Iterable[SliceRow]) -> Examples:
@@ -64,6 +83,7 @@ def examples_of(rows: Iterable[SliceRow]) -> Examples:
     pictures: list[NDArray[np.int16]] = []
     boxes: list[tuple[Box, ...]] = []
     diameters: list[tuple[float, ...]] = []
+    pixels: list[float] = []
     crops: list[NDArray[np.int16]] = []
     kinds: list[bool] = []
     scans: list[str] = []
@@ -72,6 +92,7 @@ def examples_of(rows: Iterable[SliceRow]) -> Examples:
         pictures.append(row.image)
         boxes.append(tuple(nodule_boxes(row.label, row.nodules)))
         diameters.append(tuple(nodule["diameter_mm"] for nodule in row.nodules))
+        pixels.append(math.sqrt(row.spacing_mm[0] * row.spacing_mm[1]))
         scans.append(scan_of(row.series_uid))
         places = [(nodule["y"], nodule["x"], True) for nodule in row.nodules]
         other = hardest_negative(row.image, row.label, row.spacing_mm, CROP_PX)
@@ -88,6 +109,7 @@ def examples_of(rows: Iterable[SliceRow]) -> Examples:
         pictures=np.stack(pictures),
         boxes=tuple(boxes),
         diameters_mm=tuple(diameters),
+        pixel_mm=tuple(pixels),
         crops=np.stack(crops) if crops else np.zeros((0, CROP_PX, CROP_PX), np.int16),
         crop_is_nodule=np.asarray(kinds, dtype=bool),
         crop_pictures=np.asarray(owners, dtype=np.int64),

@@ -10,30 +10,42 @@ import ray
 
 from lungforge.datasets import Dataset, DatasetWriter, Part
 from lungforge.datasets.slices import SliceRow
-from lungforge.errors import InputError
-from lungforge.metrics.leakage import find_leak
 from services.common import telemetry
 from services.common.progress import progress, say
 from services.common.ray_tasks import result_of, run_tasks
 from services.eval.config import EvalConfig
-from services.eval.downstream.arms import Arm, all_arms, require_enough, training_scans
+from services.eval.downstream.arms import Arm, all_arms
 from services.eval.downstream.classifier import CLASSIFIERS
 from services.eval.downstream.detector import DETECTORS
 from services.eval.downstream.examples import Examples, as_patches, examples_of, read_rows
 from services.eval.downstream.froc import score_arms
+from services.eval.downstream.plan import check_examples, splits_of
 from services.eval.downstream.results import DownstreamResults, Task
 from services.eval.downstream.runs import DownstreamRun, RunResult, read_result, train_network
 from services.eval.downstream.tabulate import tabulate
+from services.eval.downstream.training import TrainingSchedule
 
 
 @dataclass(frozen=True)
-class _Data:
-    """References to the examples, in Ray's object store, where every task reads them without a copy."""
+class Prepared:
+    """What the networks learn from and are tested on.
+
+    Attributes:
+        real: Reference to the real slices to learn from, in Ray's object store, where every task reads them
+            without a copy.
+        copies: To copies of them.
+        synthetic: To each set of synthetic slices.
+        test: To the test set.
+        tested: The test set itself.
+        validation_scans: How many training scans are held out for validation, of each fold.
+    """
 
     real: Any
     copies: Any
     synthetic: tuple[Any, ...]
     test: Any
+    tested: Examples
+    validation_scans: tuple[int, ...]
 
     def added(self, arm: Arm) -> Any:
         """What an arm adds to the real slices, or takes in their place."""
@@ -42,32 +54,55 @@ class _Data:
         return self.copies if arm.synthetic is None else self.synthetic[arm.synthetic]
 
 
-def run(
-    config: EvalConfig,
-    patch: int | None,
-    real: Dataset,
-    sets: Mapping[str, Dataset],
-    writer: DatasetWriter,
-) -> tuple[DownstreamResults, list[Part]]:
-    """Train and test every network, inside a Ray session; those whose results are kept are not done again.
+def prepare(config: EvalConfig, patch: int | None, real: Dataset, sets: Mapping[str, Dataset]) -> Prepared:
+    """Cut the examples, inside a Ray session, of a plan that passed ``check_plan``.
 
     Args:
         config: The job's, with the subsets to train on.
         patch: Side of the generated patches, in px; None for whole slices.
         real: The real slices.
         sets: The sets of synthetic slices, by name.
+
+    Raises:
+        InputError: No network could learn from them.
+    """
+    say("downstream tasks: preparing training and test examples")
+    copies = tuple(range(1, math.ceil(max(config.ratios)) + 1))
+    slices = ray.put(real)
+    cut_real = _cut.remote(slices, config.train_subsets, patch, config.seed, (0,), False)
+    cut_copies = _cut.remote(slices, config.train_subsets, patch, config.seed, copies, False)
+    synthetic = tuple(_cut.remote(dataset, None, None, config.seed, (0,), False) for dataset in sets.values())
+    cut_test = _cut.remote(slices, config.subsets, patch, config.seed, (0,), True)
+    training, test = result_of(cut_real), result_of(cut_test)
+    check_examples(config, training, test, dict(zip(sets, map(result_of, synthetic), strict=True)))
+    splits = splits_of(config, training.scans, [len(boxes) > 0 for boxes in training.boxes])
+    return Prepared(
+        real=cut_real,
+        copies=cut_copies,
+        synthetic=synthetic,
+        test=cut_test,
+        tested=test,
+        validation_scans=tuple(len(split.validation) for split in splits),
+    )
+
+
+def run(
+    config: EvalConfig, patch: int | None, data: Prepared, names: Sequence[str], writer: DatasetWriter
+) -> tuple[DownstreamResults, list[Part]]:
+    """Train and test every network, inside a Ray session; those whose results are kept are not done again.
+
+    Args:
+        config: The job's, with the subsets to train on.
+        patch: Side of the generated patches, in px; None for whole slices.
+        data: What :func:`prepare` gave.
+        names: Of the sets of synthetic slices.
         writer: Of the report, beside which the networks' results are kept.
 
     Returns:
         The results, and the files of the single networks.
-
-    Raises:
-        InputError: A scan is both trained on and tested on; there are too few synthetic slices.
     """
     assert config.train_subsets is not None, "the configuration asks for them"
-    arms = all_arms(list(sets), config.ratios)
-    say("downstream tasks: preparing training and test examples")
-    data, test = _prepare(config, patch, real, sets)
+    arms = all_arms(names, config.ratios)
     runs = [
         DownstreamRun(task, config.downstream, arm, config.folds, fold, seed, config.seed)
         for task, seed, fold, arm in itertools.product(
@@ -76,7 +111,16 @@ def run(
     ]
     results, parts = _train(runs, data, writer, config.workers, config.gpus_per_network)
     tasks = (
-        tabulate(task, _network(task, config.downstream), arms, results, test, config.seed)
+        tabulate(
+            task,
+            _network(task, config.downstream),
+            _schedule(task, config.downstream).steps,
+            arms,
+            results,
+            data.validation_scans,
+            data.tested,
+            config.seed,
+        )
         for task in config.tasks
     )
     froc = None
@@ -94,33 +138,6 @@ def run(
         ),
         parts,
     )
-
-
-def _prepare(
-    config: EvalConfig, patch: int | None, real: Dataset, sets: Mapping[str, Dataset]
-) -> tuple[_Data, Examples]:
-    """Cut the examples, and refuse a test set that is trained on, and sets that are too small."""
-    copies = tuple(range(1, math.ceil(max(config.ratios)) + 1))
-    slices = ray.put(real)
-    references = _Data(
-        real=_cut.remote(slices, config.train_subsets, patch, config.seed, (0,), False),
-        copies=_cut.remote(slices, config.train_subsets, patch, config.seed, copies, False),
-        synthetic=tuple(
-            _cut.remote(dataset, None, None, config.seed, (0,), False) for dataset in sets.values()
-        ),
-        test=_cut.remote(slices, config.subsets, patch, config.seed, (0,), True),
-    )
-    training, test = result_of(references.real), result_of(references.test)
-    leak = find_leak(test.scans, [], training.scans)
-    if leak:
-        raise InputError(
-            f"{len(leak.training)} scans are in --train-subsets and in the test set, first "
-            f"{leak.training[0]}; give subsets that have no scan in common"
-        )
-    folds = [training_scans(training.scans, config.folds, fold, config.seed) for fold in range(config.folds)]
-    for name, reference in zip(sets, references.synthetic, strict=True):
-        require_enough(name, result_of(reference), training, config.ratios, folds)
-    return references, test
 
 
 @ray.remote
@@ -144,7 +161,7 @@ def _cut(
 
 
 def _train(
-    runs: Sequence[DownstreamRun], data: _Data, writer: DatasetWriter, workers: int, gpus: float
+    runs: Sequence[DownstreamRun], data: Prepared, writer: DatasetWriter, workers: int, gpus: float
 ) -> tuple[dict[DownstreamRun, RunResult], list[Part]]:
     """Do every run without a kept result, at most ``workers`` at a time, and read the results of all."""
     kept = {run: result for run in runs if (result := read_result(writer, run)) is not None}
@@ -163,6 +180,10 @@ def _train(
             kept[run] = result
             advance(note=run.name)
     return {run: kept[run][0] for run in runs}, [kept[run][1] for run in runs]
+
+
+def _schedule(task: Task, preset: str) -> TrainingSchedule:
+    return (CLASSIFIERS[preset] if task == "classification" else DETECTORS[preset]).schedule
 
 
 def _network(task: Task, preset: str) -> str:

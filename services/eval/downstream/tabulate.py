@@ -1,4 +1,4 @@
-"""From predictions to results: each arm's measures, and their difference to the real slices alone."""
+"""From predictions to results: each arm's measures, and their differences to the references."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungforge.metrics import detection
-from lungforge.metrics.bootstrap import paired_interval, scan_weights
+from lungforge.metrics.bootstrap import scan_weights
 from lungforge.metrics.classification import classification, roc_curve
+from lungforge.metrics.hierarchical import Interval, simultaneous_intervals
 from lungforge.randomness import numpy_generator
-from services.eval.downstream.arms import Arm
+from services.eval.downstream.arms import Arm, comparisons
 from services.eval.downstream.examples import Examples
 from services.eval.downstream.results import (
     BANDS_MM,
+    CHANCE,
     HEADLINE,
+    REFERENCES,
     ArmCurve,
     ArmResult,
     CropTestSet,
@@ -23,12 +26,15 @@ from services.eval.downstream.results import (
     Difference,
     MeasureResult,
     PictureTestSet,
+    Reference,
     Task,
     TaskResult,
     band_measure,
     band_title,
+    measure_title,
 )
 from services.eval.downstream.runs import DownstreamRun, RunResult
+from services.eval.set_results import NotMeasured
 
 #: Draws of the bootstrap.
 DRAWS: Final = 1000
@@ -43,8 +49,10 @@ _Measures = dict[str, NDArray[np.float64]]
 def tabulate(
     task: Task,
     network: str,
+    steps: int,
     arms: Sequence[Arm],
     results: Mapping[DownstreamRun, RunResult],
+    validation_scans: tuple[int, ...],
     test: Examples,
     seed: int,
 ) -> TaskResult:
@@ -53,30 +61,36 @@ def tabulate(
     Args:
         task: Which.
         network: What was trained, in words.
-        arms: The arms; the others are compared with the first one.
+        steps: For how long.
+        arms: The arms, the references first.
         results: Of every run.
+        validation_scans: How many scans were held out for validation, of each fold.
         test: The test set.
         seed: Of the bootstrap.
     """
-    by_arm = {
-        arm.key: [result for run, result in results.items() if run.task == task and run.arm == arm]
-        for arm in arms
-    }
+    by_arm = [
+        [result for run, result in results.items() if run.task == task and run.arm == arm] for arm in arms
+    ]
     # The same draws for every arm: the intervals are of paired differences.
     weights = scan_weights(_scans(task, test), DRAWS, numpy_generator(seed, task, "scans"))
     measure = _classification if task == "classification" else _localisation
-    values = {
-        key: _stack([measure(result, test, weights) for result in of_arm]) for key, of_arm in by_arm.items()
-    }
+    values = [_stack([measure(result, test, weights) for result in of_arm]) for of_arm in by_arm]
     curve = _roc if task == "classification" else _precision_recall
-    baseline = values[arms[0].key]
+    scans = _scans_with_nodules(test)
+    not_measured = _nothing_learned(task, values[0], scans, seed)
+    differences: dict[str, tuple[tuple[int, Difference], ...]] = {}
+    if not_measured is None:
+        differences = {name: _differences(name, arms, values, scans, seed) for name in values[0]}
     return TaskResult(
         task=task,
         network=network,
         headline=HEADLINE[task],
-        networks_per_arm=len(by_arm[arms[0].key]),
+        networks_per_arm=len(by_arm[0]),
+        steps=steps,
+        validation_scans=validation_scans,
         draws=DRAWS,
         test=_crops(test) if task == "classification" else _pictures(test),
+        not_measured=not_measured,
         arms=tuple(
             ArmResult(
                 key=arm.key,
@@ -84,35 +98,75 @@ def tabulate(
                 real=arm.real,
                 synthetic=arm.synthetic,
                 ratio=arm.ratio,
-                training_pictures=tuple(sorted({result.pictures for result in by_arm[arm.key]})),
-                last_loss=_rounded(float(np.mean([result.losses[1] for result in by_arm[arm.key]]))),
+                augmented=arm.augment,
+                training_pictures=tuple(sorted({result.pictures for result in by_arm[index]})),
+                chosen_steps=tuple(result.step for result in by_arm[index]),
+                last_loss=_rounded(float(np.mean([result.losses[1] for result in by_arm[index]]))),
                 measures=tuple(
-                    _measure(name, each, None if arm is arms[0] else baseline[name], seed)
-                    for name, each in values[arm.key].items()
+                    _measure(name, each, tuple(one for of, one in differences.get(name, ()) if of == index))
+                    for name, each in values[index].items()
                 ),
-                curve=curve(by_arm[arm.key], test),
+                curve=curve(by_arm[index], test),
             )
-            for arm in arms
+            for index, arm in enumerate(arms)
         ),
     )
 
 
-def _measure(
-    name: str, values: NDArray[np.float64], baseline: NDArray[np.float64] | None, seed: int
-) -> MeasureResult:
-    """A measure from its values ``[networks, draws + 1]``, and those of the real slices alone."""
-    plain = values[:, 0]
-    difference = None
-    if baseline is not None and values.shape[1] > 1:
-        interval = paired_interval(values, baseline, numpy_generator(seed, "networks"))
-        difference = Difference(
-            difference=_rounded(interval.difference),
-            low=_rounded(interval.low),
-            high=_rounded(interval.high),
-            draws=interval.draws,
+def _nothing_learned(task: Task, real: _Measures, scans: int, seed: int) -> NotMeasured | None:
+    """Why the arms of a task are not compared: networks that guess say nothing about what they learn from."""
+    networks = len(next(iter(real.values())))
+    if networks < 2:
+        return NotMeasured("one network per arm says nothing about another training; give --seeds 5")
+    for name, chance in CHANCE[task].items():
+        constant = np.full_like(real[name], chance)
+        (interval,) = simultaneous_intervals(
+            np.stack([real[name], constant]), [(0, 1)], scans, numpy_generator(seed, "chance")
         )
+        # A width of zero is no certainty: networks that guess alike.
+        if not interval.low > 0 or interval.low == interval.high:
+            low, high = chance + interval.low, chance + interval.high
+            ends = f", 95 % interval {low:.3f} to {high:.3f}" if np.isfinite(low) else ""
+            return NotMeasured(
+                f"the networks learned nothing: {measure_title(name)} of the real slices alone is "
+                f"{chance + interval.estimate:.3f}{ends}, and {chance:g} takes no learning"
+            )
+    return None
+
+
+def _differences(
+    name: str, arms: Sequence[Arm], values: Sequence[_Measures], scans: int, seed: int
+) -> tuple[tuple[int, Difference], ...]:
+    """The differences of a measure, each beside the index of its arm; none of measures without draws."""
+    if values[0][name].shape[1] == 1:
+        return ()
+    pairs = comparisons(arms)
+    intervals = simultaneous_intervals(
+        np.stack([each[name] for each in values]), pairs, scans, numpy_generator(seed, name, "repeats")
+    )
+    return tuple(
+        (arm, _difference(REFERENCES[other], interval))
+        for (arm, other), interval in zip(pairs, intervals, strict=True)
+    )
+
+
+def _difference(reference: Reference, interval: Interval) -> Difference:
+    if interval.low == interval.high:
+        return Difference(reference, None, None, None, interval.draws)
+    return Difference(
+        reference,
+        _rounded(interval.estimate),
+        _rounded(interval.low),
+        _rounded(interval.high),
+        interval.draws,
+    )
+
+
+def _measure(name: str, values: NDArray[np.float64], differences: tuple[Difference, ...]) -> MeasureResult:
+    """A measure from its values ``[networks, draws + 1]``."""
+    plain = values[:, 0]
     spread = _rounded(float(plain.std(ddof=1))) if len(plain) > 1 else None
-    return MeasureResult(name, _rounded(float(plain.mean())), spread, difference)
+    return MeasureResult(name, _rounded(float(plain.mean())), spread, differences)
 
 
 def _classification(result: RunResult, test: Examples, weights: NDArray[np.float64]) -> _Measures:
@@ -139,7 +193,12 @@ def _localisation(result: RunResult, test: Examples, weights: NDArray[np.float64
         inside = [
             np.asarray([low <= size < high for size in sizes], dtype=bool) for sizes in test.diameters_mm
         ]
-        banded = detection.match(result.detections, truths, 0.5, inside)
+        sizes_mm = [
+            np.sqrt(boxes[:, 2] * boxes[:, 3]) * pixel_mm
+            for (boxes, _), pixel_mm in zip(result.detections, test.pixel_mm, strict=True)
+        ]
+        missing = [(low <= sizes) & (sizes < high) for sizes in sizes_mm]
+        banded = detection.match(result.detections, truths, 0.5, inside, missing)
         values[band_measure(low, high)] = detection.average_precision(banded, everything * shown)
     return values
 
@@ -176,6 +235,11 @@ def _scans(task: Task, test: Examples) -> list[str]:
     if task == "localisation":
         return list(test.scans)
     return [test.scans[index] for index in test.crop_pictures.tolist()]
+
+
+def _scans_with_nodules(test: Examples) -> int:
+    """Scans that a measure is of: without a nodule a scan says little."""
+    return len({test.scans[index] for index in test.with_nodules().tolist()})
 
 
 def _crops(test: Examples) -> CropTestSet:

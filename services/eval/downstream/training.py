@@ -1,8 +1,9 @@
-"""What the training of classifier and detector share: the schedule, the batches, the input."""
+"""What the training of classifier and detector share: schedule, batches, input and checkpoints."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from lungforge.ct.window import hu_to_unit
 
 #: The share of the steps in which the learning rate rises.
 _WARM_UP = 0.1
+#: How often on the way a network is scored on the validation scans.
+_CHECKPOINTS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,53 @@ class TrainingSchedule:
     steps: int
     pictures: int
     rate: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the training of a network went.
+
+    Attributes:
+        losses: Of each step.
+        validation: Step and validation score of each checkpoint; higher is better.
+        step: The checkpoint that is kept.
+    """
+
+    losses: tuple[float, ...]
+    validation: tuple[tuple[int, float], ...]
+    step: int
+
+
+def checkpoint_steps(steps: int) -> tuple[int, ...]:
+    """The steps after which a network is scored: evenly apart, the last one included."""
+    return tuple(sorted({math.ceil(steps * part / _CHECKPOINTS) for part in range(1, _CHECKPOINTS + 1)}))
+
+
+class BestCheckpoint:
+    """Keeps the weights that score best on the validation scans; of equal ones, those trained longest.
+
+    Args:
+        model: The network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._weights: dict[str, torch.Tensor] = {}
+        self._scores: list[tuple[int, float]] = []
+        self._best = (0, -math.inf)
+
+    def offer(self, step: int, score: float) -> None:
+        """Score the network as it is after a step; a score that is not a number is the worst."""
+        self._scores.append((step, score))
+        score = -math.inf if math.isnan(score) else score
+        if score >= self._best[1]:
+            self._best = (step, score)
+            self._weights = {name: value.clone() for name, value in self._model.state_dict().items()}
+
+    def restore(self, losses: list[float]) -> Fit:
+        """Set the network back to its best checkpoint."""
+        self._model.load_state_dict(self._weights)
+        return Fit(tuple(losses), tuple(self._scores), self._best[0])
 
 
 def batches(

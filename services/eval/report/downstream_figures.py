@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.eval.downstream.results import (
+    REFERENCES,
     ArmResult,
     DiameterBand,
     Difference,
     MeasureResult,
     PictureTestSet,
+    Reference,
     Task,
     TaskResult,
     measure_title,
@@ -40,7 +42,7 @@ _AREA: Final[dict[Task, str]] = {"classification": "auroc", "localisation": "ap5
 
 @dataclass(frozen=True)
 class ForestRow:
-    """A difference to the real slices, in percent of the axis from the left.
+    """A difference to a reference, in percent of the axis from the left.
 
     Attributes:
         arm: The arm.
@@ -61,7 +63,7 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class ForestPlot:
-    """Differences to the real slices, on one axis.
+    """Differences to a reference, on an axis that is the same for all references of a task.
 
     Attributes:
         zero: Where no difference is, in percent of the axis from the left.
@@ -127,12 +129,13 @@ def groups_of(arms: Sequence[ArmResult], names: Sequence[str]) -> list[tuple[str
     return groups
 
 
-def forest(result: TaskResult, names: Sequence[str]) -> ForestPlot:
-    """The differences of a task's headline measure.
+def forest(result: TaskResult, names: Sequence[str], reference: Reference) -> ForestPlot:
+    """The differences of a task's headline measure to a reference.
 
     Args:
         result: Of the task.
         names: Of the sets.
+        reference: Which.
     """
     ends = [end for _, one in _differences(result) if one.interval is not None for end in one.interval]
     ticks = round_ticks(min([-_LEAST_REACH, *ends]), max([_LEAST_REACH, *ends]))
@@ -145,14 +148,22 @@ def forest(result: TaskResult, names: Sequence[str]) -> ForestPlot:
         low, middle, high = (None, None, None) if one.interval is None else map(place, one.interval)
         return ForestRow(arm.name, low, middle, high, interval_words(one), judgement(one))
 
-    rows = {arm.key: row(arm, one) for arm, one in _differences(result)}
+    rows = {arm.key: row(arm, one) for arm, one in _differences(result) if one.reference == reference}
+    groups = [
+        (title, tuple(rows[arm.key] for arm in arms if arm.key in rows))
+        for title, arms in groups_of(result.arms, names)
+    ]
     return ForestPlot(
         zero=place(0.0),
         ticks=tuple((place(tick), tick_words(tick, ticks)) for tick in ticks),
-        groups=tuple(
-            (title, tuple(rows[arm.key] for arm in arms)) for title, arms in groups_of(result.arms, names)
-        ),
+        groups=tuple((title, of_group) for title, of_group in groups if of_group),
     )
+
+
+def references(result: TaskResult) -> list[Reference]:
+    """What arms of a task are compared with; nothing where that is not measured."""
+    compared = {one.reference for _, one in _differences(result)}
+    return [reference for reference in REFERENCES if reference in compared]
 
 
 def round_ticks(low: float, high: float) -> list[float]:
@@ -185,7 +196,7 @@ def interval_words(one: Difference) -> str:
 
 def judgement(one: Difference) -> str:
     """What an interval says, by the verdict's rule."""
-    words = {None: "cannot be judged", 1: "better than real", -1: "worse than real", 0: "no difference shown"}
+    words = {None: "cannot be judged", 1: "better", -1: "worse", 0: "no difference shown"}
     return words[one.direction]
 
 
@@ -256,7 +267,7 @@ def measures_of(result: TaskResult) -> list[str]:
 
 def fewest_draws(result: TaskResult) -> int:
     """Draws of the bootstrap that count for the headline measure, in the arm where the fewest do."""
-    return min(one.draws for _, one in _differences(result))
+    return min((one.draws for _, one in _differences(result)), default=result.draws)
 
 
 def bands(result: TaskResult) -> tuple[DiameterBand, ...]:
@@ -264,11 +275,12 @@ def bands(result: TaskResult) -> tuple[DiameterBand, ...]:
     return result.test.bands if isinstance(result.test, PictureTestSet) else ()
 
 
+def steps_words(arm: ArmResult) -> str:
+    """The steps of the checkpoints that an arm is tested with: the least and the most."""
+    least, most = min(arm.chosen_steps), max(arm.chosen_steps)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+
+
 def _differences(result: TaskResult) -> list[tuple[ArmResult, Difference]]:
-    """The arms but the first, with their differences in the headline measure."""
-    differences = []
-    for arm in result.arms[1:]:
-        one = arm.measure(result.headline).difference
-        assert one is not None, f"{arm.name} is compared with the real slices"
-        differences.append((arm, one))
-    return differences
+    """The arms with their differences in the headline measure, each reference by itself."""
+    return [(arm, one) for arm in result.arms for one in arm.measure(result.headline).differences]

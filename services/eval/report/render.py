@@ -15,7 +15,7 @@ from PIL import Image
 from lungforge.ct import classes
 from lungforge.metrics.froc import rate_words
 from lungforge.visualisation.contact_sheets import render_map
-from services.eval.downstream.results import measure_title
+from services.eval.downstream.results import REFERENCE_TITLES, measure_title
 from services.eval.records import Match, Misfit, SliceImages
 from services.eval.report import downstream_figures
 from services.eval.report.lineage_graph import lineage_graph
@@ -86,6 +86,7 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
         "feature_value": feature_value,
         "hounsfield_words": hounsfield_words,
         "view": downstream_figures,
+        "reference_titles": REFERENCE_TITLES,
         "names": [results.name for results in report.sets],
     }
     environment.filters |= {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from services.eval.downstream.results import DownstreamResults, measure_title
+from services.eval.downstream.results import REFERENCE_TITLES, DownstreamResults, measure_title
 from services.eval.report.wording import plus_minus, signed
 from services.eval.results import SetResults
 from services.eval.set_results import MemorisationResult, NotMeasured
@@ -60,33 +60,35 @@ def verdict_of(sets: Sequence[SetResults], downstream: DownstreamResults | None 
 
 
 def downstream_sentences(downstream: DownstreamResults, names: Sequence[str]) -> Iterator[str]:
-    """For each task, set and ratio: do the synthetic slices help, by how much, and in which interval?
+    """For each task, set and ratio: do the synthetic slices help, by how much, and in which intervals?
 
     Args:
         downstream: The results.
         names: Of the sets of synthetic slices.
     """
     for task in downstream.tasks:
-        for arm in task.arms:
-            difference = arm.measure(task.headline).difference
-            if arm.synthetic is None or not arm.real or difference is None:
-                continue
-            judged = "cannot be judged with so few scans"
-            if difference.interval is not None:
-                low, middle, high = difference.interval
-                word = {
-                    1: "helps",
-                    -1: "harms",
-                    0: "makes no difference that these scans can show",
-                }[difference.direction or 0]
-                judged = (
-                    f"{word} ({measure_title(task.headline)} {signed(middle)}, 95 % interval "
-                    f"{signed(low)} to {signed(high)})"
-                )
-            yield (
-                f"{task.task.capitalize()}: adding {arm.ratio:g} x “{names[arm.synthetic]}” to the real "
-                f"slices {judged}."
+        if task.not_measured is not None:
+            yield f"{task.task.capitalize()}: not measured: {task.not_measured.why_not}."
+    for answer in downstream.answers():
+        if not answer.arm.real or answer.not_measured is not None:
+            continue
+        judged = "cannot be judged with these scans and networks"
+        if answer.helps is not None:
+            word = {1: "helps", -1: "harms", 0: "makes no difference that can be shown"}[answer.helps]
+            differences = [
+                f"{signed(middle)} to {REFERENCE_TITLES[each.reference]} ({signed(low)} to {signed(high)})"
+                for each in (answer.to_classic, answer.to_duplicates)
+                if each is not None and each.interval is not None
+                for low, middle, high in [each.interval]
+            ]
+            judged = (
+                f"{word} (difference in {measure_title(answer.task.headline)}, with 95 % interval: "
+                f"{', '.join(differences)})"
             )
+        yield (
+            f"{answer.task.task.capitalize()}: adding {answer.arm.ratio:g} x “{names[answer.synthetic]}” to "
+            f"the real slices {judged}."
+        )
 
 
 def memorisation_sentence(name: str, result: MemorisationResult | NotMeasured) -> str:

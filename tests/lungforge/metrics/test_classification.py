@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from lungforge.metrics.classification import classification, roc_curve
+from lungforge.metrics.classification import balanced_log_loss, classification, roc_curve
 
 
 @st.composite
@@ -20,6 +20,20 @@ def _scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     weights = generator.integers(0, 4, (3, count)).astype(float)
     weights[:, :2] = 1
     return positive, scores, weights
+
+
+def test_the_log_loss_is_scikit_learns_with_classes_of_equal_weight() -> None:
+    generator = np.random.default_rng(0)
+    positive = generator.random(50) < 0.2
+    scores = generator.random(50)
+    weights = np.where(positive, 0.5 / positive.mean(), 0.5 / (~positive).mean())
+    assert balanced_log_loss(positive, scores) == pytest.approx(
+        metrics.log_loss(positive, scores, sample_weight=weights)
+    )
+    # Certain and wrong is bad, not infinitely so.
+    assert balanced_log_loss(np.array([True, False]), np.array([0.0, 0.0])) == pytest.approx(
+        -np.log(1e-7) / 2
+    )
 
 
 @settings(max_examples=100, deadline=None)

@@ -83,6 +83,61 @@ def test_average_precision_and_recall_are_cocos(scene: Scene) -> None:
         assert detection.average_recall(matches, weights)[0] == pytest.approx(recall[number], abs=1e-9)
 
 
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return boxes[:, 2] * boxes[:, 3]
+
+
+@settings(max_examples=40, deadline=None)
+@given(_scenes())
+def test_bands_of_sizes_are_cocos(scene: Scene) -> None:
+    detections, truths = scene
+    for low, high in ((0.0, 60.0), (60.0, 150.0), (150.0, 1e5)):
+        counting = [(_area(truth) >= low) & (_area(truth) <= high) for truth in truths]
+        if not any(counts.any() for counts in counting):
+            continue
+        precision = _coco(scene, (low, high)).eval["precision"][:, :, 0, 0, -1].mean(axis=1)
+        missing = [(_area(boxes) >= low) & (_area(boxes) <= high) for boxes, _ in detections]
+        for number in (0, 5):
+            matches = detection.match(detections, truths, detection.THRESHOLDS[number], counting, missing)
+            assert detection.average_precision(matches, np.ones((1, len(truths))))[0] == pytest.approx(
+                precision[number], abs=1e-9
+            )
+
+
+def test_many_random_boxes_score_in_every_band_as_in_coco() -> None:
+    generator = np.random.default_rng(13)
+    truths = [
+        np.concatenate([generator.uniform(0, 50, (4, 2)), generator.uniform(4, 20, (4, 2))], axis=1)
+        for _ in range(60)
+    ]
+    detections = []
+    for truth in truths:
+        # All true boxes but one, somewhat displaced, among as many random boxes of all sizes.
+        random = np.concatenate([generator.uniform(0, 50, (4, 2)), generator.uniform(4, 20, (4, 2))], axis=1)
+        boxes = np.concatenate([truth[:3] + generator.normal(0, 1.2, (3, 4)), random])
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], 1.0)
+        detections.append((boxes, generator.random(7) + np.repeat([0.3, 0.0], [3, 4])))
+    whole, once = np.ones((1, 60)), []
+    for low, high in ((0.0, 1e5), (0.0, 80.0), (80.0, 160.0), (160.0, 1e5)):
+        counting = [(_area(truth) >= low) & (_area(truth) <= high) for truth in truths]
+        missing = [(_area(boxes) >= low) & (_area(boxes) <= high) for boxes, _ in detections]
+        precision = _coco((detections, truths), (low, high)).eval["precision"][:, :, 0, 0, -1]
+        ladder = [
+            detection.average_precision(
+                detection.match(detections, truths, threshold, counting, missing), whole
+            )[0]
+            for threshold in detection.THRESHOLDS
+        ]
+        assert ladder == pytest.approx(precision.mean(axis=1), abs=1e-9)
+        # Boxes outside the band that match nothing would cost precision in each of them.
+        once.append(
+            detection.average_precision(detection.match(detections, truths, 0.5, counting), whole)[0]
+            - ladder[0]
+        )
+    assert once[0] == 0
+    assert max(once[1:]) < -0.02
+
+
 @settings(max_examples=60, deadline=None)
 @given(_scenes(), st.integers(0, 2**32 - 1))
 def test_a_weight_is_that_many_copies_of_a_picture(scene: Scene, seed: int) -> None:
@@ -125,6 +180,15 @@ def test_a_nodule_of_another_size_is_neither_a_miss_nor_a_false_positive() -> No
     assert (matches.hit.tolist(), matches.miss.tolist()) == ([False, True], [False, False])
     assert detection.average_precision(matches, np.ones((1, 1)))[0] == pytest.approx(1.0)
     assert np.isnan(detection.average_precision(matches, np.zeros((1, 1)))[0])
+
+
+def test_a_box_outside_the_band_that_matches_nothing_is_ignored() -> None:
+    truth = [np.array([[0.0, 0.0, 10.0, 10.0]])]
+    boxes = np.array([[0.0, 0.0, 10.0, 10.0], [30.0, 0.0, 20.0, 20.0], [30.0, 30.0, 9.0, 9.0]])
+    scores = np.array([0.5, 0.9, 0.8])
+    matches = detection.match([(boxes, scores)], truth, 0.5, None, [np.array([True, False, True])])
+    assert matches.miss.tolist() == [False, True, False]
+    assert detection.average_precision(matches, np.ones((1, 1)))[0] == pytest.approx(0.5)
 
 
 def test_pictures_without_nodules_cost_precision_only() -> None:

@@ -54,8 +54,9 @@ def test_what_is_written_is_read_back() -> None:
 
 
 def test_downstream_results_are_read_back() -> None:
-    task = task_result(arm_result("set0-1x", Difference(0.1, None, None, 0), synthetic=0))
-    results = dataclasses.replace(FULL, downstream=downstream(task))
+    task = task_result(arm_result("set0-1x", Difference("classic", 0.1, None, None, 0), synthetic=0))
+    guessed = task_result(arm_result("set0-1x", synthetic=0), not_measured="the networks learned nothing")
+    results = dataclasses.replace(FULL, downstream=downstream(task, guessed))
     assert EvaluationReport.from_json(results.to_json()) == results
 
 

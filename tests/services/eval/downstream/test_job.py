@@ -11,7 +11,7 @@ import pytest
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.errors import InputError
 from services.eval.config import EvalConfig
-from services.eval.downstream.job import run
+from services.eval.downstream.job import prepare, run
 from services.eval.downstream.results import DownstreamResults
 from services.eval.report.verdict import downstream_sentences
 
@@ -32,7 +32,8 @@ def _run(world: Path, out: Path, **changes: Any) -> DownstreamResults:
     config = EvalConfig(**(plain | changes))
     sets = {"drawn": Dataset.open(config.synthetic[0])}
     writer = DatasetWriter(uri=config.out, kind=Kind.REPORT, config={}, seed=0)
-    results, parts = run(config, None, Dataset.open(config.real), sets, writer)
+    data = prepare(config, None, Dataset.open(config.real), sets)
+    results, parts = run(config, None, data, list(sets), writer)
     assert all((out / part.path).stat().st_size == part.bytes for part in parts)
     return results
 
@@ -55,9 +56,12 @@ def test_every_arm_is_in_both_tables(unbroken) -> None:
             "set0-only",
         ]
         assert task.networks_per_arm == 1
+        assert task.not_measured is not None
+        assert task.validation_scans == (2,)
     assert len(list(downstream_sentences(results, ["drawn"]))) == 2
+    # Two slices of each scan, of which two validate.
     pictures = [arm.training_pictures for arm in results.tasks[1].arms]
-    assert pictures == [(18,), (18,), (36,), (36,), (18,)]
+    assert pictures == [(14,), (14,), (28,), (28,), (14,)]
 
 
 def test_a_network_that_dies_and_a_job_run_again_change_nothing(world, unbroken, tmp_path: Path) -> None:
@@ -101,14 +105,18 @@ def _networks() -> list[int]:
     return processes
 
 
-def test_what_is_trained_on_is_not_tested_on(world, tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"3 scans are in --train-subsets and in the test set, first scan-02"
-    ):
-        _run(world, tmp_path / "out", subsets=(2, 3))
-
-
-def test_too_few_synthetic_slices_are_refused(world, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"drawn has 18 slices .* ratio 2 to 18 real ones asks for 36"):
-        _run(world, tmp_path / "out", ratios=(0.5, 2.0))
-    assert not (tmp_path / "out").exists()
+def test_crops_of_one_class_are_refused_before_any_network(world, build, tmp_path: Path) -> None:
+    # Samples of 32 px around the nodule: no crop beside it.
+    slices = Dataset.open(str(world / "slices"))
+    model = Dataset.open(str(world / "model"))
+    build["samples"](str(tmp_path / "small"), slices, model, build["drawn"], patch=32)
+    config = EvalConfig(
+        real=slices.uri,
+        synthetic=(str(tmp_path / "small"),),
+        out=str(tmp_path / "out"),
+        downstream="tiny",
+        train_subsets=(0, 1, 2),
+        subsets=(3,),
+    )
+    with pytest.raises(InputError, match="small: there is no crop without a nodule"):
+        prepare(config, None, slices, {"small": Dataset.open(str(tmp_path / "small"))})

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind
-from services.eval.downstream.arms import Arm, all_arms
+from services.eval.downstream.arms import Arm, all_arms, compose
 from services.eval.downstream.examples import Examples, examples_of, read_rows
 from services.eval.downstream.results import Task
 from services.eval.downstream.runs import (
@@ -41,7 +41,8 @@ def examples(world) -> tuple[Examples, Examples, Examples]:
 def _same(one: RunResult, other: RunResult) -> bool:
     boxes = zip(one.detections, other.detections, strict=True)
     return (
-        (one.pictures, one.losses) == (other.pictures, other.losses)
+        (one.pictures, one.losses, one.validation, one.step)
+        == (other.pictures, other.losses, other.validation, other.step)
         and np.array_equal(one.scores, other.scores)
         and all(np.array_equal(a, b) and np.array_equal(c, d) for (a, c), (b, d) in boxes)
     )
@@ -52,17 +53,24 @@ def test_a_network_is_a_function_of_its_names(task: Task, examples) -> None:
     real, synthetic, test = examples
     device = torch.device("cpu")
     torch.set_num_threads(1)
+    scans = frozenset(real.scans)
+    learns, validates = scans - {"scan-00", "scan-01"}, real.of_scans(frozenset({"scan-00", "scan-01"}))
 
     def result(arm: str, **changes: int) -> RunResult:
         run = _run(task, ARMS[arm], **changes)
-        return train_and_test(run, real, synthetic if run.arm.ratio else None, test, device)
+        training = compose(run.arm, real, synthetic if run.arm.ratio else None, learns, 0)
+        return train_and_test(run, training, validates, test, device)
 
     first = result("real")
     torch.manual_seed(99)  # random values used before in this process must not matter
     torch.rand(3)
     assert _same(first, result("real"))
     assert not _same(first, result("real", seed=1))
-    assert first.pictures == {"classification": 36, "localisation": 18}[task]
+    assert first.pictures == {"classification": 28, "localisation": 14}[task]
+    # The best of the checkpoints on the validation scans.
+    assert [step for step, _ in first.validation] == [1, 2, 3, 4]
+    scores = [score for _, score in first.validation]
+    assert first.step == 4 - scores[::-1].index(max(scores))
     assert result("set0-1x").pictures == 2 * first.pictures
     assert len(first.scores) == (len(test.crops) if task == "classification" else 0)
     assert len(first.detections) == (len(test.pictures) if task == "localisation" else 0)
@@ -78,6 +86,8 @@ def _result() -> RunResult:
     return RunResult(
         12,
         (0.75, 0.5),
+        ((2, 0.5), (4, 0.25)),
+        2,
         np.array([0.25, 1.0]),
         ((boxes, np.array([0.5, 0.25])), (np.zeros((0, 4)), np.zeros(0))),
     )

@@ -36,30 +36,58 @@ def test_the_gain_on_the_tasks_comes_first_unless_there_are_near_duplicates():
     sets = [results(synthetic=25.0), results(synthetic=3.0, near_duplicates=4, name="two")]
     trained = downstream_results(
         task_result(
-            arm_result("classic", Difference(0.5, 0.4, 0.6, 1000)),
-            arm_result("set0-1x", Difference(0.1, 0.05, 0.2, 1000), synthetic=0),
-            arm_result("set0-only", Difference(-0.5, -0.6, -0.4, 1000), synthetic=0),
-            arm_result("set1-1x", Difference(-0.1, -0.2, -0.0006, 1000), synthetic=1),
+            arm_result("classic", Difference("real", 0.5, 0.4, 0.6, 1000)),
+            arm_result(
+                "set0-1x",
+                Difference("classic", 0.1, 0.05, 0.2, 1000),
+                Difference("duplicates", 0.2, 0.001, 0.3, 1000),
+                synthetic=0,
+            ),
+            arm_result("set0-only", Difference("classic", -0.5, -0.6, -0.4, 1000), synthetic=0),
+            arm_result(
+                "set1-1x",
+                Difference("classic", -0.1, -0.2, -0.0006, 1000),
+                Difference("duplicates", 0.0, -0.1, 0.1, 1000),
+                synthetic=1,
+            ),
         )
     )
     sentences = verdict_of(sets, trained)
     assert sentences[1:3] == [
-        "Classification: adding 1 x “one” to the real slices helps (balanced accuracy +0.100, 95 % interval "
-        "+0.050 to +0.200).",
-        "Classification: adding 1 x “two” to the real slices harms (balanced accuracy −0.100, 95 % interval "
-        "−0.200 to −0.001).",
+        "Classification: adding 1 x “one” to the real slices helps (difference in balanced accuracy, "
+        "with 95 % interval: +0.100 to real with classic augmentation (+0.050 to +0.200), "
+        "+0.200 to copies of real (+0.001 to +0.300)).",
+        "Classification: adding 1 x “two” to the real slices harms (difference in balanced accuracy, "
+        "with 95 % interval: −0.100 to real with classic augmentation (−0.200 to −0.001), "
+        "+0.000 to copies of real (−0.100 to +0.100)).",
     ]
     assert "near-duplicates" in sentences[0]
     assert [sentences[0], *sentences[3:]] == verdict_of(sets)
 
 
-def test_too_few_scans_for_an_interval_judge_nothing():
+def test_arms_without_an_interval_are_not_judged():
     trained = downstream_results(
-        task_result(arm_result("set0-1x", Difference(0.1, None, None, 0), synthetic=0))
+        task_result(
+            arm_result(
+                "set0-1x",
+                Difference("classic", 0.1, None, None, 0),
+                Difference("duplicates", 0.1, 0.05, 0.2, 1000),
+                synthetic=0,
+            )
+        )
     )
     assert verdict_of([results(synthetic=25.0)], trained)[0] == (
-        "Classification: adding 1 x “one” to the real slices cannot be judged with so few scans."
+        "Classification: adding 1 x “one” to the real slices cannot be judged with these scans and networks."
     )
+
+
+def test_networks_that_learned_nothing_have_no_verdict_on_any_set():
+    trained = downstream_results(
+        task_result(arm_result("set0-1x", synthetic=0), not_measured="the networks learned nothing: a reason")
+    )
+    sentences = verdict_of([results(synthetic=25.0)], trained)
+    assert sentences[0] == "Classification: not measured: the networks learned nothing: a reason."
+    assert not any("adding" in sentence for sentence in sentences)
 
 
 def test_verdict_without_a_baseline_judges_nothing():
