@@ -84,7 +84,9 @@ def kid_p_value(
         second: ``[M, D]``, M at least 2.
         permutations: Of the images' scans.
     """
-    pooled = np.concatenate([first, second]).astype(np.float64)
+    tested = np.flatnonzero(permutations.taking_part)
+    pooled = np.concatenate([first, second])[tested].astype(np.float64)
+    permutations = permutations.keep(tested)
     scans = permutations.membership
     sums = np.zeros((scans.shape[1], scans.shape[1]))
     for start in range(0, len(pooled), BLOCK_ROWS):

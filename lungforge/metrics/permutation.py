@@ -2,7 +2,9 @@
 
 Slices of one scan are alike, so they are no independent draws: a test that permutes slices takes nearly every
 difference for a real one. Under the hypothesis that both sets are of one distribution, whole scans can
-change sides.
+change sides. Only scans of about as many slices can: where one set has many of each scan and the other few,
+chance differences shrink when they are mixed. So of each scan at most as many slices take part as a scan of
+the sparser set has on average.
 
 The p-value is ``(b + 1) / (B + 1)``, b the permutations out of B whose statistic is at least the observed
 one: Phipson and Smyth, "Permutation P-values Should Never Be Zero", 2010. Several features at once share the
@@ -32,10 +34,12 @@ class ScanPermutations:
     Attributes:
         units: The scan of each image, those of the first set before those of the second, int64 ``[N + M]``. A
             scan that is in both sets is two.
+        taking_part: Which images are tested, bool ``[N + M]``.
         first: Which scans are on the first side, bool ``[B + 1, S]``; row 0 as they are, the others random.
     """
 
     units: NDArray[np.int64]
+    taking_part: NDArray[np.bool_]
     first: NDArray[np.bool_]
 
     @property
@@ -45,12 +49,12 @@ class ScanPermutations:
 
     @property
     def membership(self) -> NDArray[np.float64]:
-        """1 where an image is of a scan, ``[N + M, S]``."""
-        return np.eye(self.first.shape[1])[self.units]
+        """1 where an image that takes part is of a scan, ``[N + M, S]``."""
+        return np.eye(self.first.shape[1])[self.units] * self.taking_part[:, None]
 
     def keep(self, images: NDArray[np.int64]) -> "ScanPermutations":
         """The same for some of the images, by their indices in both sets together."""
-        return ScanPermutations(self.units[images], self.first)
+        return ScanPermutations(self.units[images], self.taking_part[images], self.first)
 
 
 def permute_scans(
@@ -64,7 +68,7 @@ def permute_scans(
     Args:
         first: The scan of each image of the first set.
         second: The scan of each image of the second set.
-        generator: Draws the permutations.
+        generator: Draws the slices that take part, and the permutations.
         permutations: How many.
 
     Returns:
@@ -75,11 +79,15 @@ def permute_scans(
     sides = len(names_first), len(names_second)
     if min(sides) < 2 or math.comb(sum(sides), sides[0]) < _FEWEST_DIVISIONS:
         return None
+    units = np.concatenate([units_first, units_second + sides[0]])
+    most = math.ceil(min(len(first) / sides[0], len(second) / sides[1]))
+    taking_part = np.full(len(units), False)
+    for unit in range(sum(sides)):
+        images = np.flatnonzero(units == unit)
+        taking_part[generator.permutation(images)[:most]] = True
     observed = np.arange(sum(sides)) < sides[0]
     drawn = generator.permuted(np.tile(observed, (permutations, 1)), axis=1)
-    return ScanPermutations(
-        np.concatenate([units_first, units_second + sides[0]]), np.concatenate([observed[None], drawn])
-    )
+    return ScanPermutations(units, taking_part, np.concatenate([observed[None], drawn]))
 
 
 def p_value(statistics: NDArray[np.float64]) -> float:
@@ -109,15 +117,17 @@ def mean_shift_p_values(
     """
     values = np.concatenate([first, second]).astype(np.float64)
     there = np.isfinite(values)
+    there &= permutations.taking_part[:, None]
     tested = (there[: len(first)].sum(axis=0) > 1) & (there[len(first) :].sum(axis=0) > 1)
     p_values = np.full(values.shape[1], np.nan)
     if not tested.any():
         return p_values
     values, there = values[:, tested], there[:, tested]
-    deviations = np.where(there, values - np.nanmean(values, axis=0), 0.0)
+    values[~there] = 0.0
+    deviations = np.where(there, values - values.sum(axis=0) / there.sum(axis=0), 0.0)
     variance = (deviations**2).sum(axis=0) / (there.sum(axis=0) - 1)
-    sums = permutations.membership.T @ deviations
-    counts = permutations.membership.T @ there.astype(np.float64)
+    scans = permutations.membership
+    sums, counts = scans.T @ deviations, scans.T @ there.astype(np.float64)
     side = permutations.first.astype(np.float64)
     n, m = side @ counts, (1.0 - side) @ counts
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -112,7 +112,7 @@ def radiomic_p_value(
     total = np.zeros(len(permutations.first))
     for region in regions:
         columns = columns_of(region)
-        there = np.flatnonzero(np.isfinite(values[:, columns]).all(axis=1))
+        there = np.flatnonzero(np.isfinite(values[:, columns]).all(axis=1) & permutations.taking_part)
         total += _permuted_distances(
             values[np.ix_(there, columns)], _DEVIATIONS[columns], permutations.keep(there)
         )

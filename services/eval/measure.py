@@ -139,15 +139,14 @@ def _kid_p_value(
     """Of all images, or of as many of each side as fit."""
     if permutations is None:
         return None
-    sides = [real.features, synthetic.features]
-    chosen = [
-        np.sort(generator.choice(len(side), _KID_IMAGES, replace=False))
-        if len(side) > _KID_IMAGES
-        else np.arange(len(side))
-        for side in sides
-    ]
-    images = np.concatenate([chosen[0], chosen[1] + len(real.features)])
-    return kid_p_value(real.features[chosen[0]], synthetic.features[chosen[1]], permutations.keep(images))
+    count = len(real.features)
+    tested = np.flatnonzero(permutations.taking_part)
+    one, other = (
+        np.sort(generator.permutation(side)[:_KID_IMAGES])
+        for side in (tested[tested < count], tested[tested >= count])
+    )
+    chosen = permutations.keep(np.concatenate([one, other]))
+    return kid_p_value(real.features[one], synthetic.features[other - count], chosen)
 
 
 def hounsfield_units(

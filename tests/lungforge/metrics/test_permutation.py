@@ -35,6 +35,17 @@ def test_with_few_scans_no_p_value_can_be_small(first, second, enough):
     assert (permutations is not None) == enough
 
 
+def test_of_each_scan_as_many_slices_take_part_as_the_sparser_set_has_of_one():
+    first, second = [f"a {scan}" for scan in (0, 0, 0, 0, 1, 1, 2, 2, 2)], scans_of(12, 6) + ["b"] * 2
+    # 9 slices of 3 scans, 14 of 3: three of each scan at most.
+    permutations = permute_scans(first, second, np.random.default_rng(0), 10)
+    np.testing.assert_array_equal(permutations.membership.sum(axis=0), [3, 2, 3, 2, 3, 3])
+    assert permutations.taking_part.sum() == 16
+    some = permutations.keep(np.array([0, 1, 2, 3, 22]))
+    assert some.membership.shape == (5, 6)
+    assert some.taking_part[:4].sum() == 3
+
+
 def test_p_values_count_the_permutations_that_are_as_extreme():
     assert p_value(np.array([5.0, 1, 2, 3])) == 1 / 4
     assert p_value(np.array([2.0, 1, 2, 3])) == 3 / 4
@@ -48,6 +59,7 @@ def test_mean_shift_equals_the_written_out_test_over_all_divisions():
     groups = scans_of(8, 2), scans_of(10, 2, "other")
     permutations = permute_scans(*groups, np.random.default_rng(0), 20_000)
     names = sorted(set(groups[0])) + sorted(set(groups[1]))
+    assert permutations.taking_part.all()
     pooled, scans = np.concatenate([first, second]), np.array([*groups[0], *groups[1]])
 
     def statistics(chosen):
@@ -77,6 +89,17 @@ def test_scans_of_one_distribution_raise_no_alarm_though_their_slices_are_alike(
         permutations = permute_scans(scans_of(72, 6), scans_of(72, 6), generator, 199)
         alarms += mean_shift_p_values(first, second, permutations).min() <= 0.05
     assert 1 <= alarms <= 21  # 10 expected; permuted by slice it would be nearly all
+
+
+def test_a_set_of_many_slices_a_scan_and_one_of_few_raise_no_alarm():
+    """Independent slices: mixed with scans of eight, a scan of one is a small part of the mean."""
+    generator = np.random.default_rng(2)
+    alarms = 0
+    for _ in range(200):
+        first, second = generator.normal(size=(30, 4)), generator.normal(size=(240, 4))
+        permutations = permute_scans(scans_of(30, 1), scans_of(240, 8), generator, 199)
+        alarms += mean_shift_p_values(first, second, permutations).min() <= 0.05
+    assert 1 <= alarms <= 21
 
 
 def test_a_feature_without_values_or_variance_is_not_tested():

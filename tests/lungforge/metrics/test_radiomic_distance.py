@@ -76,8 +76,9 @@ def test_p_value_equals_that_of_the_distances_of_every_permutation():
     pooled = np.concatenate([real, synthetic])
     values = []
     for sides in permutations.first:
-        first = sides[permutations.units]
-        values.append(sum(radiomic_distances(pooled[first], pooled[~first], REGIONS).values()))
+        first, tested = sides[permutations.units], permutations.taking_part
+        distances = radiomic_distances(pooled[first & tested], pooled[~first & tested], REGIONS)
+        values.append(sum(distances.values()))
     expected = (1 + sum(value >= values[0] for value in values[1:])) / 100
     assert radiomic_p_value(real, synthetic, REGIONS, permutations) == expected
     assert 0.01 < expected < 0.99
