@@ -116,7 +116,7 @@ def run(config: EvalConfig) -> EvalResult:
         trained: DownstreamResults | None = None
         networks: list[Part] = []
         if examples is not None:
-            trained, networks = downstream.run(config, patch, examples, list(sets), writer)
+            trained, networks = downstream.run(config, patch, real, examples, list(sets), writer)
 
     say("evaluate: metrics, real-vs-real baselines and the report")
     results = []

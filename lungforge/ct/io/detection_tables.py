@@ -38,7 +38,10 @@ def read_scored_candidates(uri: str) -> list[ScoredCandidate]:
     Returns:
         The candidates, in the order of the file.
     """
-    return [ScoredCandidate(*values) for _, *values in finding_rows(uri, "probability")]
+    return [
+        ScoredCandidate(uid, x, y, z, probability)
+        for _, uid, x, y, z, probability in finding_rows(uri, "probability")
+    ]
 
 
 def read_excluded(uri: str) -> list[Annotation]:
@@ -52,6 +55,6 @@ def read_excluded(uri: str) -> list[Annotation]:
         ``UNSIZED_DIAMETER_MM``.
     """
     return [
-        Annotation(*place, diameter if diameter > 0 else UNSIZED_DIAMETER_MM)
-        for _, *place, diameter in finding_rows(uri, "diameter_mm")
+        Annotation(uid, x, y, z, diameter if diameter > 0 else UNSIZED_DIAMETER_MM)
+        for _, uid, x, y, z, diameter in finding_rows(uri, "diameter_mm")
     ]

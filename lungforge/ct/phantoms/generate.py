@@ -25,8 +25,8 @@ from lungforge.storage import write_bytes_atomic
 MIRRORED = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 """Direction of the LUNA16 scans whose rows and columns are reversed."""
 
-#: In a folder of phantoms: which they are, from the first file on; and, with the last, size and sha256 of each
-#: file. By it, what is made from phantoms is called so.
+#: In a folder of phantoms: which they are, from the first file on; and, with the last, size and sha256 of
+#: each file. By it, what is made from phantoms is called so.
 RECORD_NAME = "phantoms.json"
 
 _THICKEST_MM = 2.5

@@ -87,13 +87,19 @@ def prepare(config: EvalConfig, patch: int | None, real: Dataset, sets: Mapping[
 
 
 def run(
-    config: EvalConfig, patch: int | None, data: Prepared, names: Sequence[str], writer: DatasetWriter
+    config: EvalConfig,
+    patch: int | None,
+    real: Dataset,
+    data: Prepared,
+    names: Sequence[str],
+    writer: DatasetWriter,
 ) -> tuple[DownstreamResults, list[Part]]:
     """Train and test every network, inside a Ray session; those whose results are kept are not done again.
 
     Args:
         config: The job's, with the subsets to train on.
         patch: Side of the generated patches, in px; None for whole slices.
+        real: The real slices.
         data: What :func:`prepare` gave.
         names: Of the sets of synthetic slices.
         writer: Of the report, beside which the networks' results are kept.

@@ -1,4 +1,4 @@
-"""The results on a set of synthetic slices at a glance: a sentence, and five chips with a number and a word."""
+"""The results on a set of synthetic slices at a glance: a sentence, and chips with a number and a word."""
 
 from collections.abc import Sequence
 from typing import Final
