@@ -123,13 +123,16 @@ def _nothing_learned(task: Task, real: _Measures, scans: int, seed: int) -> NotM
         (interval,) = simultaneous_intervals(
             np.stack([real[name], constant]), [(0, 1)], scans, numpy_generator(seed, "chance")
         )
-        # A width of zero is no certainty: networks that guess alike.
-        if not interval.low > 0 or interval.low == interval.high:
+        reached = f"{measure_title(name)} of the real slices alone is {chance + interval.estimate:.3f}"
+        if not interval.low > 0:
             low, high = chance + interval.low, chance + interval.high
             ends = f", 95 % interval {low:.3f} to {high:.3f}" if np.isfinite(low) else ""
             return NotMeasured(
-                f"the networks learned nothing: {measure_title(name)} of the real slices alone is "
-                f"{chance + interval.estimate:.3f}{ends}, and {chance:g} takes no learning"
+                f"the networks learned nothing: {reached}{ends}, and {chance:g} takes no learning"
+            )
+        if interval.low == interval.high:
+            return NotMeasured(
+                f"{reached} by every network on any scans, so that its interval has a width of zero"
             )
     return None
 
