@@ -2,19 +2,21 @@
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Part
 from lungforge.datasets.patches import Cut
 from lungforge.metrics.features import Description, load_extractor
+from lungforge.metrics.leakage import Patients
+from lungforge.metrics.near_duplicates import Resemblance
 from lungforge.storage import join_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.files import read_if_there
 from services.common.progress import say
 from services.common.ray_resources import Needs
 from services.common.ray_session import ray_session
 from services.eval import measure
-from services.eval.collect import RealSlices, read_real, read_synthetic
+from services.eval.collect import RealSlices, check_real, read_real, read_synthetic
 from services.eval.config import EvalConfig
 from services.eval.downstream import job as downstream
 from services.eval.downstream.results import DownstreamResults
@@ -22,6 +24,7 @@ from services.eval.feature_cache import Network
 from services.eval.guards import check_leak, check_near_duplicates, check_sizes
 from services.eval.lineage import SampleLineage, subsets_of, trace
 from services.eval.part_tasks import PLAUSIBLE_HU
+from services.eval.patients import patients_in
 from services.eval.records import SyntheticPart, join
 from services.eval.report.render import SetImages, render
 from services.eval.report.verdict import verdict_of, warnings_of
@@ -83,12 +86,13 @@ def run(config: EvalConfig) -> EvalResult:
     lineages = dict(zip(_names(samples), map(trace, samples), strict=True))
     patch = check_sizes(real, list(lineages.values()), config.subsets)
     cut = None if patch is None else Cut(patch, config.seed)
-    warnings = check_leak(list(lineages.values()), real, config.subsets, allow=config.allow_leakage)
+    patients = patients_in([real, *_slices_of(lineages.values())])
+    warnings = check_leak(list(lineages.values()), real, config.subsets, patients, allow=config.allow_leakage)
     weights = None if config.weights is None else read_bytes(config.weights)
     extractor = load_extractor(config.extractor, weights=weights).description
     network = Network(extractor, config.weights, config.features)
     with ray_session(config.workers, *_needs(config)):
-        slices = read_real(config, network, real, list(lineages.values()), cut)
+        slices = read_real(config, network, real, list(lineages.values()), cut, patients)
         parts = {
             name: read_synthetic(config, network, name, lineage, slices.pool)
             for name, lineage in lineages.items()
@@ -97,6 +101,7 @@ def run(config: EvalConfig) -> EvalResult:
             name: [match for part in of_set for match in part.matches] for name, of_set in parts.items()
         }
         warnings += check_near_duplicates(matches, allow=config.allow_near_duplicates)
+        checked = check_real(config, real, slices)
         trained: DownstreamResults | None = None
         networks: list[Part] = []
         if config.downstream != "none":
@@ -106,7 +111,7 @@ def run(config: EvalConfig) -> EvalResult:
     say("evaluate: metrics, real-vs-real baselines and the report")
     results = []
     for name, lineage in lineages.items():
-        of_set = _measure(name, lineage, slices, parts[name], extractor, config.seed)
+        of_set = _measure(name, lineage, slices, parts[name], checked, patients, extractor, config.seed)
         results.append(of_set)
         warnings += warnings_of(of_set) + _without_source(name, parts[name])
         warnings += _implausible(name, parts[name])
@@ -119,6 +124,7 @@ def run(config: EvalConfig) -> EvalResult:
             subsets=config.subsets,
             images=len(slices.compared.features),
             scans=len(set(slices.compared.scans)),
+            scans_of_known_patients=len(set(slices.compared.scans) & patients.known),
             searched=len(slices.pool.keys),
         ),
         extractor=extractor,
@@ -134,6 +140,15 @@ def run(config: EvalConfig) -> EvalResult:
     }
     writer.commit([*networks, *(writer.write_file(name, content) for name, content in files.items())])
     return _result(config.out, written=True)
+
+
+def _slices_of(lineages: Iterable[SampleLineage]) -> list[Dataset]:
+    """The datasets of slices that maps and generators came from."""
+    return [
+        dataset
+        for lineage in lineages
+        for dataset in (*lineage.sources, *(used for used, _ in lineage.training))
+    ]
 
 
 def _needs(config: EvalConfig) -> list[Needs]:
@@ -167,11 +182,14 @@ def _measure(
     lineage: SampleLineage,
     slices: RealSlices,
     parts: Sequence[SyntheticPart],
+    checked: Sequence[Resemblance],
+    patients: Patients,
     extractor: Description,
     seed: int,
 ) -> SetResults:
     """All results on one set."""
     real, synthetic = slices.compared, join([part.measured for part in parts])
+    matches = [match for part in parts for match in part.matches]
     measured = measure.distances(name, real, synthetic, extractor, seed)
     # Patches have training patches to be compared with only where real slices are cut, too.
     comparable = not lineage.on_patches or slices.pool.cut is not None
@@ -186,8 +204,16 @@ def _measure(
         hounsfield_units=measure.hounsfield_units(real, synthetic),
         nodule_contrast_hu=measure.nodule_contrast(real, synthetic),
         map_agreement=_PATCHES if lineage.on_patches else measure.map_agreement(real, synthetic),
-        near_duplicates=measure.near_duplicates([match for part in parts for match in part.matches]),
-        memorisation=measure.memorisation(*slices.training(lineage), synthetic, real, name, seed)
+        near_duplicates=measure.near_duplicates(matches, checked),
+        memorisation=measure.memorisation(
+            *slices.training(lineage),
+            synthetic,
+            [match.sample_id for match in matches],
+            real,
+            patients,
+            name,
+            seed,
+        )
         if comparable
         else _PATCHES,
         generated_with=parts[0].settings,

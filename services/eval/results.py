@@ -29,7 +29,7 @@ from services.eval.set_results import (
 )
 
 #: Version of the JSON document. It changes with every change of the fields here.
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,8 @@ class RealReference:
         subsets: Those that are compared with; None for all.
         images: How many slices that is.
         scans: Of how many scans.
+        scans_of_known_patients: How many of these are known by patient, so that the leak guard goes by
+            patient; by scan for the others.
         searched: Real slices among which near-duplicates were looked for.
     """
 
@@ -117,6 +119,7 @@ class RealReference:
     subsets: tuple[int, ...] | None
     images: int
     scans: int
+    scans_of_known_patients: int
     searched: int
 
 

@@ -150,15 +150,31 @@ def _each_once(uri: str, findings: Findings[Finding]) -> Findings[Finding]:
     return findings
 
 
-def _rows(uri: str, value: str) -> Iterator[tuple[int, str, float, float, float, float]]:
-    """The rows of a table: line, series uid, x, y, z, and the column ``value``."""
-    names = (*_PLACE, value)
+def table_rows(uri: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table as they are, the header first: the number of the last line of each, and its fields.
+
+    Raises:
+        ContentError: It is not a table.
+        InputError: There is no such file.
+        AccessError: It cannot be read now.
+    """
+    return _decoded_rows(uri)[1]
+
+
+def _decoded_rows(uri: str) -> tuple[str, Iterator[tuple[int, list[str]]]]:
+    """The encoding of a table, and its rows."""
     try:
         data = read_file(uri)
     except FileNotFoundError:
         raise InputError(f"{uri}: there is no such file") from None
     encoding, data = _encoding(uri, data)
-    records = _records(uri, io.TextIOWrapper(io.BytesIO(data), encoding=encoding, newline=""))
+    return encoding, _records(uri, io.TextIOWrapper(io.BytesIO(data), encoding=encoding, newline=""))
+
+
+def _rows(uri: str, value: str) -> Iterator[tuple[int, str, float, float, float, float]]:
+    """The rows of a table: line, series uid, x, y, z, and the column ``value``."""
+    names = (*_PLACE, value)
+    encoding, records = _decoded_rows(uri)
     header = _header(uri, next(records, (1, []))[1], names)
     uid, *numbers = (header.index(name) for name in names)
     uids: dict[str, str] = {}  # one string a series, not one a row: the table has 755,000 rows
@@ -171,7 +187,7 @@ def _rows(uri: str, value: str) -> Iterator[tuple[int, str, float, float, float,
                 continue
             raise ContentError(_what_is_wrong(uri, line, header, fields, names)) from None
         if written not in uids:
-            uids[written] = _series_uid(written)
+            uids[written] = series_uid_of(written)
             # Another encoding than UTF-8 is a guess, and a uid must be right.
             if encoding == "latin-1" and not written.isascii():
                 raise ContentError(f"{uri}, line {line}: seriesuid is {written!r}; save the table as UTF-8")
@@ -257,7 +273,7 @@ def _what_is_wrong(uri: str, line: int, header: list[str], fields: list[str], na
             f"{place}: {len(fields)} fields where the header has {len(header)}; write decimals with a point"
         )
     values = {name: fields[header.index(name)] for name in names}
-    if not _series_uid(values["seriesuid"]):
+    if not series_uid_of(values["seriesuid"]):
         return f"{place}: seriesuid is empty"
     wrong = [f"{name} is {values[name]!r}" for name in names[1:] if not _is_number(values[name])]
     point = " with a decimal point" if any("," in values[name] for name in names[1:]) else ""
@@ -268,7 +284,7 @@ def _bare(text: str) -> str:
     return text.strip(_UNSEEN)
 
 
-def _series_uid(text: str) -> str:
+def series_uid_of(text: str) -> str:
     """The uid in a table's column, which may be the file name of the scan's header."""
     uid = _bare(text)
     return uid[:-4] if uid.lower().endswith((".mhd", ".mha")) else uid
