@@ -1,4 +1,9 @@
-"""Memorisation: are synthetic images nearer to the training images than real ones from elsewhere are?"""
+"""Memorisation: are synthetic images nearer to the training images than real ones of other patients are?
+
+A generator that repeats a few of its training images moves no median. So the tail is judged: the share of
+synthetic images that are nearer to a training image than real images of other patients ever are (as in Dar
+et al. 2025, Unconditional latent diffusion models memorize patient imaging data).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +14,11 @@ from numpy.typing import NDArray
 
 from lungforge.metrics.neighbours import nearest_neighbours
 
-#: Bootstrap draws of the scans behind an interval.
+#: Bootstrap draws of the patients behind an interval.
 _DRAWS: Final = 1000
+#: "Ever": nearer than all but this share of the real images. Of a hundred or fewer that is the nearest one;
+#: of more, the single nearest would say less the more there are.
+TAIL: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -21,10 +29,15 @@ class Memorisation:
         synthetic: Distance of each synthetic image, in the units of the features, float64 ``[N]``.
         held_out: The same of each held-out real image, float64 ``[M]``.
         nearest: For each synthetic image, which training image is nearest, int64 ``[N]``.
+        tail_distance: What real images of other patients hardly ever fall below: the ``tail_rank``-th
+            smallest distance of the held-out ones.
+        tail_share: Share of the synthetic images that are nearer to a training image than that.
+        tail_expected: The share that is expected of images as far away as the held-out ones are.
+        tail_interval: 95 % bootstrap interval of ``tail_share``, over the patients of both sides; None where
+            a side is of one patient.
         ratio: Median of the synthetic distances over that of the held-out ones. 1: synthetic images are as
-            far from the training images as real ones of other scans are; 0: they are copies.
-        interval: 95 % bootstrap interval of the ratio, over the scans of both sides; None where a side is of
-            one scan.
+            far from the training images as real ones of other patients are; 0: they are copies.
+        interval: 95 % bootstrap interval of the ratio; None where ``tail_interval`` is.
         closer_than_5_percent: Share of the synthetic images that are nearer to a training image than all
             but 5 % of the held-out ones; 0.05 without memorisation.
     """
@@ -32,6 +45,10 @@ class Memorisation:
     synthetic: NDArray[np.float64]
     held_out: NDArray[np.float64]
     nearest: NDArray[np.int64]
+    tail_distance: float
+    tail_share: float
+    tail_expected: float
+    tail_interval: tuple[float, float] | None
     ratio: float
     interval: tuple[float, float] | None
     closer_than_5_percent: float
@@ -40,9 +57,9 @@ class Memorisation:
 def measure_memorisation(
     training: NDArray[np.floating],
     synthetic: NDArray[np.floating],
-    synthetic_scans: Sequence[str],
+    synthetic_patients: Sequence[str],
     held_out: NDArray[np.floating],
-    held_out_scans: Sequence[str],
+    held_out_patients: Sequence[str],
     generator: np.random.Generator,
 ) -> Memorisation | None:
     """Compare how near synthetic and held-out real images come to the training images.
@@ -50,10 +67,10 @@ def measure_memorisation(
     Args:
         training: Features ``[T, D]`` of the images that the generator was trained on.
         synthetic: Features ``[N, D]``.
-        synthetic_scans: The scan whose map each was generated from.
-        held_out: Features ``[M, D]`` of real images of scans that are not among the training images.
-        held_out_scans: The scan of each.
-        generator: Draws the scans of the bootstrap.
+        synthetic_patients: The patient whose map each was generated from.
+        held_out: Features ``[M, D]`` of real images of patients that are not among the training images.
+        held_out_patients: The patient of each.
+        generator: Draws the patients of the bootstrap.
 
     Returns:
         The comparison, or None when a set is empty or the held-out images equal training images.
@@ -64,40 +81,64 @@ def measure_memorisation(
     _, reference = nearest_neighbours(held_out, training)
     if np.median(reference) == 0:
         return None
+    rank = tail_rank(len(reference))
+    distance = float(np.partition(reference, rank - 1)[rank - 1])
+    ratios, shares = None, None
+    if min(len(set(synthetic_patients)), len(set(held_out_patients))) > 1:
+        ratios, shares = _intervals(distances, synthetic_patients, reference, held_out_patients, generator)
     return Memorisation(
         synthetic=distances,
         held_out=reference,
         nearest=nearest,
+        tail_distance=distance,
+        tail_share=float((distances < distance).mean()),
+        tail_expected=rank / (len(reference) + 1),
+        tail_interval=shares,
         ratio=float(np.median(distances) / np.median(reference)),
-        interval=_interval(distances, synthetic_scans, reference, held_out_scans, generator),
+        interval=ratios,
         closer_than_5_percent=float((distances < np.quantile(reference, 0.05)).mean()),
     )
 
 
-def _interval(
+def tail_rank(count: int) -> int:
+    """Which of so many distances, 1 the smallest, is what real images hardly ever fall below."""
+    return max(1, int(TAIL * count))
+
+
+def _intervals(
     some: NDArray[np.float64],
-    some_scans: Sequence[str],
+    some_patients: Sequence[str],
     others: NDArray[np.float64],
-    other_scans: Sequence[str],
+    other_patients: Sequence[str],
     generator: np.random.Generator,
-) -> tuple[float, float] | None:
-    """Percentile interval of the ratio of the medians: slices of a scan are alike, so scans are resampled."""
-    if min(len(set(some_scans)), len(set(other_scans))) < 2:
-        return None
-    tops = _bootstrap_medians(some, some_scans, generator)
-    bottoms = _bootstrap_medians(others, other_scans, generator)
-    # Scans that lie on training images make some of the lower medians 0; such a ratio is unbounded.
-    ratios = np.divide(tops, bottoms, out=np.full(_DRAWS, np.inf), where=bottoms > 0)
-    low, high = np.quantile(ratios, [0.025, 0.975], method="inverted_cdf").tolist()
-    return low, high
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Percentile intervals of the ratio of the medians, and of the share in the tail.
+
+    Slices of a patient are alike, so patients are resampled, on both sides.
+    """
+    ratios, shares = np.empty(_DRAWS), np.empty(_DRAWS)
+    some_groups, other_groups = _by_patient(some, some_patients), _by_patient(others, other_patients)
+    for draw in range(_DRAWS):
+        ours, theirs = _redrawn(some_groups, generator), _redrawn(other_groups, generator)
+        # Patients that lie on training images make some of the medians 0; such a ratio is unbounded.
+        middle = np.median(theirs)
+        ratios[draw] = np.median(ours) / middle if middle > 0 else np.inf
+        rank = tail_rank(len(theirs))
+        shares[draw] = (ours < np.partition(theirs, rank - 1)[rank - 1]).mean()
+    return _middle_95_percent(ratios), _middle_95_percent(shares)
 
 
-def _bootstrap_medians(
-    values: NDArray[np.float64], scans: Sequence[str], generator: np.random.Generator
-) -> NDArray[np.float64]:
-    """Medians ``[_DRAWS]`` over the values of as many scans as there are, drawn with replacement."""
-    _, members = np.unique(np.asarray(scans), return_inverse=True)
+def _by_patient(values: NDArray[np.float64], patients: Sequence[str]) -> list[NDArray[np.float64]]:
+    _, members = np.unique(np.asarray(patients), return_inverse=True)
     order = np.argsort(members, kind="stable")
-    groups = np.split(values[order], np.cumsum(np.bincount(members))[:-1])
-    draws = generator.integers(len(groups), size=(_DRAWS, len(groups)))
-    return np.array([np.median(np.concatenate([groups[scan] for scan in draw])) for draw in draws])
+    return np.split(values[order], np.cumsum(np.bincount(members))[:-1])
+
+
+def _redrawn(groups: Sequence[NDArray[np.float64]], generator: np.random.Generator) -> NDArray[np.float64]:
+    """The values of as many patients as there are, drawn with replacement."""
+    return np.concatenate([groups[one] for one in generator.integers(len(groups), size=len(groups))])
+
+
+def _middle_95_percent(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.025, 0.975], method="inverted_cdf").tolist()
+    return low, high

@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 
 from lungforge.datasets import Dataset, Part
 from lungforge.datasets.patches import Cut
+from lungforge.metrics.leakage import EACH_SCAN, Patients
+from lungforge.metrics.near_duplicates import Resemblance
 from services.common import telemetry
 from services.common.progress import progress
 from services.common.ray_tasks import Done, run_tasks
 from services.eval.config import EvalConfig
 from services.eval.feature_cache import Network
 from services.eval.lineage import SampleLineage
-from services.eval.part_tasks import read_real_part, read_synthetic_part
+from services.eval.part_tasks import among, check_real_part, read_real_part, read_synthetic_part
 from services.eval.records import (
     Key,
     MeasuredSlices,
+    RealCheck,
     RealPart,
     RealPool,
     RealSource,
@@ -30,6 +33,8 @@ from services.eval.records import (
 
 #: Rows of a set's grid of images.
 GRID_ROWS = 8
+#: Real slices that are looked for as if they were synthetic.
+CHECKED_REAL = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +79,12 @@ class RealSlices:
 
 
 def read_real(
-    config: EvalConfig, network: Network, real: Dataset, lineages: Sequence[SampleLineage], cut: Cut | None
+    config: EvalConfig,
+    network: Network,
+    real: Dataset,
+    lineages: Sequence[SampleLineage],
+    cut: Cut | None,
+    patients: Patients = EACH_SCAN,
 ) -> RealSlices:
     """Read the slices that are compared with, and all that the generators and the maps came from.
 
@@ -84,6 +94,7 @@ def read_real(
         real: The slices that are compared with.
         lineages: Of the sets of synthetic slices.
         cut: How patches are cut from the slices; None for whole slices.
+        patients: Which scans are of one patient.
     """
     seen = [
         dataset
@@ -101,23 +112,51 @@ def read_real(
         # Once in the object store: a manifest lists thousands of parts, and every task would carry it.
         source = ray.put(RealSource(dataset, compared, embedded, network, bool(whole), cut))
         work += [(digest, source, part) for part in dataset.parts if part.rows]
-    task = read_real_part.options(num_returns=2, num_gpus=config.gpus_per_worker)
+    task = read_real_part.options(num_returns=3, num_gpus=config.gpus_per_worker)
     done = run_in_order("real slices", task, [(source, part) for _, source, part in work], config.workers)
     parts: list[RealPart] = [each.result for each in done]
+    keys = tuple(key for part in parts for key in part.keys)
+    scans = [patients.patient_of(series) for series, _ in keys]
     rows = [(index, row) for index, part in enumerate(parts) for row in range(len(part.keys))]
     pool = RealPool(
-        keys=tuple(key for part in parts for key in part.keys),
+        keys=keys,
+        patients=np.unique(np.asarray(scans), return_inverse=True)[1].astype(np.int64),
         thumbnails=np.concatenate([part.thumbnails for part in parts]),
         rows=np.asarray(rows, dtype=np.int64),
-        corners=np.concatenate([part.corners for part in parts]),
         cut=cut,
         images=tuple(each.kept[0] for each in done),
+        cells=() if cut is None else tuple(each.kept[1] for each in done),
     )
     return RealSlices(
         compared=join([part.measured for part in parts if part.measured is not None]),
         pool=pool,
         parts=tuple((digest, part) for (digest, *_), part in zip(work, parts, strict=True)),
     )
+
+
+def check_real(config: EvalConfig, real: Dataset, slices: RealSlices) -> tuple[Resemblance, ...]:
+    """How like slices of other patients real ones are, by the search for near-duplicates: its false alarms.
+
+    Args:
+        config: The job's.
+        real: The slices that are compared with; some of them are looked for, spread evenly.
+        slices: All real slices.
+    """
+    of_real = [part for digest, part in slices.parts if digest == real.manifest_sha256]
+    parts = [part for part in real.parts if part.rows]
+    places = [
+        (index, row)
+        for index, part in enumerate(of_real)
+        for row in np.flatnonzero(among(part.subsets, config.subsets)).tolist()
+    ]
+    chosen: dict[int, list[int]] = {}
+    for number in sorted({place * len(places) // CHECKED_REAL for place in range(CHECKED_REAL)}):
+        index, row = places[number]
+        chosen.setdefault(index, []).append(row)
+    source = ray.put(RealCheck(real, slices.pool))
+    work = [(source, parts[index], tuple(rows)) for index, rows in chosen.items()]
+    done = run_in_order("real slices as a check", check_real_part, work, config.workers)
+    return tuple(resemblance for each in done for resemblance in each.result)
 
 
 def read_synthetic(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lungforge.datasets import Dataset, tensor_values
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
-from lungforge.metrics.leakage import Leak, find_leak, scan_of
+from lungforge.metrics.leakage import EACH_SCAN, Leak, Patients, SharedPatient, find_leak, scan_of
 from services.eval.lineage import SampleLineage
 from services.eval.records import Match
 
@@ -48,21 +48,27 @@ def check_sizes(
 
 
 def check_leak(
-    lineages: Sequence[SampleLineage], real: Dataset, subsets: Sequence[int] | None, *, allow: bool
+    lineages: Sequence[SampleLineage],
+    real: Dataset,
+    subsets: Sequence[int] | None,
+    patients: Patients = EACH_SCAN,
+    *,
+    allow: bool,
 ) -> list[str]:
-    """Refuse synthetic slices whose generator or maps used scans that they are compared with.
+    """Refuse synthetic slices whose generator or maps used patients that they are compared with.
 
     Args:
         lineages: Where each set of synthetic slices comes from.
         real: The real slices.
         subsets: Those of them that are compared with; None for all.
+        patients: Which scans are of one patient.
         allow: Warn instead.
 
     Returns:
         Warnings for the report; empty when all is well.
 
     Raises:
-        InputError: A scan is on both sides, or the lineage is incomplete; names them.
+        InputError: A patient is on both sides, or the lineage is incomplete; names them.
     """
     test = index_rows(real, subsets).series_uids
     problems = []
@@ -71,7 +77,7 @@ def check_leak(
         training: set[str] = set()
         for dataset, used in lineage.training:
             training.update(index_rows(dataset, used).series_uids)
-        leak = find_leak(test, _source_series(lineage.samples), training)
+        leak = find_leak(test, _source_series(lineage.samples), training, patients)
         problems += _describe(leak, lineage.samples.uri, len({scan_of(series) for series in test}))
     if problems and not allow:
         raise InputError(
@@ -96,9 +102,9 @@ def _describe(leak: Leak, uri: str, tested: int) -> list[str]:
     return problems
 
 
-def _names(scans: Sequence[str]) -> str:
+def _names(scans: Sequence[SharedPatient]) -> str:
     more = f" and {len(scans) - _NAMED_SCANS} more" if len(scans) > _NAMED_SCANS else ""
-    return ", ".join(scans[:_NAMED_SCANS]) + more
+    return "; ".join(map(str, scans[:_NAMED_SCANS])) + more
 
 
 def _source_series(samples: Dataset) -> set[str]:

@@ -5,12 +5,14 @@ import datetime
 import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Part
 from lungforge.datasets.patches import Cut
 from lungforge.metrics.features import Description, load_extractor
+from lungforge.metrics.leakage import Patients
+from lungforge.metrics.near_duplicates import Resemblance
 from lungforge.metrics.permutation import permute_scans
 from lungforge.randomness import numpy_generator
 from lungforge.storage import join_uri, read_bytes, write_bytes_atomic
@@ -19,7 +21,7 @@ from services.common.progress import say
 from services.common.ray_resources import Needs
 from services.common.ray_session import ray_session
 from services.eval import measure
-from services.eval.collect import RealSlices, read_real, read_synthetic
+from services.eval.collect import RealSlices, check_real, read_real, read_synthetic
 from services.eval.config import EvalConfig
 from services.eval.downstream import job as downstream
 from services.eval.downstream.froc import require_whole_scans
@@ -30,6 +32,7 @@ from services.eval.guards import check_leak, check_near_duplicates, check_sizes
 from services.eval.lineage import SampleLineage, subsets_of, trace
 from services.eval.measure_radiomics import radiomic
 from services.eval.part_tasks import PLAUSIBLE_HU
+from services.eval.patients import patients_in
 from services.eval.records import SyntheticPart, join
 from services.eval.report.headline import headline_of
 from services.eval.report.render import SetImages, render
@@ -95,7 +98,8 @@ def run(config: EvalConfig) -> EvalResult:
     cut = None if patch is None else Cut(patch, config.seed)
     if config.froc:
         require_whole_scans(real, config.subsets, patch)
-    warnings = check_leak(list(lineages.values()), real, config.subsets, allow=config.allow_leakage)
+    patients = patients_in([real, *_slices_of(lineages.values())])
+    warnings = check_leak(list(lineages.values()), real, config.subsets, patients, allow=config.allow_leakage)
     sets = {name: lineage.samples for name, lineage in lineages.items()}
     if config.downstream != "none":
         check_plan(config, patch, real, sets)
@@ -104,7 +108,7 @@ def run(config: EvalConfig) -> EvalResult:
     network = Network(extractor, config.weights, config.features or join_uri(writer.uri, "features"))
     with ray_session(config.workers, *_needs(config)):
         examples = downstream.prepare(config, patch, real, sets) if config.downstream != "none" else None
-        slices = read_real(config, network, real, list(lineages.values()), cut)
+        slices = read_real(config, network, real, list(lineages.values()), cut, patients)
         parts = {
             name: read_synthetic(config, network, name, lineage, slices.pool)
             for name, lineage in lineages.items()
@@ -113,6 +117,7 @@ def run(config: EvalConfig) -> EvalResult:
             name: [match for part in of_set for match in part.matches] for name, of_set in parts.items()
         }
         warnings += check_near_duplicates(matches, allow=config.allow_near_duplicates)
+        checked = check_real(config, real, slices)
         trained: DownstreamResults | None = None
         networks: list[Part] = []
         if examples is not None:
@@ -121,7 +126,7 @@ def run(config: EvalConfig) -> EvalResult:
     say("evaluate: metrics, real-vs-real baselines and the report")
     results = []
     for name, lineage in lineages.items():
-        of_set = _measure(name, lineage, slices, parts[name], extractor, config.seed)
+        of_set = _measure(name, lineage, slices, parts[name], checked, patients, extractor, config.seed)
         results.append(of_set)
         warnings += warnings_of(of_set) + _without_source(name, parts[name])
         warnings += _implausible(name, parts[name])
@@ -139,6 +144,7 @@ def run(config: EvalConfig) -> EvalResult:
             subsets=config.subsets,
             images=len(slices.compared.features),
             scans=len(set(slices.compared.scans)),
+            scans_of_known_patients=len(set(slices.compared.scans) & patients.known),
             searched=len(slices.pool.keys),
             origin="phantoms" if phantoms else "scans",
         ),
@@ -161,6 +167,15 @@ def _today() -> str:
     """The day, in UTC; that of SOURCE_DATE_EPOCH, by which builds are made reproducible, where it is set."""
     seconds = float(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
+
+
+def _slices_of(lineages: Iterable[SampleLineage]) -> list[Dataset]:
+    """The datasets of slices that maps and generators came from."""
+    return [
+        dataset
+        for lineage in lineages
+        for dataset in (*lineage.sources, *(used for used, _ in lineage.training))
+    ]
 
 
 def _needs(config: EvalConfig) -> list[Needs]:
@@ -194,12 +209,15 @@ def _measure(
     lineage: SampleLineage,
     slices: RealSlices,
     parts: Sequence[SyntheticPart],
+    checked: Sequence[Resemblance],
+    patients: Patients,
     extractor: Description,
     seed: int,
 ) -> SetResults:
     """All results on one set."""
     real, synthetic = slices.compared, join([part.measured for part in parts])
     permutations = permute_scans(real.scans, synthetic.scans, numpy_generator(seed, name, "permutations"))
+    matches = [match for part in parts for match in part.matches]
     measured = measure.distances(name, real, synthetic, extractor, permutations, seed)
     # A patch has no source slice whose medians would be its.
     sources = None if lineage.on_patches else slices.medians(synthetic.keys)
@@ -217,8 +235,16 @@ def _measure(
         hounsfield_units=measure.hounsfield_units(real, synthetic, sources, permutations),
         nodule_contrast_hu=measure.nodule_contrast(real, synthetic),
         map_agreement=_PATCHES if lineage.on_patches else measure.map_agreement(real, synthetic),
-        near_duplicates=measure.near_duplicates([match for part in parts for match in part.matches]),
-        memorisation=measure.memorisation(*slices.training(lineage), synthetic, real, name, seed)
+        near_duplicates=measure.near_duplicates(matches, checked),
+        memorisation=measure.memorisation(
+            *slices.training(lineage),
+            synthetic,
+            [match.sample_id for match in matches],
+            real,
+            patients,
+            name,
+            seed,
+        )
         if comparable
         else _PATCHES,
         generated_with=parts[0].settings,

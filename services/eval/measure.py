@@ -10,9 +10,10 @@ from lungforge.ct import classes
 from lungforge.metrics.features import Description
 from lungforge.metrics.frechet import frechet_distance_of_features, frechet_distance_without_bias
 from lungforge.metrics.kid import kid, kid_over_subsets, kid_p_value
-from lungforge.metrics.leakage import scan_of
+from lungforge.metrics.leakage import Patients
 from lungforge.metrics.map_agreement import STRUCTURES
 from lungforge.metrics.memorisation import Memorisation, measure_memorisation
+from lungforge.metrics.near_duplicates import MIN_CORRELATION, Resemblance
 from lungforge.metrics.permutation import ScanPermutations, mean_shift_p_values
 from lungforge.metrics.precision_recall import FEWEST, NEIGHBOUR, precision, recall
 from lungforge.metrics.real_baseline import BaselineComparison, compare_with_baseline
@@ -25,12 +26,14 @@ from services.eval.set_results import (
     DiceSummary,
     DistanceHistogram,
     DistanceQuantiles,
+    FalseAlarms,
     FrechetResult,
     HounsfieldRow,
     HounsfieldSummary,
     KidResult,
     MapAgreement,
     MemorisationResult,
+    MemorisedPair,
     NearDuplicate,
     NearDuplicates,
     NoduleContrast,
@@ -41,6 +44,8 @@ from services.eval.set_results import (
 
 #: Near-duplicates that are listed.
 _LISTED = 50
+#: Pairs of a synthetic slice and the training slice nearest to it that are shown.
+_WORST = 4
 #: Bins of the histograms of distances.
 _BINS = 30
 #: Images of each side in the test of the KID, at most: its kernel has a value for each pair.
@@ -221,13 +226,26 @@ def map_agreement(real: MeasuredSlices, synthetic: MeasuredSlices) -> MapAgreeme
     )
 
 
-def near_duplicates(matches: Sequence[Match]) -> NearDuplicates:
-    """How many synthetic slices are near-duplicates, which, and how like real ones the others are."""
+def near_duplicates(matches: Sequence[Match], real: Sequence[Resemblance]) -> NearDuplicates:
+    """How many synthetic slices are near-duplicates, which, and how like real ones the others are.
+
+    Args:
+        matches: The real slice most like each synthetic one.
+        real: How like slices of other patients real slices are.
+    """
     duplicates = [match for match in matches if match.resemblance.is_near_duplicate]
     correlations = [match.resemblance.correlation for match in matches]
     return NearDuplicates(
         checked=len(matches),
         count=len(duplicates),
+        threshold=MIN_CORRELATION,
+        false_alarms=FalseAlarms(
+            checked=len(real),
+            count=sum(resemblance.is_near_duplicate for resemblance in real),
+            highest_correlation=rounded(max(resemblance.correlation for resemblance in real)),
+        )
+        if real
+        else None,
         median_correlation=rounded(float(np.median(correlations))),
         highest_correlation=rounded(max(correlations)),
         examples=tuple(
@@ -236,7 +254,6 @@ def near_duplicates(matches: Sequence[Match]) -> NearDuplicates:
                 series_uid=match.series_uid,
                 slice_index=match.slice_index,
                 is_source=match.is_source,
-                mean_error_grey_levels=rounded(match.resemblance.error_levels),
                 texture_correlation=rounded(match.resemblance.correlation),
                 real_slice=match.resemblance.view,
             )
@@ -249,48 +266,71 @@ def memorisation(
     training: NDArray[np.float32],
     training_keys: Sequence[Key],
     synthetic: MeasuredSlices,
+    sample_ids: Sequence[str],
     real: MeasuredSlices,
+    patients: Patients,
     name: str,
     seed: int,
 ) -> MemorisationResult | NotMeasured:
-    """How near synthetic slices are to the training slices, beside held-out real ones.
+    """How near synthetic slices are to the training slices, beside held-out real ones of other patients.
 
     Args:
         training: Features ``[T, D]`` of the slices that the generator was trained on.
         training_keys: Which these are.
         synthetic: The set.
-        real: The real slices that are compared with; those of training scans are left out.
-        name: What the report calls the set; with the seed it decides the redrawn scans.
+        sample_ids: The name of each slice of the set.
+        real: The real slices that are compared with; those of training patients are left out.
+        patients: Which scans are of one patient.
+        name: What the report calls the set; with the seed it decides the redrawn patients.
         seed: Of the job.
     """
     if not len(training):
         return NotMeasured("the slices that the generator was trained on are not available")
-    trained = {scan_of(series) for series, _ in training_keys}
-    held_out = np.array([scan not in trained for scan in real.scans])
+    trained = {patients.patient_of(series) for series, _ in training_keys}
+    of_real = [patients.patient_of(series) for series, _ in real.keys]
+    held_out = np.array([patient not in trained for patient in of_real])
     if not held_out.any():
-        return NotMeasured("the generator saw the scan of every real slice that is compared with")
+        return NotMeasured("the generator saw the patient of every real slice that is compared with")
     measured = measure_memorisation(
         training,
         synthetic.features,
-        synthetic.scans,
+        [patients.patient_of(series) for series, _ in synthetic.keys],
         real.features[held_out],
-        [scan for scan, keep in zip(real.scans, held_out, strict=True) if keep],
+        [patient for patient, keep in zip(of_real, held_out, strict=True) if keep],
         numpy_generator(seed, name, "memorisation"),
     )
     if measured is None:
         return NotMeasured("the held-out real slices equal slices that the generator was trained on")
     nearest = [training_keys[index] for index in measured.nearest.tolist()]
-    low_high = measured.interval
     return MemorisationResult(
         training_images=len(training),
+        tail_share=rounded(measured.tail_share),
+        tail_interval_95_percent=_rounded_interval(measured.tail_interval),
+        tail_expected=rounded(measured.tail_expected),
+        tail_distance=rounded(measured.tail_distance),
+        worst=tuple(
+            MemorisedPair(
+                sample_id=sample_ids[index],
+                series_uid=nearest[index][0],
+                slice_index=nearest[index][1],
+                is_source=nearest[index] == synthetic.keys[index],
+                distance=rounded(float(measured.synthetic[index])),
+                in_tail=bool(measured.synthetic[index] < measured.tail_distance),
+            )
+            for index in np.argsort(measured.synthetic, kind="stable")[:_WORST].tolist()
+        ),
         ratio=rounded(measured.ratio),
-        interval_95_percent=None if low_high is None else (rounded(low_high[0]), rounded(low_high[1])),
+        interval_95_percent=_rounded_interval(measured.interval),
         closer_than_5_percent=rounded(measured.closer_than_5_percent),
         nearest_is_source=sum(one == other for one, other in zip(nearest, synthetic.keys, strict=True)),
         synthetic=_quantiles(measured.synthetic),
         held_out=_quantiles(measured.held_out),
         histogram=_histogram(measured),
     )
+
+
+def _rounded_interval(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (rounded(interval[0]), rounded(interval[1]))
 
 
 def _quantiles(values: NDArray[np.float64]) -> DistanceQuantiles:

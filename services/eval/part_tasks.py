@@ -14,6 +14,9 @@ from lungforge.datasets.patches import cut_out
 from lungforge.metrics import near_duplicates
 from lungforge.metrics.fidelity import class_medians
 from lungforge.metrics.map_agreement import Resegmentation, segment_and_compare
+from lungforge.metrics.near_duplicates import Resemblance
+from lungforge.metrics.patch_search import cells
+from services.eval.copy_search import NOBODY, most_like
 from services.eval.feature_cache import features_of
 from services.eval.part_radiomics import PartRadiomics
 from services.eval.records import (
@@ -22,6 +25,7 @@ from services.eval.records import (
     Match,
     MeasuredSlices,
     Misfit,
+    RealCheck,
     RealPart,
     RealPool,
     RealSource,
@@ -31,8 +35,6 @@ from services.eval.records import (
 )
 from services.eval.set_results import GenerationSettings
 
-#: Real slices that each synthetic one is compared with, beside its source.
-NEIGHBOURS = 3
 #: Lowest and highest HU of a CT: 12 bits from -1024, and metal beyond them on scanners of a wider range.
 PLAUSIBLE_HU = (-3024, 20_000)
 #: Of each part, the synthetic slices most like a real one whose images are kept, and those least like their
@@ -41,7 +43,7 @@ _SHOWN = 4
 
 
 @ray.remote
-def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np.uint8]]:
+def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np.uint8], NDArray[np.float32]]:
     """Read a part of real slices.
 
     Args:
@@ -49,8 +51,8 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
         part: One of its parts.
 
     Returns:
-        What the driver keeps, and the grey images ``[N, H, W]`` of the whole slices, which stay in the
-        object store.
+        What the driver keeps, and what stays in the object store: the grey images ``[N, H, W]`` of the whole
+        slices, and where slices are cut, the textures ``[N, h, w]`` in which patches are looked up.
     """
     keys: list[Key] = []
     greys, subsets, corners, medians = [], [], [], []
@@ -68,7 +70,7 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
         hu, label = cut_out(hu, corner, cut), cut_out(label, corner, cut)
         medians.append(class_medians(hu, label))
         subsets.append(table.column("subset").to_numpy())
-        is_wanted = _among(subsets[-1], source.compared)
+        is_wanted = among(subsets[-1], source.compared)
         wanted, spacings = np.flatnonzero(is_wanted), table.column("spacing_mm").to_pylist()
         radiomics.add(hu, label, spacings, is_wanted)
         if len(wanted):
@@ -79,9 +81,9 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
             fidelity += Fidelity.of(hu[wanted], label[wanted], spacings_wanted, segmented)
     whole, subset, corner = np.concatenate(greys), np.concatenate(subsets), np.concatenate(corners)
     grey = cut_out(whole, corner, cut)
-    rows = np.flatnonzero(_among(subset, source.embedded))
+    rows = np.flatnonzero(among(subset, source.embedded))
     features = features_of(source.network, part, rows, grey[rows], cut)
-    compared = _among(subset[rows], source.compared)
+    compared = among(subset[rows], source.compared)
     median = np.concatenate(medians)
     measured = None
     if compared.any():
@@ -90,8 +92,44 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
         measured = MeasuredSlices(
             features[compared], compared_keys, fidelity, radiomics.features()[those], median[those]
         )
-    thumbnails = near_duplicates.thumbnails(grey)
-    return RealPart(tuple(keys), subset, corner, thumbnails, rows, features, median, measured), whole
+    nothing = np.zeros((len(whole), 0), np.float32)
+    thumbnails = near_duplicates.thumbnails(whole) if cut is None else nothing
+    textures = nothing if cut is None else cells(whole, cut.size)
+    return RealPart(tuple(keys), subset, thumbnails, rows, features, median, measured), whole, textures
+
+
+@ray.remote
+def check_real_part(source: RealCheck, part: Part, rows: Sequence[int]) -> list[Resemblance]:
+    """Look for real slices as for synthetic ones, in the slices of other patients.
+
+    Args:
+        source: The dataset, and the real slices that are searched.
+        part: One of its parts.
+        rows: Which of its rows.
+
+    Returns:
+        How like the most similar slice each is.
+    """
+    results = []
+    pool, first = source.pool, 0
+    codes = {key: int(code) for key, code in zip(pool.keys, pool.patients, strict=True)}
+    for table in source.dataset.iter_batches(part):
+        wanted = [row - first for row in rows if first <= row < first + len(table)]
+        first += len(table)
+        if not wanted:
+            continue
+        table = table.take(pa.array(wanted))
+        hu, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
+        if pool.cut is not None:
+            corner = pool.cut.corners(table)
+            hu, label = cut_out(hu, corner, pool.cut), cut_out(label, corner, pool.cut)
+        keys = zip(
+            table.column("series_uid").to_pylist(), table.column("slice_index").to_pylist(), strict=True
+        )
+        patients = np.array([codes[key] for key in keys], dtype=np.int64)
+        found = most_like(hu_to_uint8(hu), label, pool, sources=[None] * len(wanted), patients=patients)
+        results += [one[1] for one in found if one is not None]
+    return results
 
 
 @ray.remote
@@ -222,44 +260,24 @@ def _misfits(batch: _SampleBatch) -> list[Misfit]:
 
 
 def _most_like(batch: _SampleBatch, pool: RealPool) -> list[tuple[Match, SliceImages]]:
-    """For each slice of a batch the real one most like it: its source, or one of the nearest."""
-    thumbnails = near_duplicates.thumbnails(batch.grey)
-    neighbours = near_duplicates.nearest(thumbnails, pool.thumbnails, NEIGHBOURS)
-    pairs = []
-    for row, sample in enumerate(batch.samples):
-        label, grey = batch.label[row].copy(), batch.grey[row].copy()
-        match, real = _closest(sample, grey, label, neighbours[row], pool)
-        key = (match.series_uid, match.slice_index)
-        pairs.append((match, SliceImages(match.sample_id, key, label, real, grey)))
-    return pairs
-
-
-def _closest(
-    sample: _Sample,
-    grey: NDArray[np.uint8],
-    label: NDArray[np.uint8],
-    neighbours: NDArray[np.int64],
-    pool: RealPool,
-) -> tuple[Match, NDArray[np.uint8]]:
-    """The real slice most like a synthetic one, of its source and its neighbours; and its image.
-
-    Of its source the patch is taken that the synthetic one was generated for.
-    """
-    source = pool.indices.get(sample.source)
-    candidates = dict.fromkeys(([] if source is None else [source]) + neighbours.tolist())
-    resemblances, images = {}, {}
-    for index in candidates:
-        corner = sample.corner if index == source else None
-        images[index] = pool.image(index, corner)
-        location = None if pool.cut is None else pool.location(index, corner)
-        resemblances[index] = near_duplicates.resemblance(grey, label, images[index], location)
-    best = max(
-        resemblances,
-        key=lambda index: (resemblances[index].is_near_duplicate, resemblances[index].correlation),
+    """For each slice of a batch the real one most like it, wherever in that a patch lies."""
+    found = most_like(
+        batch.grey,
+        batch.label,
+        pool,
+        sources=[(sample.source, sample.corner) for sample in batch.samples],
+        patients=np.full(len(batch.samples), NOBODY, dtype=np.int64),
     )
-    series_uid, slice_index = pool.keys[best]
-    match = Match(sample.sample_id, series_uid, slice_index, best == source, resemblances[best])
-    return match, images[best].copy()
+    pairs = []
+    for row, (sample, one) in enumerate(zip(batch.samples, found, strict=True)):
+        assert one is not None, "the pool holds the slices to compare with, at least"
+        place, resemblance = one
+        key = pool.keys[place.index]
+        match = Match(sample.sample_id, *key, key == sample.source, resemblance)
+        label, grey = batch.label[row].copy(), batch.grey[row].copy()
+        real = pool.image(place.index, place.corner).copy()
+        pairs.append((match, SliceImages(sample.sample_id, key, label, real, grey)))
+    return pairs
 
 
 def _segment(table: pa.Table, hu: NDArray[np.int16], label: NDArray[np.uint8]) -> list[Resegmentation]:
@@ -268,6 +286,6 @@ def _segment(table: pa.Table, hu: NDArray[np.int16], label: NDArray[np.uint8]) -
     return [segment_and_compare(*given) for given in zip(hu, label, spacings, strict=True)]
 
 
-def _among(subset: NDArray[np.int8], subsets: Sequence[int] | None) -> NDArray[np.bool_]:
+def among(subset: NDArray[np.int8], subsets: Sequence[int] | None) -> NDArray[np.bool_]:
     """Which rows are of some subsets, bool ``[N]``; all of them for None."""
     return np.full(len(subset), True) if subsets is None else np.isin(subset, list(subsets))

@@ -122,8 +122,7 @@ class RealPart:
     Attributes:
         keys: Of each.
         subsets: Of each, int8 ``[N]``.
-        corners: Where the patch that stands for each was cut, int64 ``[N, 2]``; zeros for whole slices.
-        thumbnails: ``[N, S]`` uint8.
+        thumbnails: ``[N, S]`` float32; nothing where slices are cut to patches.
         rows: Those that were embedded, int64 ``[R]``.
         features: Of these, ``[R, D]`` float32.
         medians: HU of each class in each slice, ``[N, classes]`` float32.
@@ -132,8 +131,7 @@ class RealPart:
 
     keys: tuple[Key, ...]
     subsets: NDArray[np.int8]
-    corners: NDArray[np.int64]
-    thumbnails: NDArray[np.uint8]
+    thumbnails: NDArray[np.float32]
     rows: NDArray[np.int64]
     features: NDArray[np.float32]
     medians: NDArray[np.float32]
@@ -233,43 +231,56 @@ class RealPool:
 
     Attributes:
         keys: Of each.
-        thumbnails: ``[M, S]`` uint8.
-        rows: For each, the index of its part and its row there, int64 ``[M, 2]``.
-        corners: Where the patch that stands for each was cut, ``[M, 2]``; zeros for whole slices.
+        patients: A number for the patient of each, int64 ``[M]``.
+        thumbnails: ``[M, S]`` float32; nothing where slices are cut to patches.
+        rows: For each, the index of its part and its row there, int64 ``[M, 2]``, part by part.
         cut: How patches are cut; None for whole slices.
         images: For each part, the reference to the grey images ``[N, H, W]`` uint8 of its whole slices.
+        cells: For each part, the reference to the textures ``[N, h, w]`` in which patches are looked up; none
+            for whole slices.
     """
 
     keys: tuple[Key, ...]
-    thumbnails: NDArray[np.uint8]
+    patients: NDArray[np.int64]
+    thumbnails: NDArray[np.float32]
     rows: NDArray[np.int64]
-    corners: NDArray[np.int64]
     cut: Cut | None
     images: tuple[Any, ...]
+    cells: tuple[Any, ...]
 
     @functools.cached_property
     def indices(self) -> dict[Key, int]:
         """The index of each slice in the pool."""
         return {key: index for index, key in enumerate(self.keys)}
 
-    def image(self, index: int, corner: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """One grey image, a view into Ray's object store: the slice, or a patch of it.
-
-        Args:
-            index: Of the slice.
-            corner: Of the patch; None for the one that stands for the slice.
-        """
-        location = self.location(index, corner)
-        if self.cut is None:
-            return location.whole
-        top, left = location.corner
-        return location.whole[top : top + self.cut.size, left : left + self.cut.size]
-
-    def location(self, index: int, corner: tuple[int, int] | None = None) -> near_duplicates.PatchLocation:
-        """Where that image lies in its slice."""
+    def whole(self, index: int) -> NDArray[np.uint8]:
+        """The grey image of a slice, a view into Ray's object store."""
         part, row = self.rows[index].tolist()
-        top, left = self.corners[index].tolist() if corner is None else corner
-        return near_duplicates.PatchLocation(ray.get(self.images[part])[row], (top, left))
+        images: NDArray[np.uint8] = ray.get(self.images[part])
+        return images[row]
+
+    def image(self, index: int, corner: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
+        """The grey image of a slice or, where slices are cut, of its patch at a corner, moved inside."""
+        whole = self.whole(index)
+        if self.cut is None:
+            return whole
+        top, left = (
+            min(max(0, first), side - self.cut.size) for first, side in zip(corner, whole.shape, strict=True)
+        )
+        return whole[top : top + self.cut.size, left : left + self.cut.size]
+
+
+@dataclasses.dataclass(frozen=True)
+class RealCheck:
+    """Real slices that are searched for as if they were synthetic; every task shares it.
+
+    Attributes:
+        dataset: The slices.
+        pool: What they are searched in, but for those of the same patient.
+    """
+
+    dataset: Dataset
+    pool: RealPool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -145,6 +145,8 @@ class RealReference:
         subsets: Those that are compared with; None for all.
         images: How many slices that is.
         scans: Of how many scans.
+        scans_of_known_patients: How many of these are known by patient, so that the leak guard goes by
+            patient; by scan for the others.
         searched: Real slices among which near-duplicates were looked for.
         origin: What the slices are of; whatever is measured against phantoms says nothing about CT.
     """
@@ -154,6 +156,7 @@ class RealReference:
     subsets: tuple[int, ...] | None
     images: int
     scans: int
+    scans_of_known_patients: int
     searched: int
     origin: Literal["scans", "phantoms"]
 

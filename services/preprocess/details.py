@@ -22,6 +22,7 @@ def slices_details(source: SourceSurvey, outcomes: Sequence[VolumeOutcome]) -> d
     used = [outcome for outcome in outcomes if outcome.rejected is None]
     return {
         **_common_details(source, outcomes),
+        **({} if source.patients is None else {"patients": dataclasses.asdict(source.patients)}),
         "subsets": _by_subset(used, _slice_counts),
         "crops": sum(outcome.crops.rows for outcome in used if outcome.crops),
         "masks": dict(Counter("derived" if o.derived else "luna16" for o in used if o.slices)),

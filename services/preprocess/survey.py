@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lungforge.ct.io.detection_tables import read_excluded
@@ -13,6 +14,7 @@ from lungforge.ct.io.luna16_tables import (
     read_annotations,
     read_candidates,
 )
+from lungforge.ct.io.patient_table import METADATA, PatientGroups, group_by_patient, read_patients
 from lungforge.ct.phantoms.generate import RECORD_NAME
 from lungforge.errors import ContentError, InputError
 from lungforge.storage import join_uri
@@ -54,6 +56,8 @@ class SourceSurvey:
     volumes: tuple[SourceVolume, ...]
     rejected: tuple[Rejection, ...] = ()
     annotations_without_scan: int = 0
+    patients: PatientGroups | None = None
+    """Which scans are of one patient; None where nothing is known."""
     crops: bool = False
     """Whether crops can be made: they are asked for, and candidates_V2.csv can be read."""
     phantoms: bool = False
@@ -104,6 +108,7 @@ def survey(config: PreprocessConfig) -> SourceSurvey:
         volumes=tuple(volumes),
         rejected=tuple(rejected),
         annotations_without_scan=sum(unmatched.values()),
+        patients=_patients(source, entries),
         crops=candidates is not None,
         phantoms=read_if_there(join_uri(config.source, RECORD_NAME)) is not None,
         excluded=excluded is not None,
@@ -144,6 +149,26 @@ def _excluded(source: Source, config: PreprocessConfig) -> dict[str, list[Annota
     for finding in read_excluded(source.excluded_uri):
         by_series.setdefault(finding.series_uid, []).append(finding)
     return by_series
+
+
+def _patients(source: Source, entries: Sequence[SeriesEntry]) -> PatientGroups | None:
+    """Whose the scans are; None where there is no table."""
+    if source.patients_uri is None:
+        return None
+    try:
+        patients = read_patients(source.patients_uri)
+    except ContentError as error:
+        if source.patients_uri.lower().endswith(METADATA):
+            # Many a download has a file of this name, and nobody asked for it to be read.
+            say(f"patients are not known: {error}")
+            return None
+        raise
+    groups = group_by_patient(patients, [entry.series_uid for entry in entries])
+    say(
+        f"patients: known of {len(entries) - len(groups.scans_without_patient)} of {len(entries)} scans; "
+        f"with more than one scan: {len(groups.scans_of_one_patient)}"
+    )
+    return groups
 
 
 def _useful(candidates: list[Candidate]) -> tuple[Candidate, ...]:

@@ -53,7 +53,7 @@ def finding_rows(uri: str, value: str) -> Iterator[tuple[int, str, float, float,
                 continue
             raise ContentError(_what_is_wrong(uri, line, header, fields, names)) from None
         if written not in uids:
-            uids[written] = _series_uid(written)
+            uids[written] = series_uid_of(written)
             # Another encoding than UTF-8 is a guess, and a uid must be right.
             if encoding == "latin-1" and not written.isascii():
                 raise ContentError(f"{uri}, line {line}: seriesuid is {written!r}; save the table as UTF-8")
@@ -84,11 +84,22 @@ def listed_series(uri: str) -> list[str]:
         column = _header(uri, rows.pop(0)[1], (_SERIES,)).index(_SERIES)
     uids = []
     for line, fields in rows:
-        uid = _series_uid(fields[column]) if column < len(fields) else ""
+        uid = series_uid_of(fields[column]) if column < len(fields) else ""
         if not uid:
             raise ContentError(f"{uri}, line {line}: seriesuid is empty")
         uids.append(uid)
     return uids
+
+
+def table_rows(uri: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table as they are, the header first: the number of the last line of each, and its fields.
+
+    Raises:
+        ContentError: It is not a table.
+        InputError: There is no such file.
+        AccessError: It cannot be read now.
+    """
+    return _open(uri)[1]
 
 
 def _open(uri: str) -> tuple[str, Iterator[tuple[int, list[str]]]]:
@@ -174,7 +185,7 @@ def _what_is_wrong(uri: str, line: int, header: list[str], fields: list[str], na
             f"{place}: {len(fields)} fields where the header has {len(header)}; write decimals with a point"
         )
     values = {name: fields[header.index(name)] for name in names}
-    if not _series_uid(values["seriesuid"]):
+    if not series_uid_of(values["seriesuid"]):
         return f"{place}: seriesuid is empty"
     wrong = [f"{name} is {values[name]!r}" for name in names[1:] if not _is_number(values[name])]
     point = " with a decimal point" if any("," in values[name] for name in names[1:]) else ""
@@ -185,7 +196,7 @@ def _bare(text: str) -> str:
     return text.strip(_UNSEEN)
 
 
-def _series_uid(text: str) -> str:
+def series_uid_of(text: str) -> str:
     """The uid in a table's column, which may be the file name of the scan's header."""
     uid = _bare(text)
     return uid[:-4] if uid.lower().endswith((".mhd", ".mha")) else uid

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from lungforge.ct.geometry import VolumeError
 from lungforge.ct.io import metaimage
 from lungforge.ct.io.dicom_series import find_dicom_series
+from lungforge.ct.io.patient_table import METADATA, PATIENTS
 from lungforge.ct.io.source_files import by_header, find_table, note_other
 from lungforge.ct.io.source_names import fold_of, holds_luna_masks, holds_masks, is_like_fold, scan_of_mask
 from lungforge.ct.io.source_walk import Folder, PassedOver, printable, walk
@@ -25,6 +26,7 @@ UNKNOWN_SUBSET = -1
 """The subset of a series that lies in none."""
 
 ANNOTATIONS, CANDIDATES, EXCLUDED = "annotations.csv", "candidates_V2.csv", "annotations_excluded.csv"
+_TABLES = (ANNOTATIONS, CANDIDATES, EXCLUDED, PATIENTS, METADATA)
 
 _NOT_DICOM = "not a DICOM file"
 _OTHER_MASKS = f"masks of scans outside {MASK_FOLDER}, not used"
@@ -72,6 +74,8 @@ class Source:
     """candidates_V2.csv, when it is there."""
     excluded_uri: str | None = None
     """annotations_excluded.csv, when it is there."""
+    patients_uri: str | None = None
+    """patients.csv, when it is there; else the metadata.csv of TCIA."""
     notes: tuple[str, ...] = ()
     """What else of the source is not used, or is not as LUNA16 has it: a line each."""
 
@@ -120,7 +124,7 @@ def list_series(source: str) -> Source:
         ) from error
     of_masks = [folder for folder in folders if any(map(holds_luna_masks, folder.names))]
     of_scans = [folder for folder in folders if not any(map(holds_luna_masks, folder.names))]
-    tables = {name: find_table(name, of_scans, passed) for name in (ANNOTATIONS, CANDIDATES, EXCLUDED)}
+    tables = {name: find_table(name, of_scans, passed) for name in _TABLES}
     rejected: list[RejectedSeries] = []
     found = _metaimages(of_scans, rejected, passed)
     found += _dicom_series(of_scans, tables.values(), rejected, passed)
@@ -137,6 +141,7 @@ def list_series(source: str) -> Source:
         annotations_uri=tables[ANNOTATIONS],
         candidates_uri=tables[CANDIDATES],
         excluded_uri=tables[EXCLUDED],
+        patients_uri=tables[PATIENTS] or tables[METADATA],
         notes=tuple(passed.notes()),
     )
 

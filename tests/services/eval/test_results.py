@@ -116,7 +116,7 @@ def test_a_damaged_field_is_named(damage, place: str) -> None:
 
 
 def test_near_duplicates_are_typed_to_the_last_one() -> None:
-    examples = (NearDuplicate("s", "scan", 3, True, 0.5, 0.99, "as it is"),)
-    duplicates = NearDuplicates(4, 1, 0.2, 0.99, examples)
+    examples = (NearDuplicate("s", "scan", 3, True, 0.99, "as it is"),)
+    duplicates = NearDuplicates(4, 1, 0.75, None, 0.2, 0.99, examples)
     results = report(dataclasses.replace(set_results(), near_duplicates=duplicates))
     assert EvaluationReport.from_json(results.to_json()).sets[0].near_duplicates.examples == examples

@@ -1,0 +1,80 @@
+"""Where in the real slices a patch may have been copied from: all positions are compared, coarsely.
+
+The patch and the slices are reduced so far that a patch has 16 pixels a side. Their textures are correlated
+at every position by a matrix product; what comes out is the position in each slice to look at closely.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungforge.metrics.near_duplicates import MAX_SHIFT_PX
+from lungforge.metrics.textures import reduce, texture
+
+#: Pixels of a reduced patch a side, at least.
+_CELLS: Final = 16
+#: Those at its edge are left out: their texture depends on what lies beyond.
+_RIM: Final = 2
+#: Textures with a smaller standard deviation, in grey levels, count as if they had this one.
+_LEAST_LEVELS: Final = 0.3
+#: Slices that are searched at a time: memory holds all their positions.
+_SLICES_AT_A_TIME: Final = 16
+
+
+def cell_px(size: int) -> int:
+    """Side of a cell, in px, in which patches of a size are looked up."""
+    return max(1, size // _CELLS)
+
+
+def cells(grey: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    """The textures of slices or patches ``[N, H, W]`` uint8 in cells: ``[N, h, w]`` float32.
+
+    Args:
+        grey: The images.
+        size: Side of the patches that are looked up, in px.
+    """
+    return texture(reduce(grey, cell_px(size)))
+
+
+def best_positions(
+    patches: NDArray[np.float32], slices: NDArray[np.float32], size: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The position in each slice that is most like each patch, mirrored or not.
+
+    Args:
+        patches: In cells, ``[B, p, p]``.
+        slices: In cells, ``[M, h, w]``.
+        size: Side of the patches, in px.
+
+    Returns:
+        The correlations there ``[B, M]``, and row and column of the first pixel ``[B, M, 2]``, in px.
+    """
+    side = patches.shape[1] - 2 * _RIM
+    inner = patches[:, _RIM:-_RIM, _RIM:-_RIM]
+    wanted = np.concatenate([inner, inner[:, :, ::-1]]).reshape(-1, side * side)
+    wanted = wanted - wanted.mean(axis=1, keepdims=True)
+    wanted /= np.sqrt((wanted**2).sum(axis=1, keepdims=True) + _least_energy(side))
+    # A patch from the edge of a slice that was moved reaches beyond it.
+    beyond = -(-MAX_SHIFT_PX // cell_px(size))
+    height, width = (edge + 2 * beyond - patches.shape[1] + 1 for edge in slices.shape[1:])
+    correlations = np.full((len(patches), len(slices)), -1.0, dtype=np.float32)
+    corners = np.zeros((len(patches), len(slices), 2), dtype=np.int64)
+    if min(height, width) < 1:
+        return correlations, corners
+    for first in range(0, len(slices), _SLICES_AT_A_TIME):
+        some = slices[first : first + _SLICES_AT_A_TIME]
+        inside = np.pad(some, ((0, 0), (beyond, beyond), (beyond, beyond)))[:, _RIM:-_RIM, _RIM:-_RIM]
+        windows = np.lib.stride_tricks.sliding_window_view(inside, (side, side), axis=(1, 2))
+        windows = windows.reshape(-1, side * side)
+        lengths = np.sqrt(windows.var(axis=1) * side * side + _least_energy(side))
+        found = (wanted @ windows.T / lengths).reshape(2, len(patches), len(some), height * width).max(axis=0)
+        places = found.argmax(axis=2)
+        here = slice(first, first + len(some))
+        correlations[:, here] = np.take_along_axis(found, places[..., None], axis=2)[..., 0]
+        corners[:, here] = (np.stack(np.divmod(places, width), axis=-1) - beyond) * cell_px(size)
+    return correlations, corners
+
+
+def _least_energy(side: int) -> float:
+    return side * side * _LEAST_LEVELS**2
