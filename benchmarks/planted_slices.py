@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from benchmarks.planted_faults import COPIES, Plant
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets.slices import SliceRow
-from lungforge.metrics import near_duplicates
 from lungforge.metrics.features import EFFICIENTNET_LITE0, Extractor, load_extractor
 from lungforge.metrics.fidelity import class_medians, nodule_contrasts
+from lungforge.metrics.near_duplicates import Query
 from lungforge.metrics.radiomics import FEATURES, radiomic_features
 from lungforge.randomness import numpy_generator
 from lungforge.storage import join_uri, write_bytes_atomic
@@ -106,14 +106,12 @@ def _measure(
 
 def _recognised(rows: Sequence[SliceRow], originals: Sequence[SliceRow]) -> NDArray[np.bool_]:
     """Whether each slice is a near-duplicate of its original."""
-    return np.array(
-        [
-            near_duplicates.resemblance(
-                hu_to_uint8(row.image), row.label, hu_to_uint8(original.image)
-            ).is_near_duplicate
-            for row, original in zip(rows, originals, strict=True)
-        ]
-    )
+    results = []
+    for row, original in zip(rows, originals, strict=True):
+        query = Query.of(hu_to_uint8(row.image), row.label)
+        _, resemblance = query.resemblance([query.whole(hu_to_uint8(original.image))])
+        results.append(resemblance.is_near_duplicate)
+    return np.array(results)
 
 
 def _digest(rows: Sequence[SliceRow], originals: Sequence[SliceRow] | None, extractor: Extractor) -> str:

@@ -16,7 +16,14 @@ from services.eval.downstream.results import (
     MeasureResult,
     TaskResult,
 )
-from services.eval.results import AncestorDataset, EvaluationReport, RealReference, SetResults
+from services.eval.results import (
+    AncestorDataset,
+    Chip,
+    EvaluationReport,
+    Headline,
+    RealReference,
+    SetResults,
+)
 from services.eval.set_results import (
     ContrastSummary,
     Coverage,
@@ -115,6 +122,12 @@ def set_results(name: str = "one", *, near_duplicates: int = 0, **changes: Any) 
     return dataclasses.replace(sound, **changes)
 
 
+HEADLINE = Headline(
+    "Poor in Hounsfield units.",
+    (Chip("Realism", "good", "radiomic distance 1.1 x real-vs-real"), Chip("Helps", "not measured", "no")),
+)
+
+
 def report(
     *sets: SetResults,
     subsets: tuple[int, ...] | None = (8, 9),
@@ -126,9 +139,11 @@ def report(
     if train_subsets is not None:
         downstream = DownstreamResults("cpu", tuple(train_subsets), 1, 1, None, ())
     return EvaluationReport(
+        date="2026-01-31",
+        headlines=tuple(HEADLINE for _ in sets),
         verdict=("It is “good”.",),
         warnings=(),
-        real=RealReference("s3://lab/slices", real_sha256, subsets, 60, 30, 28, 200),
+        real=RealReference("s3://lab/slices", real_sha256, subsets, 60, 30, 28, 200, "scans"),
         extractor=EXTRACTOR,
         sets=sets,
         downstream=downstream,

@@ -105,18 +105,22 @@ def _copies(results: SetResults) -> Chip:
 
 
 def _memorised(result: MemorisationResult | NotMeasured) -> Chip:
-    """By the share of slices nearer to a training slice than real slices of other patients ever are."""
+    """By the share of slices nearer to a training slice than real ones of other patients hardly ever are."""
     if isinstance(result, NotMeasured):
         return Chip("Memorised", "not measured", result.why_not)
-    value = f"{100 * result.tail_share:.2g} % nearer to a training slice than real ones"
     interval = result.tail_interval_95_percent
     if interval is None:
-        return Chip("Memorised", "not measured", f"{value}; too few scans for an interval")
+        return Chip("Memorised", "not measured", "slices of one patient only")
     low, high = interval
-    value += f" (95 % interval {100 * low:.2g} to {100 * high:.2g} %)"
-    # Real slices of one group of patients are nearer than all of another one now and then, too.
-    judgement: Judgement = "poor" if low > _EXPECTED_TAIL else "good" if high <= _FAIR_TAIL else "fair"
-    return Chip("Memorised", judgement, value)
+    value = (
+        f"{_percent(result.tail_share)} nearer to a training slice than real ones are "
+        f"({_percent(low)} to {_percent(high)}; {_percent(result.tail_expected)} by chance)"
+    )
+    return Chip("Memorised", "poor" if low > result.tail_expected else "good", value)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
 
 
 def _helps(index: int, downstream: DownstreamResults | None) -> Chip:
