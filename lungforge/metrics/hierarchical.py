@@ -34,6 +34,8 @@ from scipy import stats
 CONFIDENCE: Final = 0.95
 #: Random repeats behind the tail of simultaneous intervals; their coverage is exact to half a percent.
 _REPEATS: Final = 10_000
+#: A variance that is no more than errors of rounding.
+_NO_VARIANCE: Final = 1e-20
 #: Halvings in the search for that tail.
 _HALVINGS: Final = 12
 
@@ -53,6 +55,11 @@ class Interval:
     low: float
     high: float
     draws: int
+
+    @property
+    def has_no_width(self) -> bool:
+        """Whether nothing varies over networks and scans: the networks do the same, which is no certainty."""
+        return self.high - self.low < 1e-9
 
 
 def simultaneous_intervals(
@@ -91,7 +98,7 @@ def simultaneous_intervals(
     between = np.clip((networks * np.diag(of_mean) - of_one) / (networks - 1), 0.0, None)
     freedom = (networks - 1, scans - 1)
     tail = 1.0 - CONFIDENCE
-    varying = over_networks + between > 0
+    varying = over_networks + between > _NO_VARIANCE
     if varying.sum() > 1:
         contrasts = np.zeros((len(pairs), len(values)))
         contrasts[np.arange(len(pairs)), first] += 1.0

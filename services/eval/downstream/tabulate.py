@@ -130,7 +130,7 @@ def _nothing_learned(task: Task, real: _Measures, scans: int, seed: int) -> NotM
             return NotMeasured(
                 f"the networks learned nothing: {reached}{ends}, and {chance:g} takes no learning"
             )
-        if interval.low == interval.high:
+        if interval.has_no_width:
             return NotMeasured(
                 f"{reached} by every network on any scans, so that its interval has a width of zero"
             )
@@ -154,7 +154,7 @@ def _differences(
 
 
 def _difference(reference: Reference, interval: Interval) -> Difference:
-    if interval.low == interval.high:
+    if interval.has_no_width:
         return Difference(reference, None, None, None, interval.draws)
     return Difference(
         reference,
