@@ -138,12 +138,12 @@ def judge(
     best, false = [], []
     repeated = ignored = 0
     for index, uid in enumerate(uids):
-        own = points.get(uid, [])
-        probability = np.asarray([candidate.probability for candidate in own], dtype=np.float64)
-        hits = _within(own, truths.get(uid, []))
+        of_scan = points.get(uid, [])
+        probability = np.asarray([candidate.probability for candidate in of_scan], dtype=np.float64)
+        hits = _within(of_scan, truths.get(uid, []))
         detected = np.where(hits, probability[:, None], -np.inf).max(axis=0, initial=-np.inf)
         on_nodule = hits.any(axis=1)
-        on_excluded = ~on_nodule & _within(own, others.get(uid, [])).any(axis=1)
+        on_excluded = ~on_nodule & _within(of_scan, others.get(uid, [])).any(axis=1)
         nodule_scan += [index] * len(detected)
         best.append(detected)
         wrong = probability[~on_nodule & ~on_excluded]

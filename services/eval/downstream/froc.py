@@ -20,6 +20,7 @@ from lungforge.metrics.leakage import scan_of
 from services.common.progress import progress
 from services.common.ray_tasks import run_tasks
 from services.eval.downstream.arms import Arm
+from services.eval.downstream.examples import Examples
 from services.eval.downstream.froc_results import FrocResult, FrocResults
 from services.eval.downstream.runs import DownstreamRun, RunResult
 
@@ -135,6 +136,7 @@ def score_arms(
     subsets: Sequence[int] | None,
     arms: Sequence[Arm],
     results: Mapping[DownstreamRun, RunResult],
+    test: Examples,
     seed: int,
     workers: int,
 ) -> FrocResults:
@@ -145,6 +147,7 @@ def score_arms(
         subsets: Those that the networks were tested on; None for all.
         arms: The arms.
         results: Of every run; those of other tasks are left out.
+        test: The test set, with the true boxes of the slices.
         seed: Of the bootstrap.
         workers: Networks that are scored at a time; no influence on the result.
     """
@@ -160,13 +163,16 @@ def score_arms(
         for done in run_tasks(start, runs, workers):
             scored[done.item] = done.result
             advance(note=done.item.name)
-    stacks = scan_stacks(slices, [(np.zeros((0, 4)), np.zeros(0))] * len(slices))
+    truth = [(np.asarray(boxes).reshape(-1, 4), np.ones(len(boxes))) for boxes in test.boxes]
+    values, _ = network_sensitivities(slices, truth, excluded or [], seed)
+    stacks = scan_stacks(slices, truth)
     return FrocResults(
         scans=len(stacks),
         slices=len(slices),
         nodules=sum(len(join_nodules(scan, stack)) for scan, stack in stacks.items()),
         excluded=None if excluded is None else sum(finding.series_uid in stacks for finding in excluded),
         networks_per_arm=len(runs) // len(arms),
+        true_boxes=froc_score(values),
         arms=tuple(_of_arm(arm, [scored[run] for run in runs if run.arm == arm]) for arm in arms),
     )
 

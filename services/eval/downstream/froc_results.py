@@ -32,6 +32,8 @@ class FrocResults:
         nodules: Nodules in them.
         excluded: Excluded findings in them, on which candidates are ignored; None where they are not known.
         networks_per_arm: Networks whose scores are averaged.
+        true_boxes: The score of the true boxes of all slices. They are whole pixels, so where pixels are
+            large they miss the centre of a small nodule by more than its radius.
         arms: The arms, in the order of the localisation task.
     """
 
@@ -40,4 +42,5 @@ class FrocResults:
     nodules: int
     excluded: int | None
     networks_per_arm: int
+    true_boxes: FrocScore
     arms: tuple[FrocResult, ...]
