@@ -1,8 +1,7 @@
-"""The texture of a slice: what no label map holds (vessels, bronchi, bone, noise), and only a copy has the
-same.
+"""The texture of a slice: what no label map holds, and only a copy has the same.
 
-Large structures come from the map, so that every image of one map has them in common; single pixels are
-noise and the first to go when an image is resized. Texture is the band between.
+Large structures come from the map, so that every image of one map has them in common; single pixels are noise
+and the first to go when an image is resized. Texture (vessels, bronchi, bone) is the band between.
 """
 
 from typing import Final

@@ -18,7 +18,7 @@ from services.eval.report import downstream_figures
 from services.eval.report.lineage_graph import lineage_graph
 from services.eval.report.wording import plus_minus, significant, subsets_words
 from services.eval.results import EvaluationReport
-from services.eval.set_results import NotMeasured
+from services.eval.set_results import MemorisedPair, NotMeasured
 
 #: Smaller images are enlarged without smoothing, so that a reader sees their pixels.
 _SMALL_PX = 128
@@ -34,11 +34,13 @@ class SetImages:
         grid: Maps with their real and synthetic slices.
         most_similar: The synthetic slices most like a real one.
         misfits: The synthetic slices least like their maps.
+        memorised: The synthetic slices nearest to a training slice.
     """
 
     grid: tuple[SliceImages, ...]
     most_similar: tuple[tuple[Match, SliceImages], ...]
     misfits: tuple[Misfit, ...]
+    memorised: tuple[tuple[MemorisedPair, SliceImages], ...]
 
 
 def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:

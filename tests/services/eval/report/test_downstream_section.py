@@ -137,7 +137,7 @@ def test_every_arm_and_its_difference_are_in_the_figures(report, result):
 
 
 def _render(report):
-    return render(report, [SetImages((), (), ()) for _ in report.sets]).decode()
+    return render(report, [SetImages((), (), (), ()) for _ in report.sets]).decode()
 
 
 def test_missing_measures_are_stated(report):
