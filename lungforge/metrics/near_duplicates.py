@@ -81,9 +81,7 @@ def threshold(pixels: int) -> float:
     Set on slices of LUNA16 so that of those of different scans fewer than 1 in 100 are above it; see
     ``python -m benchmarks.near_duplicates``.
     """
-    return float(
-        np.interp(pixels, [_FEW_PIXELS, _ENOUGH_PIXELS], [_MIN_CORRELATION_OF_FEW, MIN_CORRELATION])
-    )
+    return float(np.interp(pixels, [_FEW_PIXELS, _ENOUGH_PIXELS], [_MIN_CORRELATION_OF_FEW, MIN_CORRELATION]))
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,7 @@ def _row_of_sample(samples: Dataset, parts: Sequence[SyntheticPart], sample_id: 
     raise AssertionError(f"{sample_id} was measured, and is in no part")
 
 
-def _training_slice(
-    used: dict[str, Dataset], slices: RealSlices, key: tuple[str, int]
-) -> NDArray[np.uint8]:
+def _training_slice(used: dict[str, Dataset], slices: RealSlices, key: tuple[str, int]) -> NDArray[np.uint8]:
     """The grey image of a training slice, or the patch of it that was measured."""
     for digest, dataset in used.items():
         of_dataset = [part for other, part in slices.parts if other == digest]

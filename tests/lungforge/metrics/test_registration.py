@@ -77,7 +77,9 @@ def test_what_was_planted_is_measured(size, change):
     template = Template.of(moved(real, **change), region)
     margin = 5 * template.factor
     padded = np.pad(real, margin)
-    small = padded.reshape(*(side for edge in padded.shape for side in (edge // template.factor, template.factor)))
+    small = padded.reshape(
+        *(side for edge in padded.shape for side in (edge // template.factor, template.factor))
+    )
     start = coarse_alignment(template, small.mean(axis=(1, 3)), 5)
     found = refine(template, padded, start, 5)
     assert found.correlation > 0.97

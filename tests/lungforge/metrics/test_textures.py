@@ -15,7 +15,10 @@ def test_large_images_are_reduced(side, factor):
 
 def test_reducing_is_the_mean_of_squares():
     image = np.arange(5 * 7).reshape(5, 7)
-    expected = [[image[0:2, 2 * c : 2 * c + 2].mean() for c in range(3)], [image[2:4, 2 * c : 2 * c + 2].mean() for c in range(3)]]
+    expected = [
+        [image[0:2, 2 * c : 2 * c + 2].mean() for c in range(3)],
+        [image[2:4, 2 * c : 2 * c + 2].mean() for c in range(3)],
+    ]
     np.testing.assert_allclose(reduce(image, 2), expected)
     np.testing.assert_allclose(reduce(np.stack([image, image + 1]), 2)[1], np.add(expected, 1))
 

@@ -34,13 +34,20 @@ def test_the_metadata_of_tcia_is_read(table):
         '1.2.3,LIDC-IDRI,,"https://doi.org/x,y",LIDC-IDRI-0132,1.9,CT\n'
         "1.2.4,LIDC-IDRI,,,LIDC-IDRI-0132,1.8,CT\n"
     )
-    assert read_patients(table(text, "metadata.csv")) == {"1.2.3": "LIDC-IDRI-0132", "1.2.4": "LIDC-IDRI-0132"}
+    assert read_patients(table(text, "metadata.csv")) == {
+        "1.2.3": "LIDC-IDRI-0132",
+        "1.2.4": "LIDC-IDRI-0132",
+    }
 
 
 def test_what_is_wrong_is_named_but_no_patient(table):
-    with pytest.raises(ContentError, match=r"no column patientid or patient or subjectid; it has seriesuid, age"):
+    with pytest.raises(
+        ContentError, match=r"no column patientid or patient or subjectid; it has seriesuid, age"
+    ):
         read_patients(table("seriesuid,age\n1,2\n"))
-    with pytest.raises(ContentError, match="line 3: 1.2.3 is of another patient in an earlier line") as caught:
+    with pytest.raises(
+        ContentError, match="line 3: 1.2.3 is of another patient in an earlier line"
+    ) as caught:
         read_patients(table("seriesuid,patient\n1.2.3,Smith\n1.2.3,Jones\n"))
     assert "Smith" not in str(caught.value)
     with pytest.raises(InputError, match="there is no such file"):
