@@ -18,8 +18,8 @@ from lungforge.metrics.textures import comparable_region, reduce, reduction, res
 
 #: A near-duplicate's texture correlates with the real one's above this, once registered.
 MIN_CORRELATION: Final = 0.75
-#: Where few pixels are compared, textures of different scans agree by chance: below the first count of pixels of
-#: the texture the threshold rises, to the second value at the second count.
+#: Where few pixels are compared, textures of different scans agree by chance: below the first count of pixels
+#: (of the reduced image) the threshold rises, up to the given one at the second count.
 _ENOUGH_PIXELS, _FEW_PIXELS, _MIN_CORRELATION_OF_FEW = 500, 150, 0.92
 #: The largest shift that is looked for between whole slices, in pixels of the image.
 MAX_SHIFT_PX: Final = 3

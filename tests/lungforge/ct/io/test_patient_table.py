@@ -46,7 +46,7 @@ def test_what_is_wrong_is_named_but_no_patient(table):
     ):
         read_patients(table("seriesuid,age\n1,2\n"))
     with pytest.raises(
-        ContentError, match="line 3: 1.2.3 is of another patient in an earlier line"
+        ContentError, match=r"line 3: 1\.2\.3 is of another patient in an earlier line"
     ) as caught:
         read_patients(table("seriesuid,patient\n1.2.3,Smith\n1.2.3,Jones\n"))
     assert "Smith" not in str(caught.value)
