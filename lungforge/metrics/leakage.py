@@ -70,7 +70,7 @@ class SharedPatient:
     used: str
 
     def __str__(self) -> str:
-        return self.test if self.test == self.used else f"{self.test}, of the same patient as {self.used}"
+        return self.test if self.test == self.used else f"{self.test} (the same patient as {self.used})"
 
 
 @dataclass(frozen=True)

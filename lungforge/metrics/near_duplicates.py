@@ -18,6 +18,9 @@ from lungforge.metrics.textures import comparable_region, reduce, reduction, res
 
 #: A near-duplicate's texture correlates with the real one's above this, once registered.
 MIN_CORRELATION: Final = 0.75
+#: Where few pixels are compared, textures of different scans agree by chance: below the first count of pixels
+#: (of the reduced image) the threshold rises, up to the given one at the second count.
+_ENOUGH_PIXELS, _FEW_PIXELS, _MIN_CORRELATION_OF_FEW = 500, 150, 0.92
 #: The largest shift that is looked for between whole slices, in pixels of the image.
 MAX_SHIFT_PX: Final = 3
 #: Side in pixels of the small textures by which similar slices are looked up.
@@ -35,6 +38,7 @@ class Resemblance:
         zoom: How much it is enlarged.
         down_px: How far it is moved down, in px of the image.
         right_px: How far it is moved to the right.
+        threshold: The correlation above which it is a near-duplicate.
     """
 
     correlation: float
@@ -43,11 +47,12 @@ class Resemblance:
     zoom: float = 1.0
     down_px: float = 0.0
     right_px: float = 0.0
+    threshold: float = MIN_CORRELATION
 
     @property
     def is_near_duplicate(self) -> bool:
         """Whether this is too much for an image that was generated from a map."""
-        return self.correlation > MIN_CORRELATION
+        return self.correlation > self.threshold
 
     @property
     def view(self) -> str:
@@ -68,6 +73,15 @@ class Resemblance:
 _LEAST_DEGREES, _LEAST_ZOOM, _LEAST_SHIFT_PX = 0.25, 0.005, 0.25
 #: Of the real images that a synthetic one is compared with, how many are registered to less than a pixel.
 _REFINED = 3
+
+
+def threshold(pixels: int) -> float:
+    """The correlation above which textures compared at so many pixels are near-duplicates.
+
+    Set on slices of LUNA16 so that of those of different scans fewer than 1 in 100 are above it; see
+    ``python -m benchmarks.near_duplicates``.
+    """
+    return float(np.interp(pixels, [_FEW_PIXELS, _ENOUGH_PIXELS], [_MIN_CORRELATION_OF_FEW, MIN_CORRELATION]))
 
 
 @dataclass(frozen=True)
@@ -142,6 +156,7 @@ class Query:
             zoom=alignment.zoom,
             down_px=alignment.down * self.factor,
             right_px=alignment.right * self.factor,
+            threshold=threshold(int(self.template.region.sum())),
         )
 
     @property

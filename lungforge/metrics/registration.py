@@ -31,8 +31,9 @@ _MIN_TEXTURE_LEVELS: Final = 0.3
 
 @dataclass(frozen=True)
 class Alignment:
-    """What brings a real image onto a synthetic one: mirrored first, then turned and enlarged about its
-    centre.
+    """What brings a real image onto a synthetic one.
+
+    It is mirrored first, then turned and enlarged about its centre, then moved.
 
     Attributes:
         correlation: Of the textures, -1 to 1.

@@ -1,8 +1,7 @@
-"""The texture of a slice: what no label map holds (vessels, bronchi, bone, noise), and only a copy has the
-same.
+"""The texture of a slice: what no label map holds, and only a copy has the same.
 
-Large structures come from the map, so that every image of one map has them in common; single pixels are
-noise and the first to go when an image is resized. Texture is the band between.
+Large structures come from the map, so that every image of one map has them in common; single pixels are noise
+and the first to go when an image is resized. Texture (vessels, bronchi, bone) is the band between.
 """
 
 from typing import Final
@@ -20,8 +19,8 @@ LARGEST_SIDE: Final = 128
 _FINE, _COARSE = 0.8, 1.6
 #: Beyond this many grey levels the texture is cut off, so that no bone outweighs everything else.
 _HIGHEST_LEVELS: Final = 40.0
-#: How far borders of the map and of the image reach into the texture, in pixels of the reduced image.
-_MAP_MARGIN, _IMAGE_MARGIN = 2, 3
+#: How far the borders of the map, and of the image, reach into the texture, in pixels of the reduced image.
+_MARGIN: Final = 3
 #: Fewer pixels than this are no texture.
 _MIN_PIXELS: Final = 64
 
@@ -70,7 +69,7 @@ def comparable_region(label: NDArray[np.uint8], factor: int) -> NDArray[np.bool_
         ``[H // factor, W // factor]``; more of the body where that leaves too little, and in the end all of
         it.
     """
-    size = 2 * _MAP_MARGIN * factor + 1
+    size = 2 * _MARGIN * factor + 1
     inner = ndimage.minimum_filter(label, size) == ndimage.maximum_filter(label, size)
     middle = (slice(factor // 2, None, factor),) * 2
     height, width = (side // factor for side in label.shape)
@@ -79,7 +78,7 @@ def comparable_region(label: NDArray[np.uint8], factor: int) -> NDArray[np.bool_
         for mask in (label != classes.BACKGROUND, inner & (label != classes.BACKGROUND))
     )
     framed = np.zeros((height, width), dtype=bool)
-    framed[_IMAGE_MARGIN : height - _IMAGE_MARGIN, _IMAGE_MARGIN : width - _IMAGE_MARGIN] = True
+    framed[_MARGIN : height - _MARGIN, _MARGIN : width - _MARGIN] = True
     for region in (inner & framed, body & framed, framed):
         if region.sum() >= _MIN_PIXELS:
             return region

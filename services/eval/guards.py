@@ -104,7 +104,7 @@ def _describe(leak: Leak, uri: str, tested: int) -> list[str]:
 
 def _names(scans: Sequence[SharedPatient]) -> str:
     more = f" and {len(scans) - _NAMED_SCANS} more" if len(scans) > _NAMED_SCANS else ""
-    return "; ".join(map(str, scans[:_NAMED_SCANS])) + more
+    return ", ".join(map(str, scans[:_NAMED_SCANS])) + more
 
 
 def _source_series(samples: Dataset) -> set[str]:

@@ -31,6 +31,7 @@ from services.eval.feature_cache import Network
 from services.eval.guards import check_leak, check_near_duplicates, check_sizes
 from services.eval.lineage import SampleLineage, subsets_of, trace
 from services.eval.measure_radiomics import radiomic
+from services.eval.memorised_pairs import memorised_pairs
 from services.eval.part_tasks import PLAUSIBLE_HU
 from services.eval.patients import patients_in
 from services.eval.records import SyntheticPart, join
@@ -124,10 +125,11 @@ def run(config: EvalConfig) -> EvalResult:
             trained, networks = downstream.run(config, patch, real, examples, list(sets), writer)
 
     say("evaluate: metrics, real-vs-real baselines and the report")
-    results = []
+    results, images = [], []
     for name, lineage in lineages.items():
         of_set = _measure(name, lineage, slices, parts[name], checked, patients, extractor, config.seed)
         results.append(of_set)
+        images.append(_images(lineage, slices, parts[name], of_set))
         warnings += warnings_of(of_set) + _without_source(name, parts[name])
         warnings += _implausible(name, parts[name])
     phantoms = real.manifest.details.get("origin") == "phantoms"
@@ -156,7 +158,7 @@ def run(config: EvalConfig) -> EvalResult:
         command=_command(config),
     )
     files = {
-        "report.html": render(report, [_images(of_set) for of_set in parts.values()]),
+        "report.html": render(report, images),
         "metrics.json": report.to_json(),
     }
     writer.commit([*networks, *(writer.write_file(name, content) for name, content in files.items())])
@@ -285,7 +287,9 @@ def _names(samples: Sequence[Dataset]) -> list[str]:
     ]
 
 
-def _images(parts: Sequence[SyntheticPart]) -> SetImages:
+def _images(
+    lineage: SampleLineage, slices: RealSlices, parts: Sequence[SyntheticPart], results: SetResults
+) -> SetImages:
     most_similar = [pair for part in parts for pair in part.most_similar]
     most_similar.sort(key=lambda pair: -pair[0].resemblance.correlation)
     misfits = sorted((misfit for part in parts for misfit in part.misfits), key=lambda misfit: misfit.lowest)
@@ -293,6 +297,7 @@ def _images(parts: Sequence[SyntheticPart]) -> SetImages:
         grid=tuple(images for part in parts for images in part.grid),
         most_similar=tuple(most_similar[:_SHOWN]),
         misfits=tuple(misfits[:_SHOWN]),
+        memorised=memorised_pairs(lineage, slices, parts, results.memorisation),
     )
 
 

@@ -1,5 +1,4 @@
-"""Which patient each scan is of: ``patients.csv``, or the ``metadata.csv`` that comes with a download from
-TCIA.
+"""Which patient each scan is of: ``patients.csv``, or the ``metadata.csv`` of a download from TCIA.
 
 Neither LUNA16 nor a MetaImage says it. Ids of patients are read to compare them, and are stored nowhere:
 what is kept is which scans are of one patient.

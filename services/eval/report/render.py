@@ -22,7 +22,7 @@ from services.eval.report.lineage_graph import lineage_graph
 from services.eval.report.radiomic_words import feature_value, hounsfield_words
 from services.eval.report.wording import page_of_phantoms, plus_minus, significant, subsets_words
 from services.eval.results import EvaluationReport
-from services.eval.set_results import NotMeasured
+from services.eval.set_results import MemorisedPair, NotMeasured
 
 #: Smaller images are enlarged without smoothing, so that a reader sees their pixels.
 _SMALL_PX = 128
@@ -42,11 +42,13 @@ class SetImages:
         grid: Maps with their real and synthetic slices, spread evenly over the set.
         most_similar: The synthetic slices most like a real one.
         misfits: The synthetic slices least like their maps.
+        memorised: The synthetic slices nearest to a training slice.
     """
 
     grid: tuple[SliceImages, ...]
     most_similar: tuple[tuple[Match, SliceImages], ...]
     misfits: tuple[Misfit, ...]
+    memorised: tuple[tuple[MemorisedPair, SliceImages], ...]
 
     @property
     def triples(self) -> tuple[SliceImages, ...]:

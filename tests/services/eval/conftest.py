@@ -41,7 +41,7 @@ def halve_and_enlarge(hu):
     return np.clip(np.rint(enlarged), -1000, 400).astype(np.int16)
 
 
-def write_slices(uri, *, scans=12, per_scan=2):
+def write_slices(uri, *, scans=12, per_scan=2, details=None):
     """One part per scan; the subset of a scan is its index modulo 4."""
     writer = DatasetWriter(uri=uri, kind=Kind.SLICES, config={"scans": scans})
     parts = []
@@ -60,7 +60,7 @@ def write_slices(uri, *, scans=12, per_scan=2):
             for index in range(per_scan)
         ]
         parts.append(writer.write_part(f"scan-{scan:02}", table_from_rows(Kind.SLICES, rows)))
-    writer.commit(parts)
+    writer.commit(parts, details or {})
     return Dataset.open(uri, Kind.SLICES)
 
 

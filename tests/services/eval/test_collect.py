@@ -113,9 +113,10 @@ def _pool():
     image = ray.put(np.zeros((1, 64, 64), np.uint8))
     return RealPool(
         keys=(("scan-00", 0),),
-        thumbnails=np.zeros((1, 1024), np.uint8),
+        patients=np.zeros(1, np.int64),
+        thumbnails=np.zeros((1, 1024), np.float32),
         rows=np.zeros((1, 2), np.int64),
-        corners=np.zeros((1, 2), np.int64),
         cut=None,
         images=(image,),
+        cells=(),
     )

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
-from lungforge.errors import InputError
+from lungforge.errors import ContentError, InputError
 from services.eval.guards import check_leak, check_sizes
 from services.eval.lineage import trace
+from services.eval.patients import patients_in
 from tests.factories import slice_row
 
 
@@ -34,6 +35,36 @@ def test_a_generator_trained_on_the_test_scans_is_refused_whatever_maps_it_used(
     warnings = check_leak([trace(samples)], slices, [3], allow=True)
     assert len(warnings) == 1
     assert warnings[0].startswith("Leak guard switched off")
+
+
+def test_another_scan_of_a_training_patient_is_refused_and_both_are_named(tmp_path, build):
+    """Scan 2 is in training, scan 3 among the test scans, and they are of one patient."""
+    details = {
+        "patients": {"scans_of_one_patient": [["scan-02", "scan-03"]], "scans_without_patient": ["scan-07"]}
+    }
+    slices = build["slices"](str(tmp_path / "slices"), details=details)
+    model = build["model"](str(tmp_path / "model"), slices, subsets=(0, 1, 2))
+    samples = build["samples"](str(tmp_path / "samples"), slices, model, build["drawn"], subsets=(0,))
+    lineage, patients = trace(samples), patients_in([slices])
+    assert check_leak([lineage], slices, [3], allow=False) == []
+    with pytest.raises(
+        InputError, match=r"trained on 1 of the 3 scans .*\(scan-03 \(the same patient as scan-02\)\)"
+    ):
+        check_leak([lineage], slices, [3], patients, allow=False)
+    assert "scan-03" in patients.known
+    assert "scan-07" not in patients.known
+
+
+def test_datasets_that_know_no_patients_go_by_scan(world):
+    patients = patients_in([Dataset.open(str(world / "slices"))])
+    assert patients.known == frozenset()
+    assert patients.patient_of("scan-03") == "scan-03"
+
+
+def test_patients_that_are_damaged_are_refused(tmp_path, build):
+    slices = build["slices"](str(tmp_path / "slices"), scans=2, details={"patients": {"groups": 3}})
+    with pytest.raises(ContentError, match="the patients in its manifest are damaged"):
+        patients_in([slices])
 
 
 def test_without_subsets_a_model_counts_as_trained_on_all(world, tmp_path, build):

@@ -85,12 +85,16 @@ def test_memorisation_compares_with_the_slices_that_the_generator_saw(report):
     assert memory.training_images == 18  # subsets 0 to 2, not the six slices to compare with
     assert (memory.synthetic.images, memory.held_out.images) == (18, 6)
     assert memory.interval_95_percent[0] <= memory.ratio <= memory.interval_95_percent[1]
+    assert 0 <= memory.tail_interval_95_percent[0] <= memory.tail_share <= memory.tail_interval_95_percent[1]
+    assert [pair.distance for pair in memory.worst] == sorted(pair.distance for pair in memory.worst)
+    assert len(memory.worst) == 4
     assert any("nearest training slice" in sentence for sentence in report.verdict)
 
 
 def test_generated_slices_trip_no_guard_and_were_compared_with_their_source(report):
     duplicates = report.sets[0].near_duplicates
     assert (duplicates.checked, duplicates.count) == (18, 0)
+    assert (duplicates.false_alarms.checked, duplicates.false_alarms.count) == (6, 0)
     assert not any("the source of" in warning for warning in report.warnings)
 
 
@@ -101,7 +105,7 @@ def test_the_report_is_one_file_that_needs_no_network(result):
     assert "url(" not in text
     assert "@import" not in text
     assert "<script" not in text
-    assert len(page.images) == 8 * 3 + 4 * 3 + 4 * 2
+    assert len(page.images) == 8 * 3 + 4 * 3 + 2 * 4 * 2
     assert all(image["alt"] for image in page.images)
     assert page.headings[0] == 1
     assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))

@@ -6,12 +6,20 @@ import pytest
 from lungforge.ct import classes
 from lungforge.metrics.features import Description
 from lungforge.metrics.fidelity import ClassHistogram, class_medians
+from lungforge.metrics.leakage import EACH_SCAN, Patients
 from lungforge.metrics.near_duplicates import Resemblance
 from lungforge.metrics.permutation import permute_scans
 from lungforge.metrics.radiomics import FEATURES
 from services.eval.measure import distances, hounsfield_units, map_agreement, memorisation, near_duplicates
 from services.eval.records import Fidelity, Match, MeasuredSlices
-from services.eval.set_results import DiceSummary, DistanceQuantiles, MemorisationResult, NotMeasured
+from services.eval.set_results import (
+    DiceSummary,
+    DistanceQuantiles,
+    FalseAlarms,
+    MemorisationResult,
+    MemorisedPair,
+    NotMeasured,
+)
 
 
 def measured(features, keys, **changes):
@@ -40,11 +48,13 @@ def test_agreement_gives_median_5th_percentile_and_how_many_slices_hold_the_stru
 
 def test_near_duplicates_are_counted_and_listed():
     matches = [
-        Match(f"sample {index}", "scan", index, True, Resemblance(1.0, correlation, "as it is"))
+        Match(f"sample {index}", "scan", index, True, Resemblance(correlation))
         for index, correlation in enumerate([0.99, 0.1, 0.3])
     ]
-    results = near_duplicates(matches)
+    results = near_duplicates(matches, [Resemblance(0.2), Resemblance(0.9)])
     assert (results.checked, results.count) == (3, 1)
+    assert results.false_alarms == FalseAlarms(checked=2, count=1, highest_correlation=0.9)
+    assert near_duplicates(matches, []).false_alarms is None
     assert [example.sample_id for example in results.examples] == ["sample 0"]
     assert results.median_correlation == pytest.approx(np.median([0.99, 0.1, 0.3]))
 
@@ -53,8 +63,9 @@ TRAINING = np.array([[0.0], [100], [200]], np.float32)
 TRAINING_KEYS = [("a", 0), ("a", 1), ("b_z007", 0)]
 
 
-def memorised(synthetic, real):
-    return memorisation(TRAINING, TRAINING_KEYS, synthetic, real, "set", 0)
+def memorised(synthetic, real, patients=EACH_SCAN):
+    names = [f"sample {index}" for index in range(len(synthetic.keys))]
+    return memorisation(TRAINING, TRAINING_KEYS, synthetic, names, real, patients, "set", 0)
 
 
 def test_distances_of_synthetic_and_of_held_out_slices_to_the_training_slices():
@@ -76,6 +87,12 @@ def test_distances_of_synthetic_and_of_held_out_slices_to_the_training_slices():
     assert results.synthetic.median == 1.5
     assert results.ratio == pytest.approx(1.5 / 20)
     assert results.closer_than_5_percent == 1.0
+    # Real slices of other patients come no nearer than 10; all synthetic ones do.
+    assert (results.tail_distance, results.tail_share, results.tail_expected) == (10, 1, 0.25)
+    assert results.worst[:2] == (
+        MemorisedPair("sample 0", "a", 0, True, 1.0, True),
+        MemorisedPair("sample 3", "a", 1, True, 1.0, True),
+    )
     # The second is nearest to slice 1 of its scan, and was generated from the map of slice 0.
     assert results.nearest_is_source == 3
     histogram = results.histogram
@@ -85,13 +102,21 @@ def test_distances_of_synthetic_and_of_held_out_slices_to_the_training_slices():
     assert histogram.held_out[-1] == pytest.approx(1 / 3, rel=1e-5)  # the largest belongs to the last bin
 
 
+def test_other_scans_of_training_patients_are_no_measure_of_what_is_new():
+    synthetic, real = measured([[1]], [("a", 0)]), measured([[10], [30]], [("c", 0), ("d", 0)])
+    assert memorised(synthetic, real).held_out.images == 2
+    of_one_patient = memorised(synthetic, real, Patients.of([("b", "c")]))
+    assert of_one_patient.held_out.images == 1
+    assert of_one_patient.tail_distance == 30
+
+
 def test_without_training_or_held_out_slices_the_cause_is_stated():
     one = measured([[1]], [("a", 0)])
-    nothing = memorisation(np.empty((0, 1), np.float32), [], one, one, "set", 0)
+    nothing = memorisation(np.empty((0, 1), np.float32), [], one, ["s"], one, EACH_SCAN, "set", 0)
     assert nothing == NotMeasured("the slices that the generator was trained on are not available")
     seen, equal = memorised(one, measured([[3]], [("b", 0)])), memorised(one, measured([[100]], [("c", 0)]))
     assert isinstance(seen, NotMeasured)
-    assert "the generator saw the scan of every real slice" in seen.why_not
+    assert "the generator saw the patient of every real slice" in seen.why_not
     assert isinstance(equal, NotMeasured)
     assert "equal slices" in equal.why_not
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lungforge.ct.io.luna16 import SeriesEntry
 from lungforge.ct.phantoms.generate import phantom_series_uid, write_phantoms
-from lungforge.errors import InputError
+from lungforge.errors import ContentError, InputError
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.survey import SourceVolume, survey
 
@@ -88,3 +88,31 @@ def test_a_fold_that_is_not_found_is_told_from_scans_in_none(source: Path) -> No
 def test_phantoms_have_the_uids_that_are_expected(source: Path) -> None:
     uids = {volume.entry.series_uid for volume in survey(PreprocessConfig(str(source), "out")).volumes}
     assert uids == {phantom_series_uid(2, index, size=32, slices=8) for index in range(3)}
+
+
+def test_patients_are_those_of_the_table_and_only_groups_are_kept(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, three = sorted(path.stem for path in source.glob("subset*/*.mhd"))
+    config = PreprocessConfig(str(source), str(source / "out"))
+    assert survey(config).patients is None
+    table = source / "metadata.csv"
+    table.write_text(f"Series UID,Subject ID\n{one},LIDC-1\n{two},LIDC-1\n", encoding="utf-8")
+    patients = survey(config).patients
+    assert patients is not None
+    assert patients.scans_of_one_patient == ((one, two),)
+    assert patients.scans_without_patient == (three,)
+    assert "patients: known of 2 of 3 scans; with more than one scan: 1" in capsys.readouterr().err
+    assert "LIDC-1" not in repr(survey(config))
+
+
+def test_a_metadata_csv_of_something_else_is_passed_over_and_patients_csv_must_be_right(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = PreprocessConfig(str(source), str(source / "out"))
+    (source / "metadata.csv").write_text("file,size\na,1\n", encoding="utf-8")
+    assert survey(config).patients is None
+    assert "patients are not known" in capsys.readouterr().err
+    (source / "patients.csv").write_text("file,size\na,1\n", encoding="utf-8")
+    with pytest.raises(ContentError, match="no column seriesuid"):
+        survey(config)

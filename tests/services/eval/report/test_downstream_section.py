@@ -153,7 +153,7 @@ def test_every_difference_is_in_the_figures():
 
 
 def _render(report):
-    return render(report, [SetImages((), (), ()) for _ in report.sets]).decode()
+    return render(report, [SetImages((), (), (), ()) for _ in report.sets]).decode()
 
 
 def test_missing_measures_are_stated(report):

@@ -75,7 +75,7 @@ def test_the_browser_reports_no_error_and_renders_every_picture(page):
     widths = page.eval_on_selector_all(
         "img", "images => images.map(image => image.complete && image.naturalWidth)"
     )
-    assert widths == [64] * (2 * (8 * 3 + 4 * 3 + 4 * 2))
+    assert widths == [64] * (2 * (8 * 3 + 4 * 3 + 2 * 4 * 2))
     widths_of_bars = page.eval_on_selector_all(
         "svg rect", "bars => bars.map(bar => bar.getBoundingClientRect().width)"
     )

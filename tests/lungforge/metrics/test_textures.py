@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from lungforge.ct import classes
+from lungforge.metrics.textures import comparable_region, reduce, reduction, resized, texture
+
+
+@pytest.mark.parametrize(
+    ("side", "factor"), [(32, 1), (64, 1), (128, 1), (129, 2), (256, 2), (512, 4), (500, 4)]
+)
+def test_large_images_are_reduced(side, factor):
+    assert reduction((side, side)) == factor
+
+
+def test_reducing_is_the_mean_of_squares():
+    image = np.arange(5 * 7).reshape(5, 7)
+    expected = [
+        [image[0:2, 2 * c : 2 * c + 2].mean() for c in range(3)],
+        [image[2:4, 2 * c : 2 * c + 2].mean() for c in range(3)],
+    ]
+    np.testing.assert_allclose(reduce(image, 2), expected)
+    np.testing.assert_allclose(reduce(np.stack([image, image + 1]), 2)[1], np.add(expected, 1))
+
+
+def test_texture_is_the_difference_of_two_gaussians_within_limits():
+    grey = np.random.default_rng(0).integers(0, 256, (2, 40, 40)).astype(np.uint8)
+    for one, found in zip(grey, texture(grey), strict=True):
+        fine, coarse = (ndimage.gaussian_filter(one.astype(float), s, truncate=3) for s in (0.8, 1.6))
+        np.testing.assert_allclose(found, np.clip(fine - coarse, -40, 40), atol=1e-3)
+
+
+def test_a_grey_shift_leaves_the_texture_as_it_is():
+    grey = np.random.default_rng(0).integers(50, 150, (40, 40)).astype(np.uint8)
+    np.testing.assert_allclose(texture(grey + 50), texture(grey), atol=1e-3)
+
+
+def test_what_is_compared_lies_in_the_body_away_from_borders():
+    label = np.zeros((60, 60), dtype=np.uint8)
+    label[5:55, 5:55] = classes.BODY
+    label[20:40, 20:40] = classes.LEFT_LUNG
+    region = comparable_region(label, 1)
+    for row in range(60):
+        for column in range(60):
+            around = label[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
+            assert region[row, column] == (label[row, column] > 0 and len(np.unique(around)) == 1)
+
+
+def test_without_enough_of_it_more_is_compared():
+    assert comparable_region(np.zeros((32, 32), np.uint8), 1).sum() == 26 * 26
+    assert comparable_region(np.zeros((8, 8), np.uint8), 1).all()
+
+
+def test_resizing_to_the_same_size_changes_nothing():
+    image = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
+    assert resized(image, 8, 8) is image
+    np.testing.assert_allclose(resized(image, 4, 4), reduce(image, 2), atol=1e-5)
