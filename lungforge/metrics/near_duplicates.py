@@ -6,6 +6,7 @@ not hold, away from the borders of the map, and only a copy has the same. Before
 registered to the real one.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,8 +14,22 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lungforge.metrics.registration import Alignment, Template, coarse_alignment, refine
-from lungforge.metrics.textures import comparable_region, reduce, reduction, resized, texture
+from lungforge.metrics.registration import (
+    Alignment,
+    Template,
+    coarse_alignment,
+    correlation_beyond,
+    onto,
+    refine,
+)
+from lungforge.metrics.textures import (
+    comparable_region,
+    map_textures,
+    reduce,
+    reduction,
+    resized,
+    texture,
+)
 
 #: A near-duplicate's texture correlates with the real one's above this, once registered.
 MIN_CORRELATION: Final = 0.75
@@ -92,31 +107,45 @@ class Query:
         template: Its texture.
         shape: Height and width, in px.
         factor: By which it is reduced before its texture is taken.
+        of_map: The texture that its map makes, ``[K, H, W]``.
     """
 
     template: Template
     shape: tuple[int, int]
     factor: int
+    of_map: NDArray[np.float32]
 
     @classmethod
     def of(cls, grey: NDArray[np.uint8], label: NDArray[np.uint8]) -> "Query":
         """Prepare an image ``[H, W]`` uint8 grey, generated from a map ``[H, W]``."""
         factor = reduction(grey.shape)
         template = Template.of(texture(reduce(grey, factor)), comparable_region(label, factor))
-        return cls(template, (grey.shape[0], grey.shape[1]), factor)
+        return cls(template, (grey.shape[0], grey.shape[1]), factor, map_textures(label, factor))
 
-    def whole(self, real: NDArray[np.uint8]) -> "RealTexture":
-        """A whole real slice ``[H', W']`` uint8 grey, to be compared with this image; brought to its size."""
+    def whole(self, real: NDArray[np.uint8], label: NDArray[np.uint8]) -> "RealTexture":
+        """A whole real slice, to be compared with this image; brought to its size.
+
+        Args:
+            real: The slice ``[H', W']`` uint8 grey.
+            label: Its map.
+        """
         height, width = self.template.texture.shape
-        small = resized(reduce(real, reduction(real.shape)), height, width)
+        factor = reduction(real.shape)
+        small = resized(reduce(real, factor), height, width)
+        of_map = np.stack([resized(one, height, width) for one in map_textures(label, factor)])
         reach = -(-MAX_SHIFT_PX // self._grid_px) + 1
-        return RealTexture(np.pad(texture(small), reach * self.template.factor), reach)
+        margin = reach * self.template.factor
+        around = ((0, 0), (margin, margin), (margin, margin))
+        return RealTexture(np.pad(texture(small), margin), np.pad(of_map, around), reach)
 
-    def part_of(self, real: NDArray[np.uint8], corner: tuple[int, int], within: int) -> "RealTexture":
+    def part_of(
+        self, real: NDArray[np.uint8], label: NDArray[np.uint8], corner: tuple[int, int], within: int
+    ) -> "RealTexture":
         """The part of a real slice that this image, a patch, may have been copied from.
 
         Args:
             real: The slice ``[H', W']`` uint8 grey.
+            label: Its map.
             corner: Row and column of the part's first pixel.
             within: How far from there it may be, in px.
         """
@@ -127,8 +156,10 @@ class Query:
             np.clip(np.arange(first - margin, first + side + margin), 0, limit - 1)
             for first, side, limit in zip(corner, self._whole_px, real.shape, strict=True)
         )
-        around = texture(reduce(real[np.ix_(rows, columns)], self.factor))
-        return RealTexture(around[_SUPPORT:-_SUPPORT, _SUPPORT:-_SUPPORT], reach)
+        place = np.ix_(rows, columns)
+        inside = np.s_[..., _SUPPORT:-_SUPPORT, _SUPPORT:-_SUPPORT]
+        around = texture(reduce(real[place], self.factor))
+        return RealTexture(around[inside], map_textures(label[place], self.factor)[inside], reach)
 
     def resemblance(self, real: Sequence["RealTexture"]) -> tuple[int, Resemblance]:
         """Compare with real textures.
@@ -141,12 +172,17 @@ class Query:
             for one in real
         ]
         promising = sorted(range(len(real)), key=lambda index: -coarse[index].correlation)[:_REFINED]
-        fine = {
-            index: refine(self.template, real[index].texture, coarse[index], real[index].reach)
-            for index in promising
-        }
+        fine = {index: self._aligned(real[index], coarse[index]) for index in promising}
         best = max(fine, key=lambda index: fine[index].correlation)
         return best, self._described(fine[best])
+
+    def _aligned(self, real: "RealTexture", start: Alignment) -> Alignment:
+        """The alignment, with the correlation of what neither map explains."""
+        alignment = refine(self.template, real.texture, start, real.reach)
+        theirs = onto(self.template, np.concatenate([real.texture[None], real.of_map]), alignment)
+        ours = self.template.texture[self.template.region]
+        explained = np.concatenate([self.of_map[:, self.template.region], theirs[1:]])
+        return dataclasses.replace(alignment, correlation=correlation_beyond(ours, theirs[0], explained))
 
     def _described(self, alignment: Alignment) -> Resemblance:
         return Resemblance(
@@ -176,10 +212,12 @@ class RealTexture:
 
     Attributes:
         texture: With a margin around what is compared, ``[H + 2 m, W + 2 m]`` float32.
+        of_map: The texture that its map makes, ``[K, H + 2 m, W + 2 m]``.
         reach: The largest shift that is looked for, in pixels of the grid.
     """
 
     texture: NDArray[np.float32]
+    of_map: NDArray[np.float32]
     reach: int
 
 

@@ -214,6 +214,37 @@ def refine(template: Template, real: NDArray[np.float32], start: Alignment, reac
     return best
 
 
+def onto(
+    template: Template, layers: NDArray[np.float32], alignment: Alignment
+) -> NDArray[np.float64]:
+    """What of real images lies on the pixels of a template's region, once they are aligned.
+
+    Args:
+        template: Of the synthetic image.
+        layers: Real images with a margin around them, ``[L, H + 2 m, W + 2 n]``.
+        alignment: Of the real images to the synthetic one.
+
+    Returns:
+        ``[L, P]``.
+    """
+    offsets = _offsets(template.texture.shape)[:, template.region.ravel()]
+    swap = np.array([[1.0], [-1.0 if alignment.mirrored else 1.0]])
+    forward = _similarity(alignment.rotation_degrees, alignment.zoom)
+    inner = np.linalg.inv(forward) @ (offsets - np.array([[alignment.down], [alignment.right]]))
+    places = swap * inner + _centre(layers.shape[1:])
+    return np.stack([ndimage.map_coordinates(layer.astype(np.float64), places, order=1) for layer in layers])
+
+
+def correlation_beyond(
+    some: NDArray[np.floating], others: NDArray[np.floating], explained: NDArray[np.floating]
+) -> float:
+    """The partial correlation of two textures ``[P]``: of what a sum of ``explained [K, P]`` leaves of each."""
+    design = np.concatenate([np.ones((1, len(some))), explained]).T
+    both = np.stack([some, others], axis=1).astype(np.float64)
+    rest = both - design @ np.linalg.lstsq(design, both, rcond=1e-6)[0]
+    return pearson(rest[:, 0], rest[:, 1])
+
+
 def pearson(some: NDArray[np.floating], others: NDArray[np.floating]) -> float:
     """Correlation of two textures ``[P]``; 0 where one of them has next to no texture."""
     one, other = some - some.mean(), others - others.mean()

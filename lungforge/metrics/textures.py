@@ -17,6 +17,8 @@ from lungforge.ct import classes
 LARGEST_SIDE: Final = 128
 #: Standard deviations of the two Gaussians whose difference is the band, in pixels of the reduced image.
 _FINE, _COARSE = 0.8, 1.6
+#: How strongly classes are painted, in grey levels: below the limit, so that sums stay sums; and the blur.
+_PAINTED, _BLUR = 30.0, 1.0
 #: Beyond this many grey levels the texture is cut off, so that no bone outweighs everything else.
 _HIGHEST_LEVELS: Final = 40.0
 #: How far the borders of the map, and of the image, reach into the texture, in pixels of the reduced image.
@@ -56,6 +58,23 @@ def texture(grey: NDArray[np.generic]) -> NDArray[np.float32]:
         ndimage.gaussian_filter(pixels, sigma, axes=axes, truncate=3.0) for sigma in (_FINE, _COARSE)
     )
     return np.clip(fine - coarse, -_HIGHEST_LEVELS, _HIGHEST_LEVELS)
+
+
+def map_textures(label: NDArray[np.uint8], factor: int) -> NDArray[np.float32]:
+    """The texture that a map alone makes: that of an image painted with one value a class, sharp and blurred.
+
+    Two images of one map share it without either being a copy.
+
+    Args:
+        label: The map ``[H, W]``.
+        factor: By which the image is reduced.
+
+    Returns:
+        ``[2 K, H // factor, W // factor]`` for K classes; every painted image's texture is a sum of these.
+    """
+    painted = np.stack([reduce(_PAINTED * (label == one), factor) for one in range(1, classes.COUNT)])
+    blurred = ndimage.gaussian_filter(painted, _BLUR, axes=(1, 2), truncate=3.0)
+    return texture(np.concatenate([painted, blurred]))
 
 
 def comparable_region(label: NDArray[np.uint8], factor: int) -> NDArray[np.bool_]:

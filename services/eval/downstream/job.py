@@ -131,7 +131,7 @@ def run(
     )
     froc = None
     if config.froc:
-        froc = score_arms(real, config.subsets, arms, results, test, config.seed, config.workers)
+        froc = score_arms(real, config.subsets, arms, results, data.tested, config.seed, config.workers)
     return (
         DownstreamResults(
             preset=config.downstream,
