@@ -1,5 +1,7 @@
 """The search for near-duplicates in the slices that Ray's object store holds."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import ray
@@ -68,5 +70,5 @@ def test_a_patch_is_detected_wherever_it_is_from(ray_local, corner):
 
 def test_where_all_slices_are_of_one_patient_none_is_left(ray_local):
     pool = pool_of()
-    alone = RealPool(**{**vars(pool), "patients": np.zeros(6, np.int64)})
+    alone = dataclasses.replace(pool, patients=np.zeros(6, np.int64))
     assert search(alone, SLICES[0], LABEL, patient=0) is None
