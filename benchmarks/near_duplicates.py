@@ -6,6 +6,7 @@ other scans: what is taken for a near-duplicate there is a false alarm. The thre
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -123,9 +124,9 @@ def search(
         hu = row.image.astype(np.float32)
         if kind is not None:
             hu = KINDS[kind](hu, generator)
-        changed = SliceRow(**{**vars(row), "image": np.rint(hu).clip(-1024, 3071).astype(np.int16)})
+        changed = dataclasses.replace(row, image=np.rint(hu).clip(-1024, 3071).astype(np.int16))
         if patch is not None:
-            anywhere = SliceRow(**{**vars(row), "nodules": ()})
+            anywhere = dataclasses.replace(row, nodules=())
             changed = patch_at(changed, patch, patch_corner(anywhere, patch, generator))
         greys.append(hu_to_uint8(changed.image))
         labels.append(changed.label)

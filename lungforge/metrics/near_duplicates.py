@@ -149,7 +149,8 @@ class Query:
             corner: Row and column of the part's first pixel.
             within: How far from there it may be, in px.
         """
-        reach = -(-within // self._grid_px) + 2
+        # A pixel more, for what rotation and zoom move; and of few pixels, as far as a shift may go.
+        reach = max(MAX_SHIFT_PX, -(-within // self._grid_px) + 1)
         # Beyond what is compared lie the pixels that its texture is also made of.
         margin = reach * self._grid_px + _SUPPORT * self.factor
         rows, columns = (

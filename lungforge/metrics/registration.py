@@ -23,7 +23,7 @@ ZOOMS: Final = (0.97, 1.0, 1.03)
 #: Least squares may end this far beyond the grid, in degrees, of the zoom, and in grid pixels.
 _BEYOND_DEGREES, _BEYOND_ZOOM, _BEYOND_SHIFT = 1.0, 0.02, 1.0
 #: From so many pixels a side on, the grid is compared at half of them.
-_HALVED_FROM: Final = 64
+_HALVED_FROM: Final = 96
 _STEPS: Final = 4
 #: An image whose texture has a smaller standard deviation, in grey levels, has nothing to be copied.
 _MIN_TEXTURE_LEVELS: Final = 0.3

