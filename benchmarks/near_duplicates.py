@@ -107,7 +107,7 @@ def pool_of(rows: Sequence[SliceRow], cut: Cut | None) -> RealPool:
         thumbnails=thumbnails(grey) if cut is None else np.zeros((len(rows), 0), np.float32),
         rows=np.stack([np.zeros(len(rows), np.int64), np.arange(len(rows))], axis=1),
         cut=cut,
-        images=(ray.put(grey),),
+        images=(ray.put(np.stack([grey, np.stack([row.label for row in rows])], axis=1)),),
         cells=() if cut is None else (ray.put(cells(grey, cut.size)),),
     )
 

@@ -109,7 +109,7 @@ def _recognised(rows: Sequence[SliceRow], originals: Sequence[SliceRow]) -> NDAr
     results = []
     for row, original in zip(rows, originals, strict=True):
         query = Query.of(hu_to_uint8(row.image), row.label)
-        _, resemblance = query.resemblance([query.whole(hu_to_uint8(original.image))])
+        _, resemblance = query.resemblance([query.whole(hu_to_uint8(original.image), original.label)])
         results.append(resemblance.is_near_duplicate)
     return np.array(results)
 

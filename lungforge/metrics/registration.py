@@ -214,9 +214,7 @@ def refine(template: Template, real: NDArray[np.float32], start: Alignment, reac
     return best
 
 
-def onto(
-    template: Template, layers: NDArray[np.float32], alignment: Alignment
-) -> NDArray[np.float64]:
+def onto(template: Template, layers: NDArray[np.float32], alignment: Alignment) -> NDArray[np.float64]:
     """What of real images lies on the pixels of a template's region, once they are aligned.
 
     Args:

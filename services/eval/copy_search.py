@@ -65,10 +65,10 @@ def _closest(query: Query, places: Sequence[Place], pool: RealPool) -> tuple[Pla
     if not places:
         return None
     if pool.cut is None:
-        textures = [query.whole(pool.whole(place.index)) for place in places]
+        textures = [query.whole(*pool.with_map(place.index)) for place in places]
     else:
         within = -(-cell_px(pool.cut.size) // 2)
-        textures = [query.part_of(pool.whole(place.index), place.corner, within) for place in places]
+        textures = [query.part_of(*pool.with_map(place.index), place.corner, within) for place in places]
     best, resemblance = query.resemblance(textures)
     return places[best], resemblance
 

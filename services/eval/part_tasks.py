@@ -51,8 +51,8 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
         part: One of its parts.
 
     Returns:
-        What the driver keeps, and what stays in the object store: the grey images ``[N, H, W]`` of the whole
-        slices, and where slices are cut, the textures ``[N, h, w]`` in which patches are looked up.
+        What the driver keeps, and what stays in the object store: the grey images of the whole slices with
+        their maps, ``[N, 2, H, W]``, and where slices are cut, the textures ``[N, h, w]`` in which patches are looked up.
     """
     keys: list[Key] = []
     greys, subsets, corners, medians = [], [], [], []
@@ -66,7 +66,7 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
         keys += zip(
             table.column("series_uid").to_pylist(), table.column("slice_index").to_pylist(), strict=True
         )
-        greys.append(hu_to_uint8(hu))
+        greys.append(np.stack([hu_to_uint8(hu), label], axis=1))
         hu, label = cut_out(hu, corner, cut), cut_out(label, corner, cut)
         medians.append(class_medians(hu, label))
         subsets.append(table.column("subset").to_numpy())
@@ -79,7 +79,8 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
                 segmented = _segment(table.take(pa.array(wanted)), hu[wanted], label[wanted])
             spacings_wanted = [spacings[row] for row in wanted]
             fidelity += Fidelity.of(hu[wanted], label[wanted], spacings_wanted, segmented)
-    whole, subset, corner = np.concatenate(greys), np.concatenate(subsets), np.concatenate(corners)
+    kept, subset, corner = np.concatenate(greys), np.concatenate(subsets), np.concatenate(corners)
+    whole = kept[:, 0]
     grey = cut_out(whole, corner, cut)
     rows = np.flatnonzero(among(subset, source.embedded))
     features = features_of(source.network, part, rows, grey[rows], cut)
@@ -95,7 +96,7 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
     nothing = np.zeros((len(whole), 0), np.float32)
     thumbnails = near_duplicates.thumbnails(whole) if cut is None else nothing
     textures = nothing if cut is None else cells(whole, cut.size)
-    return RealPart(tuple(keys), subset, thumbnails, rows, features, median, measured), whole, textures
+    return RealPart(tuple(keys), subset, thumbnails, rows, features, median, measured), kept, textures
 
 
 @ray.remote

@@ -235,7 +235,7 @@ class RealPool:
         thumbnails: ``[M, S]`` float32; nothing where slices are cut to patches.
         rows: For each, the index of its part and its row there, int64 ``[M, 2]``, part by part.
         cut: How patches are cut; None for whole slices.
-        images: For each part, the reference to the grey images ``[N, H, W]`` uint8 of its whole slices.
+        images: For each part, the reference to its whole slices and their maps, ``[N, 2, H, W]`` uint8.
         cells: For each part, the reference to the textures ``[N, h, w]`` in which patches are looked up; none
             for whole slices.
     """
@@ -255,6 +255,10 @@ class RealPool:
 
     def whole(self, index: int) -> NDArray[np.uint8]:
         """The grey image of a slice, a view into Ray's object store."""
+        return self.with_map(index)[0]
+
+    def with_map(self, index: int) -> NDArray[np.uint8]:
+        """The grey image of a slice and its map, ``[2, H, W]``, a view into Ray's object store."""
         part, row = self.rows[index].tolist()
         images: NDArray[np.uint8] = ray.get(self.images[part])
         return images[row]

@@ -55,7 +55,9 @@ def test_a_patch_from_anywhere_is_detected_in_its_slice(corner, mirrored):
     assert correlations[0].argmax() == 4
     query = Query.of(patch, of_patch)
     within = cell_px(64) // 2
-    real = [query.part_of(one, tuple(place), within) for one, place in zip(slices, corners[0], strict=True)]
+    real = [
+        query.part_of(one, label, tuple(place), within) for one, place in zip(slices, corners[0], strict=True)
+    ]
     best, resemblance = query.resemblance(real)
     assert best == 4
     assert resemblance.is_near_duplicate

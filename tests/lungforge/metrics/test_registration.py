@@ -9,8 +9,11 @@ from scipy import ndimage
 from lungforge.metrics.registration import (
     ROTATIONS_DEGREES,
     ZOOMS,
+    Alignment,
     Template,
     coarse_alignment,
+    correlation_beyond,
+    onto,
     pearson,
     refine,
 )
@@ -104,3 +107,35 @@ def test_pearson_is_that_of_numpy_and_zero_without_texture():
     assert pearson(3 * one + 7, other) == pytest.approx(pearson(one, other))
     assert pearson(one * 0.01, one) == 0.0
     assert pearson(np.ones(50), one) == 0.0
+
+
+def test_partial_correlation_is_that_of_the_inverse_covariance():
+    generator = np.random.default_rng(0)
+    explained = generator.normal(size=(4, 500))
+    shared = generator.normal(size=500)
+    weights = generator.normal(size=(2, 4))
+    some, other = (10 * (weight @ explained) + shared + generator.normal(size=500) for weight in weights)
+    inverse = np.linalg.inv(np.cov(np.stack([some, other, *explained])))
+    expected = -inverse[0, 1] / np.sqrt(inverse[0, 0] * inverse[1, 1])
+    assert correlation_beyond(some, other, explained) == pytest.approx(expected, abs=1e-9)
+    # A row that says nothing, or the same again, changes nothing.
+    more = np.concatenate([explained, np.zeros((1, 500)), explained[:1]])
+    assert correlation_beyond(some, other, more) == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_is_all_explained_correlates_with_nothing():
+    explained = np.random.default_rng(0).normal(size=(2, 200))
+    assert correlation_beyond(10 * explained[0], explained.sum(axis=0), explained) == 0.0
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_layers_of_a_real_image_come_to_lie_where_the_alignment_says(mirrored):
+    real = grain(40, 0)
+    ours = moved(real, mirrored=mirrored, degrees=2.0, zoom=1.02, down=1.5, right=-0.5)
+    region = np.zeros((40, 40), bool)
+    region[8:-8, 8:-8] = True
+    alignment = Alignment(0.0, mirrored, 2.0, 1.02, 1.5, -0.5)
+    layers = np.pad(np.stack([real, 2 * real]), ((0, 0), (4, 4), (4, 4)))
+    placed = onto(Template.of(ours, region), layers, alignment)
+    np.testing.assert_allclose(placed[0], ours[region], atol=1e-3)
+    np.testing.assert_allclose(placed[1], 2 * ours[region], atol=2e-3)

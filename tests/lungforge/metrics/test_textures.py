@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from lungforge.ct import classes
-from lungforge.metrics.textures import comparable_region, reduce, reduction, resized, texture
+from lungforge.metrics.textures import comparable_region, map_textures, reduce, reduction, resized, texture
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,22 @@ def test_resizing_to_the_same_size_changes_nothing():
     image = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
     assert resized(image, 8, 8) is image
     np.testing.assert_allclose(resized(image, 4, 4), reduce(image, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("blur", [0, 1.0])
+def test_the_texture_of_any_painted_image_is_a_sum_of_those_of_its_map(factor, blur):
+    label = np.zeros((48, 48), np.uint8)
+    label[8:40, 6:42] = classes.BODY
+    label[14:34, 10:20] = classes.RIGHT_LUNG
+    label[14:34, 28:38] = classes.LEFT_LUNG
+    # Less than the limit between any two neighbours.
+    painted = reduce(np.choose(label, [90, 110, 75, 85, 0, 0]), factor)
+    if blur:
+        painted = ndimage.gaussian_filter(painted, blur, truncate=3.0)
+    of_map = map_textures(label, factor)
+    assert of_map.shape == (2 * (classes.COUNT - 1), 48 // factor, 48 // factor)
+    design = of_map.reshape(len(of_map), -1).T.astype(np.float64)
+    wanted = texture(painted).ravel()
+    fitted = design @ np.linalg.lstsq(design, wanted, rcond=1e-6)[0]
+    np.testing.assert_allclose(fitted, wanted, atol=1e-3)

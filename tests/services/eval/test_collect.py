@@ -110,7 +110,7 @@ def test_the_arguments_of_a_task_do_not_grow_with_the_parts_of_the_dataset(
 
 def _pool():
     """A pool of one slice, whose image is in the object store."""
-    image = ray.put(np.zeros((1, 64, 64), np.uint8))
+    image = ray.put(np.zeros((1, 2, 64, 64), np.uint8))
     return RealPool(
         keys=(("scan-00", 0),),
         patients=np.zeros(1, np.int64),

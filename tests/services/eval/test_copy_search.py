@@ -29,7 +29,7 @@ def pool_of(cut=None):
         thumbnails=thumbnails(SLICES) if cut is None else nothing,
         rows=np.array([[0, 0], [0, 1], [1, 0], [1, 1], [1, 2], [1, 3]]),
         cut=cut,
-        images=tuple(ray.put(part) for part in parts),
+        images=tuple(ray.put(np.stack([part, np.tile(LABEL, (len(part), 1, 1))], axis=1)) for part in parts),
         cells=() if cut is None else tuple(ray.put(cells(part, cut.size)) for part in parts),
     )
 
