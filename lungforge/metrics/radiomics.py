@@ -216,8 +216,10 @@ def _edge(
 ) -> float:
     """Mean absolute difference per mm between neighbours, one nodule and one lung; 0 without any."""
     steps = []
-    for turned, spacing in ((False, spacing_mm[1]), (True, spacing_mm[0])):
-        image, inside, outside = (array.T if turned else array for array in (values, nodule, lung))
+    for image, inside, outside, spacing in (
+        (values, nodule, lung, spacing_mm[1]),
+        (values.T, nodule.T, lung.T, spacing_mm[0]),
+    ):
         border = (inside[:, 1:] & outside[:, :-1]) | (inside[:, :-1] & outside[:, 1:])
         steps.append(np.abs(np.diff(image, axis=1))[border] / spacing)
     every = np.concatenate(steps)

@@ -77,7 +77,7 @@ class PartRadiomics:
         if self.kept is not None:
             return
         features = np.full((len(hu), len(FEATURES)), np.nan, dtype=np.float32)
-        for row in np.flatnonzero(wanted):
+        for row in np.flatnonzero(wanted).tolist():
             features[row] = radiomic_features(hu[row], labels[row], spacings_mm[row])
         self.computed.append(features)
 
