@@ -111,7 +111,9 @@ def test_the_command_prints_the_power_of_each_measure(tmp_path, monkeypatch, cap
     monkeypatch.setattr(sensitivity, "COPIES", {})
     monkeypatch.setattr(sensitivity, "FAULTS", {"+200 HU": FAULTS["+200 HU"]})
     writer = DatasetWriter(str(tmp_path / "slices"), Kind.SLICES, {"size": 32})
-    writer.commit([writer.write_part("a", table_from_rows(Kind.SLICES, map(_slice, range(24))))])
+    writer.commit(
+        [writer.write_part("a", table_from_rows(Kind.SLICES, [_slice(number) for number in range(24)]))]
+    )
     command = ["sensitivity", "--data", str(tmp_path / "slices"), "--real", "0", "--images", "10"]
     command += ["--repeats", "4", "--json", "--features", str(tmp_path / "features")]
     monkeypatch.setattr(sys, "argv", command)
