@@ -39,7 +39,7 @@ from services.common.progress import progress
 
 UNTOUCHED: Final = "untouched"
 #: Permutations of each test here; the report's have more.
-_PERMUTATIONS: Final = 99
+_PERMUTATIONS: Final = 199
 #: False alarms that are accepted.
 _LEVEL: Final = 0.05
 #: Share of the offered slices that are replaced by copies.
