@@ -36,7 +36,8 @@ def changed(rows: MeasuredRows, name: str, by: float) -> MeasuredRows:
     return MeasuredRows(**values | {name: values[name] + by})
 
 
-def test_each_measure_sees_what_changes_its_features_and_few_false_alarms() -> None:
+def test_each_measure_sees_what_changes_its_features_and_few_false_alarms(monkeypatch) -> None:
+    monkeypatch.setattr(sensitivity, "_PERMUTATIONS", 59)
     clean = rows_of(0)
     measured = {
         "untouched": clean,
