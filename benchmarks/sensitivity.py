@@ -32,7 +32,7 @@ from lungforge.metrics.kid import kid_p_value
 from lungforge.metrics.leakage import scan_of
 from lungforge.metrics.permutation import ScanPermutations, mean_shift_p_values, permute_scans
 from lungforge.metrics.precision_recall import precision, recall
-from lungforge.metrics.radiomic_distance import radiomic_distances, radiomic_p_value, regions_in_both
+from lungforge.metrics.radiomic_distance import radiomic_p_value, regions_in_both
 from lungforge.metrics.real_baseline import halves_by_group
 from lungforge.randomness import numpy_generator
 from services.common.progress import progress
@@ -68,8 +68,8 @@ def draw_sets(scans: Sequence[str], images: int, generator: np.random.Generator)
             "subsets"
         )
     reference, offered = (np.sort(generator.choice(half, images, replace=False)) for half in halves)
-    sides = ([scans[row] for row in rows] for rows in (reference, offered))
-    permutations = permute_scans(*sides, generator, _PERMUTATIONS)
+    one, other = ([scans[row] for row in rows] for rows in (reference, offered))
+    permutations = permute_scans(one, other, generator, _PERMUTATIONS)
     if permutations is None:
         raise InputError("the slices are of too few scans; give more subsets")
     return Sets(reference, offered, permutations)
@@ -102,10 +102,7 @@ def alarms(reference: MeasuredRows, offered: MeasuredRows, permutations: ScanPer
 def scores(reference: MeasuredRows, offered: MeasuredRows) -> dict[str, float]:
     """The measures that are compared with what they are without a fault; larger is worse."""
     contrasts = [np.nanmedian(side.contrasts) for side in (reference, offered)]
-    regions = regions_in_both(reference.radiomics, offered.radiomics)
-    radiomic = radiomic_distances(reference.radiomics, offered.radiomics, regions)
     return {
-        "radiomic distance, threshold": sum(radiomic.values()),
         "Fréchet distance": frechet_distance_of_features(reference.features, offered.features),
         "precision": -precision(reference.features, offered.features),
         "recall": -recall(reference.features, offered.features),

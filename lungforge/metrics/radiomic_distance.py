@@ -102,6 +102,9 @@ def radiomic_p_value(
 ) -> float:
     """Whether the distance is larger than between two sets that the same scans are divided into at random.
 
+    For the test the features are standardised on both sets together: so the scale is that of all divisions,
+    and a mixture of good and broken slices does not make it wider in some of them than in others.
+
     Args:
         real: Features ``[N, F]``.
         synthetic: Features ``[M, F]``.
@@ -113,9 +116,10 @@ def radiomic_p_value(
     for region in regions:
         columns = columns_of(region)
         there = np.flatnonzero(np.isfinite(values[:, columns]).all(axis=1) & permutations.taking_part)
-        total += _permuted_distances(
-            values[np.ix_(there, columns)], _DEVIATIONS[columns], permutations.keep(there)
-        )
+        features = values[np.ix_(there, columns)]
+        features -= features.mean(axis=0)
+        features /= np.maximum(features.std(axis=0, ddof=1), _DEVIATIONS[columns])
+        total += _permuted_distances(features, permutations.keep(there))
     return p_value(total)
 
 
@@ -164,50 +168,38 @@ def _showing(features: NDArray[np.floating], region: Region) -> NDArray[np.float
     return values[np.isfinite(values).all(axis=1)]
 
 
-def _permuted_distances(
-    values: NDArray[np.float64], smallest: NDArray[np.float64], permutations: ScanPermutations
-) -> NDArray[np.float64]:
-    """The Fréchet distance of one region for each division of the scans, from sums over each scan."""
-    values = values - values.mean(axis=0)
+def _permuted_distances(values: NDArray[np.float64], permutations: ScanPermutations) -> NDArray[np.float64]:
+    """The distance of features ``[N, D]`` for each division of the scans, from sums over each scan."""
     scans = permutations.membership
     sizes, sums = scans.sum(axis=0), scans.T @ values
     products = np.einsum("ns,nd,ne->sde", scans, values, values, optimize=True)
-    distances = []
-    for start in range(0, len(permutations.first), _BLOCK):
-        side = permutations.first[start : start + _BLOCK].astype(np.float64)
-        distances.append(
-            _distances_of_sums(
-                *(
-                    (each @ sizes, each @ sums, np.tensordot(each, products, 1))
-                    for each in (side, 1.0 - side)
-                ),
-                smallest,
-            )
+    distances = np.zeros(len(permutations.first))
+    for start in range(0, len(distances), _BLOCK):
+        one = permutations.first[start : start + _BLOCK].astype(np.float64)
+        enough = np.minimum(one @ sizes, (1.0 - one) @ sizes) > 1
+        first, second = (
+            _moments(side @ sizes, side @ sums, np.tensordot(side, products, 1))
+            for side in (one[enough], 1.0 - one[enough])
         )
-    return np.concatenate(distances)
+        distances[start : start + _BLOCK][enough] = _distances(*first, *second)
+    return distances
 
 
-_Sums = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-
-
-def _distances_of_sums(first: _Sums, second: _Sums, smallest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fréchet distances from each side's counts ``[B]``, sums ``[B, D]`` and products ``[B, D, D]``."""
-    enough = (first[0] > 1) & (second[0] > 1)
-    distances = np.zeros(len(enough))
-    (mean, covariance), (other_mean, other_covariance) = (
-        _moments(*(array[enough] for array in side)) for side in (first, second)
-    )
-    deviation = np.maximum(np.sqrt(np.einsum("bdd->bd", covariance)), smallest)
-    both = deviation[:, :, None] * deviation[:, None, :]
-    covariance, other_covariance = covariance / both, other_covariance / both
-    shift = (other_mean - mean) / deviation
+def _distances(
+    mean: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+    other_mean: NDArray[np.float64],
+    other_covariance: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Fréchet distances of many pairs of Gaussians: means ``[B, D]``, covariances ``[B, D, D]``."""
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
     # The trace of (C1 C2)^(1/2) is the sum of the roots of the eigenvalues of R^T C2 R, with C1 = R R^T.
     inner = np.linalg.eigvalsh(np.swapaxes(root, 1, 2) @ other_covariance @ root)
     crossed = np.sqrt(np.maximum(inner, 0.0)).sum(axis=1)
     traces = np.einsum("bdd->b", covariance) + np.einsum("bdd->b", other_covariance)
-    distances[enough] = (shift * shift).sum(axis=1) + traces - 2.0 * crossed
+    shift = other_mean - mean
+    distances: NDArray[np.float64] = (shift * shift).sum(axis=1) + traces - 2.0 * crossed
     return distances
 
 

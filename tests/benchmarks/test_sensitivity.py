@@ -36,7 +36,8 @@ def changed(rows: MeasuredRows, name: str, by: float) -> MeasuredRows:
     return MeasuredRows(**values | {name: values[name] + by})
 
 
-def test_each_measure_sees_what_changes_its_features_and_few_false_alarms() -> None:
+def test_each_measure_sees_what_changes_its_features_and_few_false_alarms(monkeypatch) -> None:
+    monkeypatch.setattr(sensitivity, "_PERMUTATIONS", 59)
     clean = rows_of(0)
     measured = {
         "untouched": clean,
@@ -111,7 +112,9 @@ def test_the_command_prints_the_power_of_each_measure(tmp_path, monkeypatch, cap
     monkeypatch.setattr(sensitivity, "COPIES", {})
     monkeypatch.setattr(sensitivity, "FAULTS", {"+200 HU": FAULTS["+200 HU"]})
     writer = DatasetWriter(str(tmp_path / "slices"), Kind.SLICES, {"size": 32})
-    writer.commit([writer.write_part("a", table_from_rows(Kind.SLICES, map(_slice, range(24))))])
+    writer.commit(
+        [writer.write_part("a", table_from_rows(Kind.SLICES, [_slice(number) for number in range(24)]))]
+    )
     command = ["sensitivity", "--data", str(tmp_path / "slices"), "--real", "0", "--images", "10"]
     command += ["--repeats", "4", "--json", "--features", str(tmp_path / "features")]
     monkeypatch.setattr(sys, "argv", command)

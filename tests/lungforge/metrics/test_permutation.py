@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lungforge.metrics.permutation import mean_shift_p_values, p_value, permute_scans
@@ -12,6 +12,7 @@ def scans_of(count, per_scan, name="scan"):
     return [f"{name} {index // per_scan}" for index in range(count)]
 
 
+@settings(deadline=None, max_examples=30)
 @given(sizes=st.tuples(st.integers(3, 9), st.integers(3, 9)), per_scan=st.integers(1, 4))
 def test_whole_scans_change_sides_and_as_many_stay_on_each(sizes, per_scan):
     first, second = (scans_of(size * per_scan, per_scan) for size in sizes)

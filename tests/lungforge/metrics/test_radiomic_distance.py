@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from pytorch_fid.fid_score import calculate_frechet_distance
 
+from lungforge.metrics.frechet import frechet_distance_of_features
 from lungforge.metrics.permutation import permute_scans
 from lungforge.metrics.radiomic_distance import (
+    comparable,
     feature_shifts,
     radiomic_distances,
     radiomic_p_value,
@@ -73,15 +75,26 @@ def test_p_value_equals_that_of_the_distances_of_every_permutation():
     real, synthetic = features_of(2, 40, nodules=20), features_of(3, 30, nodules=18)
     synthetic[:, column("body", "median")] += 15
     permutations = permute_scans(scans_of(40), scans_of(30, 3), np.random.default_rng(0), 99)
-    pooled = np.concatenate([real, synthetic])
+    pooled = comparable(np.concatenate([real, synthetic]))
     values = []
     for sides in permutations.first:
-        first, tested = sides[permutations.units], permutations.taking_part
-        distances = radiomic_distances(pooled[first & tested], pooled[~first & tested], REGIONS)
-        values.append(sum(distances.values()))
+        first, total = sides[permutations.units], 0.0
+        for region in REGIONS:
+            features = pooled[:, columns_of(region)]
+            there = permutations.taking_part & ~np.isnan(features).any(axis=1)
+            features = features / features[there].std(axis=0, ddof=1)
+            total += frechet_distance_of_features(features[first & there], features[~first & there])
+        values.append(total)
     expected = (1 + sum(value >= values[0] for value in values[1:])) / 100
     assert radiomic_p_value(real, synthetic, REGIONS, permutations) == expected
     assert 0.01 < expected < 0.99
+
+
+def test_slices_of_which_each_is_far_away_have_the_smallest_p_value():
+    real, synthetic = features_of(2, 40, nodules=20), features_of(3, 30, nodules=18)
+    synthetic[:, column("lungs", "median")] += 200
+    permutations = permute_scans(scans_of(40), scans_of(30), np.random.default_rng(0), 199)
+    assert radiomic_p_value(real, synthetic, REGIONS, permutations) == 0.005
 
 
 def test_what_moved_is_named_with_its_medians_and_in_standard_deviations():
