@@ -243,6 +243,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     try:
+        if arguments.seeds < 2:
+            raise InputError(f"--seeds is {arguments.seeds}; give at least 2, as intervals are over networks")
         dataset = Dataset.open(arguments.data, Kind.SLICES)
         with ray_session(arguments.workers):
             refused = refusal(dataset, arguments.train, arguments.test, arguments.patch)
