@@ -175,21 +175,42 @@ def sensitivities(judged: Judgement, weights: NDArray[np.float64]) -> NDArray[np
         ``[B, 7]``; NaN where no nodule counts.
     """
     detected = np.isfinite(judged.nodule_probability)
-    hits = int(detected.sum())
-    probabilities = np.concatenate([judged.nodule_probability[detected], judged.false_probability])
-    # Which threshold, from the highest on, lets each in: equal probabilities come together.
-    thresholds, place = np.unique(-probabilities, return_inverse=True)
+    probability = np.concatenate([judged.nodule_probability[detected], judged.false_probability])
+    order = np.argsort(-probability, kind="stable")
+    scan = np.concatenate([judged.nodule_scan[detected], judged.false_scan])[order]
+    is_hit = order < detected.sum()
+    # Of equal probabilities, which come together, only the last makes a point.
+    last = np.append(np.diff(probability[order]) != 0, True)[: len(order)]
+    end = _end(scan, is_hit, last, weights)
+    scan, is_hit, last = scan[:end], is_hit[:end], last[:end]
     rows = []
     for row in weights:
-        weight = row[judged.nodule_scan]
-        found = np.bincount(place[:hits], weights=weight[detected], minlength=len(thresholds))
-        false = np.bincount(place[hits:], weights=row[judged.false_scan], minlength=len(thresholds))
-        if not weight.any():
+        total = row[judged.nodule_scan].sum()
+        if not total:
             rows.append(np.full(len(RATES), np.nan))
             continue
-        rate = np.concatenate([[0.0], np.cumsum(false) / row.sum()])
-        rows.append(_read(rate, np.concatenate([[0.0], np.cumsum(found) / weight.sum()])))
+        weight = row[scan]
+        rate = np.cumsum(weight * ~is_hit)[last] / row.sum()
+        share = np.cumsum(weight * is_hit)[last] / total
+        rows.append(_read(np.append(0.0, rate), np.append(0.0, share)))
     return np.stack(rows)
+
+
+def _end(
+    scan: NDArray[np.int64], is_hit: NDArray[np.bool_], last: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> int:
+    """How many of the candidates, the surest first, take every row of weights beyond the last of ``RATES``.
+
+    The others change nothing: a detector may have a thousand times as many candidates as are read.
+    """
+    enough = RATES[-1] * weights.sum(axis=1)
+    count = 2 * int(enough.max())
+    while count < len(scan):
+        false = np.bincount(scan[:count][~is_hit[:count]], minlength=weights.shape[1])
+        if (weights @ false > enough).all():
+            return count + int(np.argmax(last[count - 1 :]))
+        count *= 2
+    return len(scan)
 
 
 def scan_draws(scans: int, seed: int = 0) -> NDArray[np.float64]:

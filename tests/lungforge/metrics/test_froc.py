@@ -113,6 +113,29 @@ def test_it_equals_the_published_rules_written_out(case: int) -> None:
     assert judged.missed == sum(not any(_detects(each, nodule) for each in candidates) for nodule in nodules)
 
 
+def test_what_lies_beyond_the_last_rate_changes_nothing() -> None:
+    """Of 600 candidates in 3 scans, many of one probability, fewer than 100 are read."""
+    generator = np.random.default_rng(1)
+    scans = ["a", "b", "c"]
+    nodules = [_nodule(10.0 * index, scan=scan) for index in range(4) for scan in scans]
+    candidates = [
+        _at(
+            float(generator.uniform(0, 60)),
+            float(generator.integers(0, 30)) / 30,
+            str(generator.choice(scans)),
+            y,
+        )
+        for y in generator.choice([0.0, 100.0], p=[0.05, 0.95], size=600).tolist()
+    ]
+    judged = judge(candidates, nodules, [], scans)
+    assert len(judged.false_probability) > 500
+    weights = scan_draws(3)[:3]
+    for row, counts in zip(sensitivities(judged, weights), weights.astype(int).tolist(), strict=True):
+        drawn = [scan for scan, count in zip(scans, counts, strict=True) for _ in range(count)]
+        points = _slow_curve(candidates, nodules, [], drawn)
+        np.testing.assert_allclose(row, [_slow_height(points, rate) for rate in RATES], rtol=1e-12)
+
+
 # By hand -------------------------------------------------------------------------------------------------
 
 
