@@ -7,7 +7,7 @@ registered to the real one.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -132,11 +132,14 @@ class Query:
         height, width = self.template.texture.shape
         factor = reduction(real.shape)
         small = resized(reduce(real, factor), height, width)
-        of_map = np.stack([resized(one, height, width) for one in map_textures(label, factor)])
         reach = -(-MAX_SHIFT_PX // self._grid_px) + 1
         margin = reach * self.template.factor
-        around = ((0, 0), (margin, margin), (margin, margin))
-        return RealTexture(np.pad(texture(small), margin), np.pad(of_map, around), reach)
+
+        def of_map() -> NDArray[np.float32]:
+            layers = np.stack([resized(one, height, width) for one in map_textures(label, factor)])
+            return np.pad(layers, ((0, 0), (margin, margin), (margin, margin)))
+
+        return RealTexture(np.pad(texture(small), margin), of_map, reach)
 
     def part_of(
         self, real: NDArray[np.uint8], label: NDArray[np.uint8], corner: tuple[int, int], within: int
@@ -160,7 +163,7 @@ class Query:
         place = np.ix_(rows, columns)
         inside = np.s_[..., _SUPPORT:-_SUPPORT, _SUPPORT:-_SUPPORT]
         around = texture(reduce(real[place], self.factor))
-        return RealTexture(around[inside], map_textures(label[place], self.factor)[inside], reach)
+        return RealTexture(around[inside], lambda: map_textures(label[place], self.factor)[inside], reach)
 
     def resemblance(self, real: Sequence["RealTexture"]) -> tuple[int, Resemblance]:
         """Compare with real textures.
@@ -180,7 +183,7 @@ class Query:
     def _aligned(self, real: "RealTexture", start: Alignment) -> Alignment:
         """The alignment, with the correlation of what neither map explains."""
         alignment = refine(self.template, real.texture, start, real.reach)
-        theirs = onto(self.template, np.concatenate([real.texture[None], real.of_map]), alignment)
+        theirs = onto(self.template, np.concatenate([real.texture[None], real.of_map()]), alignment)
         ours = self.template.texture[self.template.region]
         explained = np.concatenate([self.of_map[:, self.template.region], theirs[1:]])
         return dataclasses.replace(alignment, correlation=correlation_beyond(ours, theirs[0], explained))
@@ -213,12 +216,12 @@ class RealTexture:
 
     Attributes:
         texture: With a margin around what is compared, ``[H + 2 m, W + 2 m]`` float32.
-        of_map: The texture that its map makes, ``[K, H + 2 m, W + 2 m]``.
+        of_map: Gives the texture that its map makes, ``[K, H + 2 m, W + 2 m]``; few are asked for it.
         reach: The largest shift that is looked for, in pixels of the grid.
     """
 
     texture: NDArray[np.float32]
-    of_map: NDArray[np.float32]
+    of_map: Callable[[], NDArray[np.float32]]
     reach: int
 
 

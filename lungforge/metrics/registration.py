@@ -236,7 +236,7 @@ def onto(template: Template, layers: NDArray[np.float32], alignment: Alignment) 
 def correlation_beyond(
     some: NDArray[np.floating], others: NDArray[np.floating], explained: NDArray[np.floating]
 ) -> float:
-    """The partial correlation of two textures ``[P]``: of what a sum of ``explained [K, P]`` leaves of each."""
+    """The partial correlation of two textures ``[P]``: of what sums of ``explained [K, P]`` leave of each."""
     design = np.concatenate([np.ones((1, len(some))), explained]).T
     both = np.stack([some, others], axis=1).astype(np.float64)
     rest = both - design @ np.linalg.lstsq(design, both, rcond=1e-6)[0]

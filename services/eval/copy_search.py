@@ -68,7 +68,10 @@ def _closest(query: Query, places: Sequence[Place], pool: RealPool) -> tuple[Pla
         textures = [query.whole(*pool.with_map(place.index)) for place in places]
     else:
         within = -(-cell_px(pool.cut.size) // 2)
-        textures = [query.part_of(*pool.with_map(place.index), place.corner, within) for place in places]
+        textures = []
+        for place in places:
+            grey, label = pool.with_map(place.index)
+            textures.append(query.part_of(grey, label, place.corner, within))
     best, resemblance = query.resemblance(textures)
     return places[best], resemblance
 

@@ -52,7 +52,8 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
 
     Returns:
         What the driver keeps, and what stays in the object store: the grey images of the whole slices with
-        their maps, ``[N, 2, H, W]``, and where slices are cut, the textures ``[N, h, w]`` in which patches are looked up.
+        their maps, ``[N, 2, H, W]``, and where slices are cut, the textures ``[N, h, w]`` in which patches
+        are looked up.
     """
     keys: list[Key] = []
     greys, subsets, corners, medians = [], [], [], []

@@ -42,7 +42,7 @@ def test_what_is_compared_lies_in_the_body_away_from_borders():
     region = comparable_region(label, 1)
     for row in range(60):
         for column in range(60):
-            around = label[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
+            around = label[max(0, row - 3) : row + 4, max(0, column - 3) : column + 4]
             assert region[row, column] == (label[row, column] > 0 and len(np.unique(around)) == 1)
 
 
