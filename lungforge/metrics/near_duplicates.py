@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lungforge.metrics.registration import (
     Alignment,
@@ -36,6 +37,8 @@ MIN_CORRELATION: Final = 0.75
 #: Where few pixels are compared, textures of different scans agree by chance: below the first count of pixels
 #: (of the reduced image) the threshold rises, up to the given one at the second count.
 _ENOUGH_PIXELS, _FEW_PIXELS, _MIN_CORRELATION_OF_FEW = 500, 150, 0.92
+#: Standard deviation of the Gaussian by which textures are smoothed for a second comparison, in their pixels.
+_SMOOTHING: Final = 1.0
 #: The largest shift that is looked for between whole slices, in pixels of the image.
 MAX_SHIFT_PX: Final = 3
 #: Side in pixels of the small textures by which similar slices are looked up.
@@ -183,10 +186,19 @@ class Query:
     def _aligned(self, real: "RealTexture", start: Alignment) -> Alignment:
         """The alignment, with the correlation of what neither map explains."""
         alignment = refine(self.template, real.texture, start, real.reach)
-        theirs = onto(self.template, np.concatenate([real.texture[None], real.of_map()]), alignment)
-        ours = self.template.texture[self.template.region]
-        explained = np.concatenate([self.of_map[:, self.template.region], theirs[1:]])
-        return dataclasses.replace(alignment, correlation=correlation_beyond(ours, theirs[0], explained))
+        ours = np.concatenate([self.template.texture[None], self.of_map])
+        theirs = np.concatenate([real.texture[None], real.of_map()])
+        correlations = []
+        # As they are; and smoothed, for what a copy lost when it was made smaller and larger again.
+        for smoothing in (0.0, _SMOOTHING):
+            some, others = (
+                ndimage.gaussian_filter(layers, smoothing, axes=(1, 2)) if smoothing else layers
+                for layers in (ours, theirs)
+            )
+            inside, placed = some[:, self.template.region], onto(self.template, others, alignment)
+            explained = np.concatenate([inside[1:], placed[1:]])
+            correlations.append(correlation_beyond(inside[0], placed[0], explained))
+        return dataclasses.replace(alignment, correlation=max(correlations))
 
     def _described(self, alignment: Alignment) -> Resemblance:
         return Resemblance(
