@@ -2,8 +2,9 @@
 
 A generator works from a label map, so its images must agree with the real slice on all that the map holds:
 where the body is, where the lungs are, how bright either is. What is compared is the texture that a map does
-not hold, away from the borders of the map, and only a copy has the same. Before that, the synthetic image is
-registered to the real one.
+not hold, and only a copy has the same. Before that, the synthetic image is registered to the real one. The
+borders of the map reach into the texture: the correlation is a partial one, without what the textures of both
+maps explain of either image.
 """
 
 import dataclasses
