@@ -35,9 +35,9 @@ from lungforge.metrics.textures import (
 
 #: A near-duplicate's texture correlates with the real one's above this, once registered.
 MIN_CORRELATION: Final = 0.75
-#: Where few pixels are compared, textures of different scans agree by chance: below the first count of pixels
-#: (of the reduced image) the threshold rises, up to the given one at the second count.
-_ENOUGH_PIXELS, _FEW_PIXELS, _MIN_CORRELATION_OF_FEW = 500, 150, 0.92
+#: Where few pixels lie away from borders, textures agree by chance and by the map: at so many pixels (of the
+#: reduced image) and below, the threshold rises to that beside them.
+_THRESHOLDS: Final = ((50, 0.98), (150, 0.92), (500, MIN_CORRELATION))
 #: Standard deviation of the Gaussian by which textures are smoothed for a second comparison, in their pixels.
 _SMOOTHING: Final = 1.0
 #: The largest shift that is looked for between whole slices, in pixels of the image.
@@ -95,12 +95,13 @@ _REFINED = 3
 
 
 def threshold(pixels: int) -> float:
-    """The correlation above which textures compared at so many pixels are near-duplicates.
+    """The correlation above which textures with so many pixels away from borders are near-duplicates.
 
     Set on slices of LUNA16 so that of those of different scans fewer than 1 in 100 are above it; see
     ``python -m benchmarks.near_duplicates``.
     """
-    return float(np.interp(pixels, [_FEW_PIXELS, _ENOUGH_PIXELS], [_MIN_CORRELATION_OF_FEW, MIN_CORRELATION]))
+    counts, correlations = zip(*_THRESHOLDS, strict=True)
+    return float(np.interp(pixels, counts, correlations))
 
 
 @dataclass(frozen=True)
@@ -112,19 +113,23 @@ class Query:
         shape: Height and width, in px.
         factor: By which it is reduced before its texture is taken.
         of_map: The texture that its map makes, ``[K, H, W]``.
+        threshold: The correlation above which it is a near-duplicate.
     """
 
     template: Template
     shape: tuple[int, int]
     factor: int
     of_map: NDArray[np.float32]
+    threshold: float
 
     @classmethod
     def of(cls, grey: NDArray[np.uint8], label: NDArray[np.uint8]) -> "Query":
         """Prepare an image ``[H, W]`` uint8 grey, generated from a map ``[H, W]``."""
         factor = reduction(grey.shape)
-        template = Template.of(texture(reduce(grey, factor)), comparable_region(label, factor))
-        return cls(template, (grey.shape[0], grey.shape[1]), factor, map_textures(label, factor))
+        region, away = comparable_region(label, factor)
+        template = Template.of(texture(reduce(grey, factor)), region)
+        shape = (grey.shape[0], grey.shape[1])
+        return cls(template, shape, factor, map_textures(label, factor), threshold(away))
 
     def whole(self, real: NDArray[np.uint8], label: NDArray[np.uint8]) -> "RealTexture":
         """A whole real slice, to be compared with this image; brought to its size.
@@ -209,7 +214,7 @@ class Query:
             zoom=alignment.zoom,
             down_px=alignment.down * self.factor,
             right_px=alignment.right * self.factor,
-            threshold=threshold(int(self.template.region.sum())),
+            threshold=self.threshold,
         )
 
     @property

@@ -77,7 +77,7 @@ def map_textures(label: NDArray[np.uint8], factor: int) -> NDArray[np.float32]:
     return texture(np.concatenate([painted, blurred]))
 
 
-def comparable_region(label: NDArray[np.uint8], factor: int) -> NDArray[np.bool_]:
+def comparable_region(label: NDArray[np.uint8], factor: int) -> tuple[NDArray[np.bool_], int]:
     """Where the texture of an image does not come from its map: in the body, away from all borders.
 
     Args:
@@ -86,7 +86,7 @@ def comparable_region(label: NDArray[np.uint8], factor: int) -> NDArray[np.bool_
 
     Returns:
         ``[H // factor, W // factor]``; more of the body where that leaves too little, and in the end all of
-        it.
+        it. And how many pixels lie away from all borders.
     """
     size = 2 * _MARGIN * factor + 1
     inner = ndimage.minimum_filter(label, size) == ndimage.maximum_filter(label, size)
@@ -98,10 +98,11 @@ def comparable_region(label: NDArray[np.uint8], factor: int) -> NDArray[np.bool_
     )
     framed = np.zeros((height, width), dtype=bool)
     framed[_MARGIN : height - _MARGIN, _MARGIN : width - _MARGIN] = True
+    away = int((inner & framed).sum())
     for region in (inner & framed, body & framed, framed):
         if region.sum() >= _MIN_PIXELS:
-            return region
-    return np.ones((height, width), dtype=bool)
+            return region, away
+    return np.ones((height, width), dtype=bool), away
 
 
 def resized(image: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -117,7 +117,7 @@ def set_results(name: str = "one", *, near_duplicates: int = 0, **changes: Any) 
         near_duplicates=NearDuplicates(40, near_duplicates, 0.75, FalseAlarms(200, 1, 0.76), 0.1, 0.2, ()),
         memorisation=memorisation(),
         generated_with=GenerationSettings("ancestral", 50, 1.5, ""),
-        lineage=(),
+        lineage=(ancestor("samples", "b" * 64, f"s3://lab/{name}"),),
     )
     return dataclasses.replace(sound, **changes)
 

@@ -39,7 +39,8 @@ def test_what_is_compared_lies_in_the_body_away_from_borders():
     label = np.zeros((60, 60), dtype=np.uint8)
     label[5:55, 5:55] = classes.BODY
     label[20:40, 20:40] = classes.LEFT_LUNG
-    region = comparable_region(label, 1)
+    region, away = comparable_region(label, 1)
+    assert away == region.sum()
     for row in range(60):
         for column in range(60):
             around = label[max(0, row - 3) : row + 4, max(0, column - 3) : column + 4]
@@ -47,8 +48,10 @@ def test_what_is_compared_lies_in_the_body_away_from_borders():
 
 
 def test_without_enough_of_it_more_is_compared():
-    assert comparable_region(np.zeros((32, 32), np.uint8), 1).sum() == 26 * 26
-    assert comparable_region(np.zeros((8, 8), np.uint8), 1).all()
+    region, away = comparable_region(np.zeros((32, 32), np.uint8), 1)
+    assert (region.sum(), away) == (26 * 26, 0)
+    region, away = comparable_region(np.zeros((8, 8), np.uint8), 1)
+    assert (region.all(), away) == (True, 0)
 
 
 def test_resizing_to_the_same_size_changes_nothing():

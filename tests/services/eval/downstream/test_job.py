@@ -32,8 +32,9 @@ def _run(world: Path, out: Path, **changes: Any) -> DownstreamResults:
     config = EvalConfig(**(plain | changes))
     sets = {"drawn": Dataset.open(config.synthetic[0])}
     writer = DatasetWriter(uri=config.out, kind=Kind.REPORT, config={}, seed=0)
-    data = prepare(config, None, Dataset.open(config.real), sets)
-    results, parts = run(config, None, data, list(sets), writer)
+    real = Dataset.open(config.real)
+    data = prepare(config, None, real, sets)
+    results, parts = run(config, None, real, data, list(sets), writer)
     assert all((out / part.path).stat().st_size == part.bytes for part in parts)
     return results
 

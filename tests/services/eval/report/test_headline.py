@@ -10,7 +10,6 @@ from services.eval.report.render import SetImages, render
 from services.eval.set_results import HounsfieldRow, HounsfieldSummary, KidResult, NotMeasured
 from tests.services.reports import (
     RADIOMIC,
-    ancestor,
     arm_result,
     baseline,
     downstream_results,
@@ -147,15 +146,15 @@ def slice_images(name, lung_rows):
 
 
 def test_the_slices_with_the_most_lung_stand_on_top_in_their_order():
-    shown = SetImages(tuple(slice_images(str(rows), rows) for rows in (3, 0, 9, 5, 1, 7)), (), ())
+    shown = SetImages(tuple(slice_images(str(rows), rows) for rows in (3, 0, 9, 5, 1, 7)), (), (), ())
     assert [one.sample_id for one in shown.triples] == ["3", "9", "5", "7"]
     assert [one.sample_id for one in shown.others] == ["0", "1"]
 
 
 def page(origin):
-    whole = report(set_results(lineage=(ancestor("samples", "b" * 64, "s3://lab/one"),)))
+    whole = report(set_results())
     real = dataclasses.replace(whole.real, origin=origin)
-    shown = SetImages((slice_images("a", 4),), (), ())
+    shown = SetImages((slice_images("a", 4),), (), (), ())
     return render(dataclasses.replace(whole, real=real), [shown]).decode()
 
 
