@@ -192,7 +192,7 @@ def test_on_real_slices_every_kind_of_copy_is_detected_and_no_other_scan(step):
         labels.append(np.where(lungs, classes.LEFT_LUNG, body * classes.BODY).astype(np.uint8))
     for index, (hu, real, label) in enumerate(zip(slices, greys, labels, strict=True)):
         for kind, change in KINDS.items():
-            if step == 8 and kind in ("halved, enlarged (nearest)", "all of these"):
+            if step == 8 and ("halved" in kind or kind == "all of these"):
                 continue  # of 64 px, 32 are left
             copy = hu_to_uint8(np.rint(change(hu, np.random.default_rng(index))).astype(np.int16))
             query = Query.of(copy, label)
