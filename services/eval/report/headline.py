@@ -79,7 +79,11 @@ def _realism(results: SetResults) -> Chip:
     if ratio <= FAIR_RATIO:
         judgement = "good" if ratio <= GOOD_RATIO and not differs else "fair"
     kid = "" if p_value is None else f"; KID p = {p_value:.2g}"
-    return Chip("Realism", judgement, f"radiomic distance {ratio:.2g} x real-vs-real{kid}")
+    return Chip("Realism", judgement, f"radiomic distance {_times(ratio)} x real-vs-real{kid}")
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
 
 
 def _hounsfield_units(results: SetResults) -> Chip:

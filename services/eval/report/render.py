@@ -52,14 +52,18 @@ class SetImages:
 
     @property
     def triples(self) -> tuple[SliceImages, ...]:
-        """Those of the grid with the most lung, in the order of the grid: they stand on top of the report."""
-        largest = sorted(self.grid, key=lambda images: -_lung_share(images.label))[:_ON_TOP]
-        return tuple(images for images in self.grid if any(images is one for one in largest))
+        """Those of the grid with the most lung, in the order of the grid, upright: they stand on top."""
+        return tuple(map(upright, self._on_top))
 
     @property
     def others(self) -> tuple[SliceImages, ...]:
         """The rest of the grid."""
-        return tuple(images for images in self.grid if all(images is not one for one in self.triples))
+        return tuple(images for images in self.grid if all(images is not one for one in self._on_top))
+
+    @property
+    def _on_top(self) -> tuple[SliceImages, ...]:
+        largest = sorted(self.grid, key=lambda images: -_lung_share(images.label))[:_ON_TOP]
+        return tuple(images for images in self.grid if any(images is one for one in largest))
 
 
 def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
@@ -82,6 +86,7 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
         "contents": _contents(report),
         "grey_image": _image,
         "map_image": _map_image,
+        "has_sides": has_sides,
         "plus_minus": plus_minus,
         "legend": list(zip(classes.NAMES, classes.COLOURS, strict=True)),
         "lineage_graph": lineage_graph,
@@ -121,6 +126,32 @@ def _map_image(label: NDArray[np.uint8], alternative: str) -> Markup:
     return _image(render_map(label), alternative)
 
 
+def upright(images: SliceImages) -> SliceImages:
+    """The images as a radiologist looks at them, the patient's right on the left.
+
+    Some scans of LUNA16 have rows and columns reversed: their maps show the lungs on the wrong sides.
+    """
+    if has_sides(images.label) and _column(images.label, classes.LEFT_LUNG) < _column(
+        images.label, classes.RIGHT_LUNG
+    ):
+        return dataclasses.replace(
+            images,
+            label=images.label[::-1, ::-1],
+            real=None if images.real is None else images.real[::-1, ::-1],
+            synthetic=images.synthetic[::-1, ::-1],
+        )
+    return images
+
+
+def has_sides(label: NDArray[np.uint8]) -> bool:
+    """Whether a map shows both lungs, so that left and right are known."""
+    return bool((label == classes.LEFT_LUNG).any() and (label == classes.RIGHT_LUNG).any())
+
+
+def _column(label: NDArray[np.uint8], lung: int) -> float:
+    return float(np.nonzero(label == lung)[1].mean())
+
+
 def _lung_share(label: NDArray[np.uint8]) -> float:
     return float(np.isin(label, (classes.LEFT_LUNG, classes.RIGHT_LUNG)).mean())
 
@@ -131,7 +162,9 @@ def _image(pixels: NDArray[np.uint8], alternative: str) -> Markup:
     small = width < _SMALL_PX
     file = io.BytesIO()
     lossless = small or pixels.ndim == 3
-    Image.fromarray(pixels).save(file, format="WEBP", lossless=lossless, quality=_QUALITY)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(
+        file, format="WEBP", lossless=lossless, quality=_QUALITY
+    )
     data = base64.b64encode(file.getvalue()).decode()
     kind = "pixels" if small else "smooth"
     element = Markup('<img class="{}" src="data:image/webp;base64,{}" width="{}" height="{}" alt="{}">')

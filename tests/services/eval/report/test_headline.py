@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from lungforge.ct import classes
 from services.eval.downstream.results import Difference
 from services.eval.records import SliceImages
 from services.eval.report.headline import headline_of
-from services.eval.report.render import SetImages, render
+from services.eval.report.render import SetImages, render, upright
 from services.eval.set_results import HounsfieldRow, HounsfieldSummary, KidResult, NotMeasured
 from tests.services.reports import (
     RADIOMIC,
@@ -149,6 +150,21 @@ def test_the_slices_with_the_most_lung_stand_on_top_in_their_order():
     shown = SetImages(tuple(slice_images(str(rows), rows) for rows in (3, 0, 9, 5, 1, 7)), (), (), ())
     assert [one.sample_id for one in shown.triples] == ["3", "9", "5", "7"]
     assert [one.sample_id for one in shown.others] == ["0", "1"]
+
+
+def test_slices_are_shown_upright_with_the_right_lung_on_the_left():
+    label = np.zeros((8, 8), np.uint8)
+    label[2, 1:3], label[2:4, 5:7] = classes.RIGHT_LUNG, classes.LEFT_LUNG
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    as_it_is = SliceImages("a", ("scan", 3), label, None, grey)
+    assert upright(as_it_is) is as_it_is
+    turned = upright(SliceImages("a", ("scan", 3), label[::-1, ::-1], grey, grey[::-1, ::-1]))
+    assert np.array_equal(turned.label, label)
+    assert np.array_equal(turned.synthetic, grey)
+    assert np.array_equal(turned.real, grey[::-1, ::-1])
+    # With one lung, nothing is known of the sides.
+    one = SliceImages("a", ("scan", 3), np.where(label == classes.LEFT_LUNG, 0, label), grey, grey)
+    assert upright(one) is one
 
 
 def page(origin):
