@@ -43,7 +43,7 @@ test-all: test test-slow ## all tests
 
 test-cluster: $(INSTALLED) packages ## the tests with containers, Slurm and several hosts (Debian, as root)
 	LUNGFORGE_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster tests/docker \
-	  tests/services/test_stages_on_a_failing_store.py $(TESTS)
+	  tests/services/test_stages_on_a_failing_store.py tests/benchmarks/test_study.py $(TESTS)
 
 packages: ## install what those need, by apt-get
 	apt-get update --quiet

@@ -12,8 +12,9 @@ from services.preprocess import job as preprocess
 from services.preprocess.config import PreprocessConfig
 from services.tools import phantom
 from services.tools.phantom import PhantomConfig
+from tests.long_run import in_the_long_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [in_the_long_run, pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
 
 
 def _run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
@@ -27,7 +28,7 @@ def test_the_study_runs_prints_its_tables_and_resumes(tmp_path: Path, monkeypatc
     data = str(tmp_path / "slices")
     preprocess.run(
         PreprocessConfig(
-            source=str(tmp_path / "luna16"), out=data, size=64, slices="nodules", healthy_every=4
+            source=str(tmp_path / "luna16"), out=data, size=32, slices="nodules", healthy_every=4
         )
     )
     options = ["--data", data, "--train", "0", "1", "2", "3", "4", "5", "--test", "6", "7", "8", "9"]
