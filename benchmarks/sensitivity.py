@@ -30,7 +30,7 @@ from lungforge.errors import InputError
 from lungforge.metrics.frechet import frechet_distance_of_features
 from lungforge.metrics.kid import kid_p_value
 from lungforge.metrics.leakage import scan_of
-from lungforge.metrics.permutation import ScanPermutations, mean_shift_p_values, permute_scans
+from lungforge.metrics.permutation import SIGNIFICANCE, ScanPermutations, mean_shift_p_values, permute_scans
 from lungforge.metrics.precision_recall import precision, recall
 from lungforge.metrics.radiomic_distance import radiomic_p_value, regions_in_both
 from lungforge.metrics.real_baseline import halves_by_group
@@ -40,8 +40,6 @@ from services.common.progress import progress
 UNTOUCHED: Final = "untouched"
 #: Permutations of each test here; the report's have more.
 _PERMUTATIONS: Final = 199
-#: False alarms that are accepted.
-_LEVEL: Final = 0.05
 #: Share of the offered slices that are replaced by copies.
 _COPIES: Final = 0.05
 
@@ -92,9 +90,9 @@ def alarms(reference: MeasuredRows, offered: MeasuredRows, permutations: ScanPer
     medians = mean_shift_p_values(reference.medians, offered.medians, permutations)
     radiomic = radiomic_p_value(reference.radiomics, offered.radiomics, regions, permutations)
     return {
-        "radiomic distance": radiomic < _LEVEL,
-        "KID": kid_p_value(reference.features, offered.features, permutations) < _LEVEL,
-        "Hounsfield units": bool(np.nanmin(medians) < _LEVEL),
+        "radiomic distance": radiomic < SIGNIFICANCE,
+        "KID": kid_p_value(reference.features, offered.features, permutations) < SIGNIFICANCE,
+        "Hounsfield units": bool(np.nanmin(medians) < SIGNIFICANCE),
         "near-duplicates": bool(offered.copies.any()),
     }
 
@@ -128,7 +126,7 @@ def powers(
         sets = draw_sets(scans, images, numpy_generator(seed, "thresholds", repeat))
         for name, score in scores(clean.take(sets.reference), clean.take(sets.offered)).items():
             usual.setdefault(name, []).append(score)
-    thresholds = {name: float(np.quantile(values, 1 - _LEVEL)) for name, values in usual.items()}
+    thresholds = {name: float(np.quantile(values, 1 - SIGNIFICANCE)) for name, values in usual.items()}
     counts: dict[str, dict[str, int]] = {fault: {} for fault in measured}
     with progress("draws", repeats, unit="draws") as advance:
         for repeat in range(repeats):

@@ -19,6 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+#: Chance explains what has a p-value from this on.
+SIGNIFICANCE: Final = 0.05
 #: Random permutations of a test.
 PERMUTATIONS: Final = 999
 #: With fewer ways to divide the scans no p-value can fall below 0.05.

@@ -17,7 +17,7 @@ from services.common.progress import progress
 from services.common.ray_tasks import Done, run_tasks
 from services.eval.config import EvalConfig
 from services.eval.feature_cache import Network
-from services.eval.lineage import SampleLineage
+from services.eval.lineage import SampleLineage, slices_behind
 from services.eval.part_tasks import among, check_real_part, read_real_part, read_synthetic_part
 from services.eval.records import (
     Key,
@@ -96,12 +96,7 @@ def read_real(
         cut: How patches are cut from the slices; None for whole slices.
         patients: Which scans are of one patient.
     """
-    seen = [
-        dataset
-        for lineage in lineages
-        for dataset in (*lineage.sources, *(used for used, _ in lineage.training))
-    ]
-    datasets = {dataset.manifest_sha256: dataset for dataset in (real, *seen)}
+    datasets = slices_behind(real, lineages)
     # Only whole slices are segmented. Patches are compared with patches, if with anything.
     whole = [lineage for lineage in lineages if not lineage.on_patches]
     alike = whole if cut is None else lineages

@@ -5,7 +5,7 @@ import datetime
 import os
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Part
@@ -29,7 +29,7 @@ from services.eval.downstream.plan import check_plan
 from services.eval.downstream.results import DownstreamResults
 from services.eval.feature_cache import Network
 from services.eval.guards import check_leak, check_near_duplicates, check_sizes
-from services.eval.lineage import SampleLineage, subsets_of, trace
+from services.eval.lineage import SampleLineage, slices_behind, subsets_of, trace
 from services.eval.measure_radiomics import radiomic
 from services.eval.memorised_pairs import memorised_pairs
 from services.eval.part_tasks import PLAUSIBLE_HU
@@ -99,7 +99,7 @@ def run(config: EvalConfig) -> EvalResult:
     cut = None if patch is None else Cut(patch, config.seed)
     if config.froc:
         require_whole_scans(real, config.subsets, patch)
-    patients = patients_in([real, *_slices_of(lineages.values())])
+    patients = patients_in(slices_behind(real, lineages.values()).values())
     warnings = check_leak(list(lineages.values()), real, config.subsets, patients, allow=config.allow_leakage)
     sets = {name: lineage.samples for name, lineage in lineages.items()}
     if config.downstream != "none":
@@ -169,15 +169,6 @@ def _today() -> str:
     """The day, in UTC; that of SOURCE_DATE_EPOCH, by which builds are made reproducible, where it is set."""
     seconds = float(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
-
-
-def _slices_of(lineages: Iterable[SampleLineage]) -> list[Dataset]:
-    """The datasets of slices that maps and generators came from."""
-    return [
-        dataset
-        for lineage in lineages
-        for dataset in (*lineage.sources, *(used for used, _ in lineage.training))
-    ]
 
 
 def _needs(config: EvalConfig) -> list[Needs]:

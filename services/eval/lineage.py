@@ -1,6 +1,7 @@
 """Where synthetic slices come from, by their manifests: the scans of their maps and of their generator."""
 
 import dataclasses
+from collections.abc import Iterable
 
 from lungforge.datasets import Dataset, Kind
 from lungforge.datasets.lineage import Finding, find_parent
@@ -36,6 +37,18 @@ class SampleLineage:
     def on_patches(self) -> bool:
         """Whether the slices are patches, cut out of whole ones."""
         return any(ModelDetails.of(model.manifest).patch is not None for model in self.models)
+
+
+def slices_behind(real: Dataset, lineages: Iterable[SampleLineage]) -> dict[str, Dataset]:
+    """The slices that are compared with, and all that the generators and the maps came from, each once.
+
+    Returns:
+        By the digests of their manifests, the slices that are compared with first.
+    """
+    datasets = [real]
+    for lineage in lineages:
+        datasets += [*lineage.sources, *(dataset for dataset, _ in lineage.training)]
+    return {dataset.manifest_sha256: dataset for dataset in datasets}
 
 
 def trace(samples: Dataset) -> SampleLineage:

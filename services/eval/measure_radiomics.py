@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lungforge.metrics.permutation import ScanPermutations
+from lungforge.metrics.permutation import SIGNIFICANCE, ScanPermutations
 from lungforge.metrics.radiomic_distance import (
     FEWEST_SLICES,
     FeatureShift,
@@ -24,9 +24,7 @@ from services.eval.set_results import NotMeasured, RadiomicResult, RegionDistanc
 
 #: Features that are listed.
 _LISTED: Final = 12
-#: A feature moved where chance makes any feature differ so much less often than this ...
-_LEVEL: Final = 0.05
-#: ... or, without a test, by so many standard deviations.
+#: Without a test, a feature moved that differs by so many standard deviations.
 _LARGE_SHIFT: Final = 1.0
 
 
@@ -88,7 +86,7 @@ def radiomic(
 def _moved(shift: FeatureShift) -> bool:
     if shift.p_value is None:
         return abs(shift.shift) >= _LARGE_SHIFT
-    return shift.p_value < _LEVEL
+    return shift.p_value < SIGNIFICANCE
 
 
 def _rounded(shift: FeatureShift) -> FeatureShift:

@@ -114,7 +114,6 @@ def check_real_part(source: RealCheck, part: Part, rows: Sequence[int]) -> list[
     """
     results = []
     pool, first = source.pool, 0
-    codes = {key: int(code) for key, code in zip(pool.keys, pool.patients, strict=True)}
     for table in source.dataset.iter_batches(part):
         wanted = [row - first for row in rows if first <= row < first + len(table)]
         first += len(table)
@@ -128,7 +127,7 @@ def check_real_part(source: RealCheck, part: Part, rows: Sequence[int]) -> list[
         keys = zip(
             table.column("series_uid").to_pylist(), table.column("slice_index").to_pylist(), strict=True
         )
-        patients = np.array([codes[key] for key in keys], dtype=np.int64)
+        patients = pool.patients[[pool.indices[key] for key in keys]]
         found = most_like(hu_to_uint8(hu), label, pool, sources=[None] * len(wanted), patients=patients)
         results += [one[1] for one in found if one is not None]
     return results

@@ -52,11 +52,12 @@ def run(config: SampleConfig) -> SampleResult:
         InputError: Model and maps do not fit each other, or one of them is missing.
     """
     model = ModelDataset.open(config.model)
+    config = _chosen(config, model)
     data = Dataset.open(config.data, Kind.SLICES)
     writer = DatasetWriter(
         uri=config.out,
         kind=Kind.SAMPLES,
-        config=identity(_chosen(config, model)),
+        config=identity(config),
         seed=config.seed,
         parents=(model.dataset.parent(), data.parent()),
     )

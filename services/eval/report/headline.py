@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
+from lungforge.ct import classes
+from lungforge.metrics.permutation import SIGNIFICANCE
 from services.eval.downstream.results import DownstreamResults
 from services.eval.report.radiomic_words import moved_words
-from services.eval.report.wording import MINUS, signed
+from services.eval.report.wording import signed, signed_integer
 from services.eval.results import Chip, Headline, Judgement, SetResults
 from services.eval.set_results import MemorisationResult, NotMeasured, RadiomicResult
 
@@ -14,9 +16,10 @@ GOOD_RATIO, FAIR_RATIO = 1.2, 3.0
 #: So many HU between the medians of a class are good, or fair.
 GOOD_HU, FAIR_HU = 15, 50
 #: The classes that are judged by HU: those with thousands of pixels in every slice.
-_JUDGED: Final = ("background", "body", "left lung", "right lung")
-#: Chance explains what has a p-value from this on.
-_LEVEL: Final = 0.05
+_JUDGED: Final = [
+    classes.NAMES[label]
+    for label in (classes.BACKGROUND, classes.BODY, classes.LEFT_LUNG, classes.RIGHT_LUNG)
+]
 #: What a chip is called in a sentence.
 _SUBJECTS: Final = {
     "Realism": "realism",
@@ -74,7 +77,7 @@ def _realism(results: SetResults) -> Chip:
         return Chip("Realism", "not measured", "there is no real-vs-real baseline")
     ratio = radiomic.baseline.synthetic_mean / radiomic.baseline.real_mean
     p_value = results.kid.p_value
-    differs = p_value is not None and p_value < _LEVEL
+    differs = p_value is not None and p_value < SIGNIFICANCE
     judgement: Judgement = "poor"
     if ratio <= FAIR_RATIO:
         judgement = "good" if ratio <= GOOD_RATIO and not differs else "fair"
@@ -95,7 +98,7 @@ def _hounsfield_units(results: SetResults) -> Chip:
         return Chip("Hounsfield units", "not measured", "no class is in both sets")
     worst = max(rows, key=lambda row: abs(row.difference or 0))
     difference = worst.difference or 0
-    value = f"{worst.class_name} {difference:+d} HU".replace("-", MINUS) if difference else "no difference"
+    value = f"{worst.class_name} {signed_integer(difference)} HU" if difference else "no difference"
     judgement: Judgement = "poor"
     if abs(difference) <= FAIR_HU:
         judgement = "good" if abs(difference) <= GOOD_HU else "fair"

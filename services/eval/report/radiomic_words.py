@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
+from lungforge.metrics.permutation import SIGNIFICANCE
 from lungforge.metrics.radiomic_distance import FeatureShift
-from services.eval.report.wording import MINUS
+from services.eval.report.wording import MINUS, signed_integer
 from services.eval.set_results import HounsfieldRow
 
 #: A factor from this on is told as "3.0 times as large", a smaller one in percent.
 _LARGE_FACTOR: Final = 1.5
-#: Chance explains a difference with a p-value from this on.
-_LEVEL: Final = 0.05
 #: Shifts in a sentence.
 _NAMED: Final = 3
 
@@ -38,11 +37,11 @@ def feature_value(value: float, unit: str) -> str:
 def hounsfield_words(rows: Sequence[HounsfieldRow]) -> str:
     """The medians that differ by more than chance, the largest difference first."""
     known = [row for row in rows if row.difference is not None]
-    differing = [row for row in known if row.p_value is None or row.p_value < _LEVEL]
+    differing = [row for row in known if row.p_value is None or row.p_value < SIGNIFICANCE]
     differing.sort(key=lambda row: -abs(row.difference or 0))
     if not differing:
         return "the medians of all classes agree as far as these scans can tell"
-    words = ", ".join(f"{row.class_name} {_signed(row.difference or 0)} HU" for row in differing)
+    words = ", ".join(f"{row.class_name} {signed_integer(row.difference or 0)} HU" for row in differing)
     if len(differing) == len(known):
         return words
     return f"{words}; the other classes differ by no more than chance"
@@ -51,14 +50,10 @@ def hounsfield_words(rows: Sequence[HounsfieldRow]) -> str:
 def _change(shift: FeatureShift) -> str:
     real, synthetic = shift.real_median, shift.synthetic_median
     if shift.unit == "HU":
-        return f"{_signed(round(synthetic - real))} HU"
+        return f"{signed_integer(round(synthetic - real))} HU"
     if shift.unit == "times" and min(real, synthetic) > 0:
         factor = synthetic / real
         if factor >= _LARGE_FACTOR:
             return f"{factor:.1f} times as large"
-        return f"{_signed(round(100 * (factor - 1)))} %"
+        return f"{signed_integer(round(100 * (factor - 1)))} %"
     return f"{feature_value(synthetic, shift.unit)} instead of {feature_value(real, shift.unit)}"
-
-
-def _signed(value: int) -> str:
-    return f"{value:+d}".replace("-", MINUS)

@@ -30,6 +30,11 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}".replace("-", MINUS)
 
 
+def signed_integer(value: int) -> str:
+    """A whole difference with its sign."""
+    return f"{value:+d}".replace("-", MINUS)
+
+
 def of_phantoms(text: str) -> str:
     """A sentence about real slices as one about phantoms."""
     return _REAL.sub(lambda found: "Phantom" if found[0] == "Real" else "phantom", text)
