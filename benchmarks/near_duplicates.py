@@ -15,16 +15,16 @@ from typing import Any, Final
 
 import numpy as np
 import ray
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from benchmarks.planted_faults import Slice, moved
+from lungforge.ct.io.patient_table import scan_of
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Kind
 from lungforge.datasets.patches import Cut, patch_at, patch_corner
 from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
-from lungforge.metrics.leakage import scan_of
 from lungforge.metrics.near_duplicates import MIN_CORRELATION, thumbnails
 from lungforge.metrics.patch_search import cells
 from lungforge.randomness import numpy_generator
@@ -33,20 +33,8 @@ from services.eval.copy_search import NOBODY, most_like
 from services.eval.downstream.examples import read_rows
 from services.eval.records import RealPool
 
-Slice = NDArray[np.float32]
 #: Slices that a task looks for at a time.
 _BATCH: Final = 32
-
-
-def moved(
-    hu: Slice, *, degrees: float = 0.0, zoom: float = 1.0, down: float = 0.0, right: float = 0.0
-) -> Slice:
-    """A slice turned and enlarged about its centre, then shifted; bilinear, the edge continued."""
-    angle = np.deg2rad(degrees)
-    back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / zoom
-    centre = (np.array(hu.shape) - 1) / 2
-    offset = centre - back @ (centre + np.array([down, right]))
-    return np.asarray(ndimage.affine_transform(hu, back, offset, order=1, mode="nearest"), dtype=np.float32)
 
 
 def noisy(hu: Slice, generator: np.random.Generator) -> Slice:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from lungforge.metrics.fidelity import RING_INNER_MM, nodule_surroundings
 #: Bright structures in the lungs that are narrower than this are vessels, mm.
 _VESSEL_MM: Final = 12.0
 
+Slice = NDArray[np.float32]
 Plant = Callable[[SliceRow, np.random.Generator], SliceRow]
 
 
@@ -82,26 +84,20 @@ def wrong_spacing(row: SliceRow, generator: np.random.Generator) -> SliceRow:
     return dataclasses.replace(row, spacing_mm=(1.25 * height, 1.25 * width))
 
 
-def _mirrored(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    return image[:, ::-1]
+def moved(
+    hu: Slice, *, degrees: float = 0.0, zoom: float = 1.0, down: float = 0.0, right: float = 0.0
+) -> Slice:
+    """A slice turned and enlarged about its centre, then shifted; bilinear, the edge continued."""
+    angle = np.deg2rad(degrees)
+    back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / zoom
+    centre = (np.array(hu.shape) - 1) / 2
+    offset = centre - back @ (centre + np.array([down, right]))
+    return np.asarray(ndimage.affine_transform(hu, back, offset, order=1, mode="nearest"), dtype=np.float32)
 
 
-def _shifted(by_px: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    return lambda image: ndimage.shift(image, by_px, order=1, mode="nearest")
-
-
-def _rotated(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    return ndimage.rotate(image, 2.0, reshape=False, order=1, mode="nearest")
-
-
-def _zoomed(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    middle = (np.array(image.shape) - 1) / 2
-    return ndimage.affine_transform(image, np.eye(2) / 1.03, middle - middle / 1.03, order=1, mode="nearest")
-
-
-def _copy(change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Plant:
+def _copy(change: Callable[[Slice], Slice]) -> Plant:
     """The slice with its image changed as a whole."""
-    return lambda row, generator: _with_image(row, change(row.image.astype(np.float64)))
+    return lambda row, generator: _with_image(row, change(row.image.astype(np.float32)))
 
 
 def _with_image(row: SliceRow, values: NDArray[np.floating] | NDArray[np.integer]) -> SliceRow:
@@ -125,11 +121,11 @@ FAULTS: Final[dict[str, Plant]] = {
 
 #: Real slices passed off as synthetic ones, by what was done to them.
 COPIES: Final[dict[str, Plant]] = {
-    "mirrored": _copy(_mirrored),
-    "shifted by 1 px": _copy(_shifted(1)),
-    "shifted by 3 px": _copy(_shifted(3)),
-    "rotated by 2 degrees": _copy(_rotated),
-    "enlarged by 3 %": _copy(_zoomed),
+    "mirrored": _copy(lambda hu: hu[:, ::-1]),
+    "shifted by 1 px": _copy(partial(moved, down=1, right=1)),
+    "shifted by 3 px": _copy(partial(moved, down=3, right=3)),
+    "rotated by 2 degrees": _copy(partial(moved, degrees=2)),
+    "enlarged by 3 %": _copy(partial(moved, zoom=1.03)),
     "with noise of 20 HU": noise(20),
     "brighter by 50 HU": brighter(50),
 }

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from benchmarks.planted_faults import COPIES, FAULTS
 from benchmarks.planted_slices import MeasuredRows, measure_rows
+from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset, Kind
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.frechet import frechet_distance_of_features
 from lungforge.metrics.kid import kid_p_value
-from lungforge.metrics.leakage import scan_of
 from lungforge.metrics.permutation import SIGNIFICANCE, ScanPermutations, mean_shift_p_values, permute_scans
 from lungforge.metrics.precision_recall import precision, recall
 from lungforge.metrics.radiomic_distance import radiomic_p_value, regions_in_both

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from lungforge.ct import classes
+from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset, Kind
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.features import EFFICIENTNET_LITE0, load_extractor
 from lungforge.metrics.frechet import frechet_distance_of_features
-from lungforge.metrics.leakage import scan_of
 from lungforge.metrics.real_baseline import compare_with_baseline
 from lungforge.models.base import SamplerName, SamplingOptions
 from lungforge.models.model_dataset import ModelDataset

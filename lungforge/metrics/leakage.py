@@ -4,10 +4,11 @@ Two scans of one patient are more alike than those of two. LUNA16, for one, has 
 hospital's archive has many. Where it is not known whose a scan is, it counts as a patient of its own.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from lungforge.ct.io.patient_table import scan_of
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,6 @@ class Leak:
 
     def __bool__(self) -> bool:
         return bool(self.sources or self.training)
-
-
-def scan_of(series_uid: str) -> str:
-    """The scan behind a series id: collections of single slices name them ``<series>_z<slice>``."""
-    return re.sub(r"_z\d+$", "", series_uid)
 
 
 def find_leak(

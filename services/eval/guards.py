@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset, tensor_values
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
-from lungforge.metrics.leakage import EACH_SCAN, Leak, Patients, SharedPatient, find_leak, scan_of
+from lungforge.metrics.leakage import EACH_SCAN, Leak, Patients, SharedPatient, find_leak
 from services.eval.lineage import SampleLineage
 from services.eval.records import Match
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
+from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import ContentError
-from lungforge.metrics.leakage import Patients, scan_of
+from lungforge.metrics.leakage import Patients
 
 
 def patients_in(datasets: Iterable[Dataset]) -> Patients:

@@ -9,11 +9,11 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset
 from lungforge.datasets.patches import Cut
 from lungforge.metrics import near_duplicates
 from lungforge.metrics.fidelity import ClassHistogram, nodule_contrasts
-from lungforge.metrics.leakage import scan_of
 from lungforge.metrics.map_agreement import STRUCTURES, Resegmentation
 from services.eval.feature_cache import Network
 from services.eval.set_results import GenerationSettings

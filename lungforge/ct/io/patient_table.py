@@ -17,7 +17,6 @@ PATIENTS, METADATA = "patients.csv", "metadata.csv"
 #: Names of the columns, without spaces, underscores and capitals.
 _SERIES: Final = ("seriesuid", "seriesinstanceuid")
 _PATIENT: Final = ("patientid", "patient", "subjectid")
-_SLICE = re.compile(r"_z\d+$")
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,11 @@ class PatientGroups:
 
     scans_of_one_patient: tuple[tuple[str, ...], ...]
     scans_without_patient: tuple[str, ...]
+
+
+def scan_of(series_uid: str) -> str:
+    """The scan behind a series id: collections of single slices name them ``<series>_z<slice>``."""
+    return re.sub(r"_z\d+$", "", series_uid)
 
 
 def read_patients(uri: str) -> dict[str, str]:
@@ -75,7 +79,7 @@ def group_by_patient(patients: dict[str, str], scans: Iterable[str]) -> PatientG
     known: set[str] = set()
     unknown: set[str] = set()
     for scan in scans:
-        uid = scan if scan in patients else _SLICE.sub("", scan)
+        uid = scan if scan in patients else scan_of(scan)
         (known if uid in patients else unknown).add(uid if uid in patients else scan)
     concerned = {patients[uid] for uid in known}
     of_patient: dict[str, list[str]] = defaultdict(list)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from lungforge.ct.classes import NODULE
 from lungforge.ct.hard_negatives import hardest_negative, window_around
+from lungforge.ct.io.patient_table import scan_of
 from lungforge.ct.nodules import Box, nodule_boxes
 from lungforge.datasets import Dataset, Kind
 from lungforge.datasets.patches import cut_patch
 from lungforge.datasets.slices import SliceRow, rows_of
 from lungforge.errors import InputError
-from lungforge.metrics.leakage import scan_of
 from lungforge.randomness import numpy_generator
 
 #: Side of a crop for classification, in px, as published.

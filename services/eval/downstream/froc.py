@@ -11,12 +11,12 @@ import ray
 from numpy.typing import NDArray
 
 from lungforge.ct.io.luna16_tables import Annotation
+from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.candidates import Plane, join_nodules, merge_boxes
 from lungforge.metrics.froc import froc_score, judge, scan_draws, sensitivities
-from lungforge.metrics.leakage import scan_of
 from services.common.progress import progress
 from services.common.ray_tasks import run_tasks
 from services.eval.downstream.arms import Arm

@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset
 from lungforge.datasets.slices import RowIndex, index_rows
 from lungforge.errors import InputError
-from lungforge.metrics.leakage import find_leak, scan_of
+from lungforge.metrics.leakage import find_leak
 from services.eval.config import EvalConfig
 from services.eval.downstream.arms import Split, split_scans
 from services.eval.downstream.examples import CROP_PX, Examples

@@ -1,6 +1,7 @@
 import pytest
 
-from lungforge.metrics.leakage import Patients, SharedPatient, find_leak, scan_of
+from lungforge.ct.io.patient_table import scan_of
+from lungforge.metrics.leakage import Patients, SharedPatient, find_leak
 
 
 @pytest.mark.parametrize(
