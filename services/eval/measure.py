@@ -18,24 +18,26 @@ from lungforge.metrics.permutation import ScanPermutations, mean_shift_p_values
 from lungforge.metrics.precision_recall import FEWEST, NEIGHBOUR, precision, recall
 from lungforge.metrics.real_baseline import BaselineComparison, compare_with_baseline
 from lungforge.randomness import numpy_generator
+from services.eval.copy_results import (
+    DistanceHistogram,
+    DistanceQuantiles,
+    FalseAlarms,
+    MemorisationResult,
+    MemorisedPair,
+    NearDuplicate,
+    NearDuplicates,
+)
 from services.eval.records import Key, Match, MeasuredSlices
 from services.eval.rounding import rounded, rounded_baseline
 from services.eval.set_results import (
     ContrastSummary,
     Coverage,
     DiceSummary,
-    DistanceHistogram,
-    DistanceQuantiles,
-    FalseAlarms,
     FrechetResult,
     HounsfieldRow,
     HounsfieldSummary,
     KidResult,
     MapAgreement,
-    MemorisationResult,
-    MemorisedPair,
-    NearDuplicate,
-    NearDuplicates,
     NoduleContrast,
     NotMeasured,
     PrecisionRecallResult,

@@ -10,9 +10,10 @@ from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Part, tensor_values
 from lungforge.datasets.patches import cut_out
 from services.eval.collect import RealSlices
+from services.eval.copy_results import MemorisationResult, MemorisedPair
 from services.eval.lineage import SampleLineage
 from services.eval.records import SliceImages, SyntheticPart
-from services.eval.set_results import MemorisationResult, MemorisedPair, NotMeasured
+from services.eval.set_results import NotMeasured
 
 
 def memorised_pairs(

@@ -15,6 +15,7 @@ from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import ContentError
 from lungforge.metrics.features import Description
 from lungforge.public_uri import json_bytes
+from services.eval.copy_results import MemorisationResult, NearDuplicates
 from services.eval.downstream.results import DownstreamResults
 from services.eval.set_results import (
     FrechetResult,
@@ -22,8 +23,6 @@ from services.eval.set_results import (
     HounsfieldRow,
     KidResult,
     MapAgreement,
-    MemorisationResult,
-    NearDuplicates,
     NoduleContrast,
     NotMeasured,
     PrecisionRecallResult,

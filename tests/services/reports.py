@@ -7,6 +7,14 @@ from typing import Any
 from lungforge.metrics.features import Description
 from lungforge.metrics.radiomic_distance import FeatureShift
 from lungforge.metrics.real_baseline import BaselineComparison
+from services.eval.copy_results import (
+    DistanceHistogram,
+    DistanceQuantiles,
+    FalseAlarms,
+    MemorisationResult,
+    MemorisedPair,
+    NearDuplicates,
+)
 from services.eval.downstream.results import (
     ArmCurve,
     ArmResult,
@@ -27,18 +35,12 @@ from services.eval.results import (
 from services.eval.set_results import (
     ContrastSummary,
     Coverage,
-    DistanceHistogram,
-    DistanceQuantiles,
-    FalseAlarms,
     FrechetResult,
     GenerationSettings,
     HounsfieldRow,
     HounsfieldSummary,
     KidResult,
     MapAgreement,
-    MemorisationResult,
-    MemorisedPair,
-    NearDuplicates,
     NoduleContrast,
     NotMeasured,
     PrecisionRecallResult,

@@ -5,11 +5,12 @@ from typing import Final
 
 from lungforge.ct import classes
 from lungforge.metrics.permutation import SIGNIFICANCE
+from services.eval.copy_results import MemorisationResult
 from services.eval.downstream.results import DownstreamResults
 from services.eval.report.radiomic_words import moved_words
 from services.eval.report.wording import signed, signed_integer
 from services.eval.results import Chip, Headline, Judgement, SetResults
-from services.eval.set_results import MemorisationResult, NotMeasured, RadiomicResult
+from services.eval.set_results import NotMeasured, RadiomicResult
 
 #: A radiomic distance up to so many times the real-vs-real baseline is good, or fair.
 GOOD_RATIO, FAIR_RATIO = 1.2, 3.0

@@ -15,6 +15,7 @@ from PIL import Image
 from lungforge.ct import classes
 from lungforge.metrics.froc import rate_words
 from lungforge.visualisation.contact_sheets import render_map
+from services.eval.copy_results import MemorisedPair
 from services.eval.downstream.results import REFERENCE_TITLES, measure_title
 from services.eval.records import Match, Misfit, SliceImages
 from services.eval.report import downstream_figures
@@ -22,7 +23,7 @@ from services.eval.report.lineage_graph import lineage_graph
 from services.eval.report.radiomic_words import feature_value, hounsfield_words
 from services.eval.report.wording import page_of_phantoms, plus_minus, significant, subsets_words
 from services.eval.results import EvaluationReport
-from services.eval.set_results import MemorisedPair, NotMeasured
+from services.eval.set_results import NotMeasured
 
 #: Smaller images are enlarged without smoothing, so that a reader sees their pixels.
 _SMALL_PX = 128

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from services.eval.copy_results import MemorisationResult
 from services.eval.downstream.results import REFERENCE_TITLES, DownstreamResults, measure_title
 from services.eval.report.wording import plus_minus, signed
 from services.eval.results import SetResults
-from services.eval.set_results import MemorisationResult, NotMeasured
+from services.eval.set_results import NotMeasured
 
 #: Below this many images on a side a Fréchet distance in 2,048 dimensions is mostly bias.
 FEW_IMAGES = 2048

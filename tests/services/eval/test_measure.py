@@ -10,16 +10,10 @@ from lungforge.metrics.leakage import EACH_SCAN, Patients
 from lungforge.metrics.near_duplicates import Resemblance
 from lungforge.metrics.permutation import permute_scans
 from lungforge.metrics.radiomics import FEATURES
+from services.eval.copy_results import DistanceQuantiles, FalseAlarms, MemorisationResult, MemorisedPair
 from services.eval.measure import distances, hounsfield_units, map_agreement, memorisation, near_duplicates
 from services.eval.records import Fidelity, Match, MeasuredSlices
-from services.eval.set_results import (
-    DiceSummary,
-    DistanceQuantiles,
-    FalseAlarms,
-    MemorisationResult,
-    MemorisedPair,
-    NotMeasured,
-)
+from services.eval.set_results import DiceSummary, NotMeasured
 
 
 def measured(features, keys, **changes):

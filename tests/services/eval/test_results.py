@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungforge.errors import ContentError
+from services.eval.copy_results import NearDuplicate, NearDuplicates
 from services.eval.downstream.results import Difference
 from services.eval.results import FORMAT, EvaluationReport, SubsetSelection
-from services.eval.set_results import FrechetResult, NearDuplicate, NearDuplicates, NotMeasured
+from services.eval.set_results import FrechetResult, NotMeasured
 from tests.services.reports import ancestor, arm_result, baseline, report, set_results, task_result
 from tests.services.reports import downstream_results as downstream
 
