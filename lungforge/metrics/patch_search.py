@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungforge.metrics.near_duplicates import MAX_SHIFT_PX
-from lungforge.metrics.textures import reduce, texture
+from lungforge.metrics.textures import LEAST_LEVELS, reduce, texture
 
 #: Pixels of a reduced patch a side, at least.
 _CELLS: Final = 16
 #: Those at its edge are left out: their texture depends on what lies beyond.
 _RIM: Final = 2
-#: Textures with a smaller standard deviation, in grey levels, count as if they had this one.
-_LEAST_LEVELS: Final = 0.3
 #: Slices that are searched at a time: memory holds all their positions.
 _SLICES_AT_A_TIME: Final = 16
 
@@ -77,4 +75,4 @@ def best_positions(
 
 
 def _least_energy(side: int) -> float:
-    return side * side * _LEAST_LEVELS**2
+    return side * side * LEAST_LEVELS**2

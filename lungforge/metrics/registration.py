@@ -15,7 +15,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lungforge.metrics.textures import reduce
+from lungforge.metrics.textures import LEAST_LEVELS, reduce
 
 #: The grid. A copy between two of its points still correlates; least squares does the rest.
 ROTATIONS_DEGREES: Final = (-3.0, -1.5, 0.0, 1.5, 3.0)
@@ -25,8 +25,6 @@ _BEYOND_DEGREES, _BEYOND_ZOOM, _BEYOND_SHIFT = 1.0, 0.02, 1.0
 #: From so many pixels a side on, the grid is compared at half of them.
 _HALVED_FROM: Final = 96
 _STEPS: Final = 4
-#: An image whose texture has a smaller standard deviation, in grey levels, has nothing to be copied.
-_MIN_TEXTURE_LEVELS: Final = 0.3
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def coarse_alignment(template: Template, real: NDArray[np.float32], reach: int) 
     sums, squares = template.regions @ columns, template.regions @ (columns * columns)
     energies = (template.views**2).sum(axis=1, keepdims=True)
     others = squares - sums * sums / counts
-    least = counts * _MIN_TEXTURE_LEVELS**2
+    least = counts * LEAST_LEVELS**2
     correlations = np.where(
         (energies >= least) & (others >= least),
         (template.views @ columns) / np.sqrt(np.maximum(energies * others, 1e-12)),
@@ -247,7 +245,7 @@ def pearson(some: NDArray[np.floating], others: NDArray[np.floating]) -> float:
     """Correlation of two textures ``[P]``; 0 where one of them has next to no texture."""
     one, other = some - some.mean(), others - others.mean()
     energies = float(one @ one), float(other @ other)
-    if min(energies) < len(one) * _MIN_TEXTURE_LEVELS**2:
+    if min(energies) < len(one) * LEAST_LEVELS**2:
         return 0.0
     return float(one @ other / np.sqrt(energies[0] * energies[1]))
 

@@ -17,6 +17,8 @@ from lungforge.ct import classes
 LARGEST_SIDE: Final = 128
 #: Standard deviations of the two Gaussians whose difference is the band, in pixels of the reduced image.
 _FINE, _COARSE = 0.8, 1.6
+#: A texture of a smaller standard deviation, in grey levels, holds nothing to be copied.
+LEAST_LEVELS: Final = 0.3
 #: How strongly classes are painted, in grey levels: below the limit, so that sums stay sums; and the blur.
 _PAINTED, _BLUR = 30.0, 1.0
 #: Beyond this many grey levels the texture is cut off, so that no bone outweighs everything else.
