@@ -99,7 +99,7 @@ def service(slices: Dataset, network: Network, workers: int) -> float:
     work = [(source, part) for part in slices.parts]
     assert len(work) > workers, "more images, so that there is something to time after the workers' start"
     ended = []
-    task = read_real_part.options(num_returns=2)
+    task = read_real_part.options(num_returns=3)
     for _ in run_tasks(lambda given: task.remote(*given), work, workers):
         ended.append(time.perf_counter())
     embedded = sum(part.rows for part in slices.parts[workers:])

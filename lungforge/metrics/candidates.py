@@ -7,6 +7,7 @@ this frame differs by a shift, and by mirroring where the scan's direction matri
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from lungforge.ct.io.detection_tables import ScoredCandidate
 from lungforge.ct.io.luna16_tables import Annotation
 from lungforge.metrics.detection import overlaps
+
+#: Boxes of whole pixels often have their centre on the other's very edge, which counts as inside.
+_ROUNDING_MM: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def merge_boxes(series_uid: str, planes: Sequence[Plane]) -> list[ScoredCandidat
     """Join the boxes of neighbouring slices that are of one thing.
 
     The box with the highest score of those that are left begins a candidate. It takes a box of the next slice
-    when the centre of each lies in the other, the one with the largest overlap if there are several; that
+    when the centre of each lies in the other (its edge is inside), the one with the largest overlap if there are several; that
     box takes one of the slice behind it, and so on, upwards and then downwards. A box is of one candidate.
 
     Args:
@@ -123,7 +127,8 @@ def _partner(box: NDArray[np.float64], others: NDArray[np.float64], free: NDArra
     """Which of the boxes of the next slice goes on with a box; None if none does."""
     centre, centres = box[:2] + box[2:] / 2, others[:, :2] + others[:, 2:] / 2
     apart = np.abs(centres - centre)
-    alike = free & (apart <= box[2:] / 2).all(axis=1) & (apart <= others[:, 2:] / 2).all(axis=1)
+    reach = np.minimum(box[2:], others[:, 2:]) / 2 + _ROUNDING_MM
+    alike = free & (apart <= reach).all(axis=1)
     if not alike.any():
         return None
     return int(np.argmax(np.where(alike, overlaps(box[None], others)[0], -1.0)))

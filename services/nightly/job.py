@@ -10,6 +10,7 @@ from lungforge.config import digest, identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.datasets.writer import OtherDatasetError
 from lungforge.errors import InputError
+from lungforge.models.model_dataset import ModelDataset
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.errors import explained
 from lungforge.storage.files import absolute_uri
@@ -189,10 +190,11 @@ def _attempt(tonight: Tonight, lease: Lease, workers: int) -> Night:
 
 def _measure(night: Night, tonight: Tonight, lease: Lease) -> Night:
     """Sample and evaluate, or resume either; the metrics of the night."""
-    _make_way(Kind.SAMPLES, tonight.sample, lease, tonight.model, tonight.data)
-    sampling.run(tonight.sample)
+    sample = sampling.chosen(tonight.sample, ModelDataset.of(tonight.model))
+    _make_way(Kind.SAMPLES, sample, lease, tonight.model, tonight.data)
+    sampling.run(sample)
     lease.renew()
-    samples = Dataset.open(tonight.sample.out, Kind.SAMPLES)
+    samples = Dataset.open(sample.out, Kind.SAMPLES)
     _make_way(Kind.REPORT, tonight.evaluate, lease, tonight.data, samples)
     report = EvaluationReport.from_json(read_bytes(evaluation.run(tonight.evaluate).metrics))
     (results,) = report.sets

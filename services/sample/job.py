@@ -52,7 +52,7 @@ def run(config: SampleConfig) -> SampleResult:
         InputError: Model and maps do not fit each other, or one of them is missing.
     """
     model = ModelDataset.open(config.model)
-    config = _chosen(config, model)
+    config = chosen(config, model)
     data = Dataset.open(config.data, Kind.SLICES)
     writer = DatasetWriter(
         uri=config.out,
@@ -83,8 +83,8 @@ def run(config: SampleConfig) -> SampleResult:
     return _result(writer.uri, writer.commit(parts, details))
 
 
-def _chosen(config: SampleConfig, model: ModelDataset) -> SampleConfig:
-    """With what suits the model where the user left it open: all that decides the images is recorded."""
+def chosen(config: SampleConfig, model: ModelDataset) -> SampleConfig:
+    """The job with what suits the model where the user left it open: all that decides the images is recorded."""
     return dataclasses.replace(config, **vars(model.spec.sampling(model.config, config.sampling)))
 
 

@@ -92,8 +92,9 @@ def test_volumes_steps_and_images_are_those_that_were_made(lab: Lab) -> None:
         SERIES,
         lab.dataset("model").manifest.details["steps"],
         samples.rows,
-        # Each part is a task: of the real slices, and of the synthetic ones.
-        len(slices.parts) + len(samples.parts),
+        # Each part is a task: of the real slices, of the synthetic ones, and of the test slices that are
+        # searched as if they were synthetic.
+        len(slices.parts) + len(samples.parts) + 1,
     )
     assert lab.counted == dict(zip(COUNTED, made, strict=True))
 

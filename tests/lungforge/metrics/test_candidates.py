@@ -66,6 +66,14 @@ def test_a_box_is_of_one_candidate_and_the_higher_score_chooses() -> None:
     assert (second.probability, second.z_mm) == (0.6, 1.0)
 
 
+@pytest.mark.parametrize("spacing", [1.0, 0.1, 0.7, 3.281248])
+def test_a_centre_on_the_edge_is_inside_whatever_the_pixel_size(spacing: float) -> None:
+    """The centre of the upper box, at y = 88, is on the lower edge of the box below, which is 85 to 88."""
+    square = (spacing, spacing)
+    below, above = (90, 85, 4, 3, 0.5), (90, 85, 4, 6, 0.5)
+    assert len(_merged(_plane(0, below, spacing=square), _plane(1, above, spacing=square))) == 1
+
+
 def test_a_candidate_follows_a_vessel_that_drifts() -> None:
     planes = [_plane(float(index), (10.0 + index, 10, 4, 4, 0.5)) for index in range(6)]
     (candidate,) = _merged(*planes)
