@@ -143,12 +143,32 @@ def _tail_of_each(
     """
     networks, scans = variances
     of_networks = _normal(correlations[0], (_REPEATS, freedom[0] + 1), generator)
-    error = np.sqrt(networks) * of_networks[:, 0] + np.sqrt(scans) * _normal(
-        correlations[1], (_REPEATS,), generator
-    )
+    of_scans = np.sqrt(scans) * _normal(correlations[1], (_REPEATS,), generator)
     # The variances as such a repeat would estimate them.
-    networks = networks * (of_networks[:, 1:] ** 2).mean(axis=1)
+    estimated = (of_networks[:, 1:] ** 2).mean(axis=1)
     scans = scans * (generator.chisquare(freedom[1], (_REPEATS, 1)) / freedom[1])
+    # A handful of networks may make one of several equal variances look the largest by far, and the family
+    # smaller than it is: the tail holds for their mean as well.
+    return min(
+        _tail(np.sqrt(each) * of_networks[:, 0] + of_scans, each * estimated, scans, freedom)
+        for each in (networks, np.full_like(networks, networks.mean()))
+    )
+
+
+def _tail(
+    error: NDArray[np.float64],
+    networks: NDArray[np.float64],
+    scans: NDArray[np.float64],
+    freedom: tuple[int, int],
+) -> float:
+    """The tail with which the intervals of :data:`CONFIDENCE` of the repeats cover all of their errors.
+
+    Args:
+        error: Of the estimates of each repeat, ``[R, J]``.
+        networks: What networks contribute to the variance that a repeat estimates, ``[R, J]``.
+        scans: What scans contribute, likewise.
+        freedom: Degrees of freedom of both.
+    """
     low, high = 0.0, 1.0 - CONFIDENCE
     for _ in range(_HALVINGS):
         tail = (low + high) / 2
