@@ -156,6 +156,7 @@ class Preset:
         learner: Options of its training.
         learning_rate: Of its training.
         max_grad_norm: Largest norm of the gradient; None leaves gradients as they are.
+        decay: Last share of the steps over which the learning rate falls to zero.
     """
 
     network: NetworkOptions
@@ -163,6 +164,7 @@ class Preset:
     image_size: int = field(metadata=at_least(1))
     learning_rate: float = field(default=1e-4, metadata=above(0))
     max_grad_norm: float | None = field(default=1.0, metadata=above(0))
+    decay: float = field(default=0.0, metadata=between(0, 1))
 
 
 #: A generator's network: a ``NetworkOptions`` and a ``DataShape`` in one dataclass.

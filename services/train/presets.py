@@ -85,6 +85,7 @@ def _preset(name: str, data: str, out: str, model: str, workers: int, **values: 
         learner=preset.learner,
         learning_rate=preset.learning_rate,
         max_grad_norm=preset.max_grad_norm,
+        decay=preset.decay,
         **values,
     )
 
