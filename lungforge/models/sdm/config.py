@@ -38,9 +38,6 @@ class UNetOptions(NetworkOptions):
     """Sides, in pixels, of the feature maps with self-attention."""
     head_channels: int = field(default=64, metadata=at_least(1))
     """Channels of an attention head."""
-    block_pixels: int = field(default=1, metadata=ADDED | at_least(1))
-    """Side of the blocks of pixels that the network takes as one position: with 2 it works at half the side,
-    on four times the channels, for a quarter of the work."""
 
     def __post_init__(self) -> None:
         """Refuse what no network can be built from."""
@@ -82,12 +79,10 @@ class UNetConfig(UNetOptions, DataShape):
     def __post_init__(self) -> None:
         """Refuse what no network can be built from."""
         super().__post_init__()
-        divisor = self.block_pixels * 2 ** (len(self.widths) - 1)
-        if self.image_size % divisor:
-            blocks = f", in blocks of {self.block_pixels}," if self.block_pixels > 1 else ""
+        if self.image_size % 2 ** (len(self.widths) - 1):
             raise InputError(
-                f"image_size {self.image_size}{blocks} cannot be halved {len(self.widths) - 1} times; "
-                f"give a multiple of {divisor} or fewer {option('channel_multipliers')}"
+                f"image_size {self.image_size} cannot be halved {len(self.widths) - 1} times; "
+                f"give a multiple of {2 ** (len(self.widths) - 1)} or fewer {option('channel_multipliers')}"
             )
         for size in self.attention_sizes:
             if size not in self.sizes:
@@ -105,7 +100,7 @@ class UNetConfig(UNetOptions, DataShape):
     @property
     def sizes(self) -> tuple[int, ...]:
         """Side of the feature maps of each level, in pixels, the finest first."""
-        return tuple(self.image_size // self.block_pixels // 2**level for level in range(len(self.channel_multipliers)))
+        return tuple(self.image_size // 2**level for level in range(len(self.channel_multipliers)))
 
 
 @dataclass(frozen=True)
@@ -145,7 +140,11 @@ PRESETS = {
     ),
     "cpu": Preset(
         UNetOptions(
-            base_channels=32, channel_multipliers=(1, 2, 3, 4), attention_sizes=(16, 8), head_channels=32
+            base_channels=32,
+            channel_multipliers=(1, 2, 3),
+            residual_blocks=1,
+            attention_sizes=(16,),
+            head_channels=32,
         ),
         DiffusionOptions(),
         image_size=64,

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -83,15 +82,11 @@ class SemanticUNet(nn.Module):
                 else []
             )
 
-        pixels = config.block_pixels**2
-
         def spade(width: int, out_width: int, *, up: bool = False) -> SpadeBlock:
-            return SpadeBlock(width, out_width, pixels * config.classes, time_width, config.dropout, up=up)
+            return SpadeBlock(width, out_width, config.classes, time_width, config.dropout, up=up)
 
         width = widths[0]
-        blocks: list[list[nn.Module]] = [
-            [nn.Conv2d(pixels * config.image_channels, width, 3, padding=1)]
-        ]
+        blocks: list[list[nn.Module]] = [[nn.Conv2d(config.image_channels, width, 3, padding=1)]]
         skips = [width]
         for level, out_width in enumerate(widths):
             for _ in range(config.residual_blocks):
@@ -118,9 +113,7 @@ class SemanticUNet(nn.Module):
         self.output_blocks = nn.ModuleList(map(nn.ModuleList, blocks))
 
         self.out = nn.Sequential(
-            nn.GroupNorm(GROUPS, width),
-            nn.SiLU(),
-            nn.Conv2d(width, 2 * pixels * config.image_channels, 3, padding=1),
+            nn.GroupNorm(GROUPS, width), nn.SiLU(), nn.Conv2d(width, 2 * config.image_channels, 3, padding=1)
         )
         zero_init(self.out[2])
         self.to(memory_format=torch.channels_last)
@@ -144,8 +137,7 @@ class SemanticUNet(nn.Module):
                 f"the maps are {tuple(maps.shape[1:])} (classes, rows, columns); expected {expected}"
             )
         budget = KEEP_BYTES if keep_bytes is None else keep_bytes
-        maps = F.pixel_unshuffle(maps.to(next(self.parameters()).dtype), config.block_pixels)
-        semantic_map = SemanticMap(maps)
+        semantic_map = SemanticMap(maps.to(next(self.parameters()).dtype))
         kept: list[Modulation | None] = []
         for norm, size in self._norms():
             modulation = norm.modulation(semantic_map, size)
@@ -187,7 +179,7 @@ class SemanticUNet(nn.Module):
             raise InputError(
                 f"the images are {tuple(x.shape[1:])} (channels, rows, columns); expected {expected}"
             )
-        h = F.pixel_unshuffle(x, config.block_pixels).contiguous(memory_format=torch.channels_last)
+        h = x.contiguous(memory_format=torch.channels_last)
         time = self.time_embed(timestep_embedding(timesteps, config.base_channels).to(x.dtype))
         skips = []
         for stage in self.input_blocks:
@@ -206,7 +198,7 @@ class SemanticUNet(nn.Module):
             h = torch.cat([h, skips.pop()], dim=1)
             for block in _blocks(stage):
                 h = self._run_decoder(block, h, features.time, modulations)
-        return F.pixel_shuffle(self.out(h), self.config.block_pixels)
+        return self.out(h)
 
     def _modulations(self, conditioning: Conditioning) -> Iterator[Modulation]:
         for (norm, size), kept in zip(self._norms(), conditioning.modulations, strict=True):

@@ -309,10 +309,10 @@ def test_a_rising_loss_stops_and_names_the_last_good_checkpoint(
     assert 9 in _kept(tmp_path / "model")
 
 
-def test_training_learns(slices: str, tmp_path: Path) -> None:
-    config = _config(
-        slices, tmp_path / "model", steps=60, checkpoint_every=1000, preview_every=60, warmup_steps=10
-    )
+def test_noise_prediction_learns(slices: str, tmp_path: Path) -> None:
+    changes = {"learner": dataclasses.replace(tiny("a", "b").learner, objective="eps"), "decay": 0.0}
+    changes |= {"steps": 60, "checkpoint_every": 1000, "preview_every": 60, "warmup_steps": 10}
+    config = _config(slices, tmp_path / "model", **changes)
     _train(config)
     history = json.loads(Dataset.open(config.out).read_file("history.json"))
     assert {name: len(values) for name, values in history.items()} == {
@@ -330,8 +330,7 @@ def test_training_learns(slices: str, tmp_path: Path) -> None:
 
 
 def test_edm_learns_and_killed_and_run_again_equals_unbroken(slices: str, tmp_path: Path) -> None:
-    options = dataclasses.replace(tiny("a", "b").learner, objective="edm")
-    changes = {"learner": options, "steps": 60, "checkpoint_every": 20, "warmup_steps": 10, "decay": 0.5}
+    changes = {"steps": 60, "checkpoint_every": 20, "warmup_steps": 10, "decay": 0.5}
     _train(_config(slices, tmp_path / "unbroken", **changes))
     config = _config(slices, tmp_path / "killed", **changes)
     with pytest.raises(_Killed):
