@@ -22,7 +22,7 @@ BANDS: Final = ("error_low_noise_hu", "error_middle_noise_hu", "error_high_noise
 _BOUNDS: Final = (0.3, 2.0)
 #: How much of a running mean is kept at each step: it is over about 25 steps.
 _KEPT: Final = 1 - 1 / 25
-#: Shown for a band of which no image has come yet: half of the window, as an image of mid-grey is off at most.
+#: Shown for a band of which no image has come yet: half the window, as much as mid-grey is off at most.
 _UNKNOWN: Final = 1.0
 
 

@@ -13,7 +13,7 @@ class ImageError(NamedTuple):
     """How far the image estimates of a batch are off.
 
     Attributes:
-        sigma: Standard deviation of the noise that each image was given, beside a signal that is not scaled, [N].
+        sigma: Standard deviation of the noise in each image, beside a signal that is not scaled, [N].
         squared: Mean squared error of each estimate before it is clipped, in [-1, 1] units, [N].
     """
 
