@@ -34,6 +34,10 @@ class TrainingSettings(Protocol):
         """Decides every random number."""
 
     @property
+    def batch(self) -> int:
+        """Images a step, over all workers."""
+
+    @property
     def precision(self) -> Precision:
         """What the networks compute in."""
 

@@ -20,8 +20,9 @@ BANDS: Final = ("error_low_noise_hu", "error_middle_noise_hu", "error_high_noise
 #: The σ between two bands, for images of 64 px in [-1, 1]. Above 2, noise hides all but brightness and coarse
 #: anatomy; below 0.3, half the spread of the pixels, only texture is left to find.
 _BOUNDS: Final = (0.3, 2.0)
-#: How much of a running mean is kept at each step: it is over about 25 steps.
-_KEPT: Final = 1 - 1 / 25
+#: Images of all bands that the running means are over: enough that chance does not triple them (see
+#: ``require_no_rise``), with noise prediction too, whose errors at high noise differ most.
+_IMAGES: Final = 200
 #: Shown for a band of which no image has come yet: half the window, as much as mid-grey is off at most.
 _UNKNOWN: Final = 1.0
 
@@ -45,15 +46,20 @@ def shares_and_errors(error: ImageError, side: int) -> Tensor:
 
 
 class RunningErrors:
-    """Running means over the images of each band, the more recent ones with more weight."""
+    """Running means over the images of each band, the more recent ones with more weight.
 
-    def __init__(self) -> None:
+    Args:
+        batch: Images a step, over all workers.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self._kept = (1 - 1 / _IMAGES) ** batch
         self._means = torch.zeros(2, len(BANDS), dtype=torch.float64)
 
     def update(self, means: Sequence[float]) -> list[float]:
         """Add what ``shares_and_errors`` gave for a step; returns the errors of ``BANDS``, in HU."""
         step = torch.tensor(means, dtype=torch.float64).view_as(self._means)
-        self._means = _KEPT * self._means + (1 - _KEPT) * step
+        self._means = self._kept * self._means + (1 - self._kept) * step
         shares, errors = self._means
         errors = (errors / shares).where(shares > 0, _UNKNOWN)
         return [HU_PER_UNIT * error for error in errors.tolist()]

@@ -80,7 +80,7 @@ class DiffusionLearner(Learner):
         objective = objective_of(config)
         self.METRICS = (*objective.METRICS, *BANDS, "gradient_norm")
         self._losses = len(objective.METRICS)
-        self._errors = RunningErrors()
+        self._errors = RunningErrors(settings.batch)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(settings.seed, "weights"))
             self.network = SemanticUNet(config)

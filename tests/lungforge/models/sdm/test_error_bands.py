@@ -28,20 +28,20 @@ def test_parts_of_a_batch_average_to_the_whole():
 
 def test_the_first_step_shows_its_mean_and_a_band_without_images_half_the_window():
     # One image of four at high noise, off by 0.2 of 700 HU; three in the middle, by 0.1 in the mean.
-    shown = RunningErrors().update([0, 0.75, 0.25, 0, 0.075, 0.05])
+    shown = RunningErrors(4).update([0, 0.75, 0.25, 0, 0.075, 0.05])
     assert dict(zip(BANDS, shown, strict=True)) == pytest.approx(
         {"error_low_noise_hu": 700, "error_middle_noise_hu": 70, "error_high_noise_hu": 140}
     )
 
 
 def test_later_steps_weigh_more_and_by_their_images():
-    errors = RunningErrors()
+    errors = RunningErrors(4)
     errors.update([0, 1, 0, 0, 0.1, 0])
-    # A step of half as many images, off by 0.3: 24/25 of the first one's weight is left.
+    # A step of half as many images, off by 0.3: of the first one's weight, .995 to the power of 4 is left.
     shown = errors.update([0.5, 0.5, 0, 0.2, 0.15, 0])
-    assert shown[1] == pytest.approx(700 * (0.96 * 0.1 + 0.15) / (0.96 + 0.5))
+    assert shown[1] == pytest.approx(700 * (0.98015 * 0.1 + 0.15) / (0.98015 + 0.5), rel=1e-5)
     assert shown[0] == pytest.approx(280)
-    for _ in range(200):
+    for _ in range(500):
         shown = errors.update([0, 1, 0, 0, 0.05, 0])
     # By now all of the middle is new, and the low band, without an image since, is as it was.
     assert shown[1] == pytest.approx(35, rel=0.01)
@@ -50,9 +50,9 @@ def test_later_steps_weigh_more_and_by_their_images():
 
 def test_resumed_it_shows_the_same_to_the_last_bit():
     steps = torch.rand(20, 6, generator=torch.Generator().manual_seed(0)).tolist()
-    unbroken = RunningErrors()
+    unbroken = RunningErrors(8)
     shown = [unbroken.update(step) for step in steps]
-    first, second = RunningErrors(), RunningErrors()
+    first, second = RunningErrors(8), RunningErrors(8)
     for step in steps[:10]:
         first.update(step)
     second.load_state_dict(first.state_dict())
