@@ -44,8 +44,11 @@ def plot_curves(history: Mapping[str, Sequence[float]], title: str) -> bytes:
             values = history[name]
             steps, medians = running_median(values)
             axes.plot(np.arange(1, len(values) + 1), values, color=faint, linewidth=0.4)
-            words = name.removeprefix("error_").removesuffix("_hu").replace("_", " ")
-            label = f"{words}: {medians[-1]:.3g} in the end"
+            if panel is by_noise:
+                words, end = name.removeprefix("error_").removesuffix("_hu"), f"{medians[-1]:.0f}"
+            else:
+                words, end = name, f"{medians[-1]:.3g}"
+            label = f"{words.replace('_', ' ')}: {end} in the end"
             axes.plot(steps, medians, color=strong, linewidth=1.6, label=label)
         if panel is by_noise:
             axes.set_title("error of the image estimate, in HU", fontsize=10)
@@ -53,12 +56,13 @@ def plot_curves(history: Mapping[str, Sequence[float]], title: str) -> bytes:
         else:
             axes.set_title(label, fontsize=10)
         axes.set_xlabel("step", fontsize=8)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=8, which="both")
         axes.grid(alpha=0.3)
         if all(min(history[name]) > 0 for name in panel):
             axes.set_yscale("log")
             if panel is by_noise:
                 axes.yaxis.set_major_formatter(LogFormatter())
+                axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Description": "curves of a training run", "Software": None})
     return file.getvalue()
