@@ -10,6 +10,9 @@ from lungforge.errors import ContentError
 WINDOW_HU: Final = (-1000, 400)
 """Lower and upper bound of the window, in HU; values outside are clipped."""
 
+HU_PER_UNIT: Final = (WINDOW_HU[1] - WINDOW_HU[0]) / 2
+"""Hounsfield units that a difference of 1 is worth in [-1, 1]."""
+
 AIR_HU: Final = -1000
 """Hounsfield units of air; the padding beyond the edge of a scan."""
 

@@ -34,6 +34,10 @@ class TrainingSettings(Protocol):
         """Decides every random number."""
 
     @property
+    def batch(self) -> int:
+        """Images a step, over all workers."""
+
+    @property
     def precision(self) -> Precision:
         """What the networks compute in."""
 
@@ -128,7 +132,8 @@ class Learner(ABC):
 
     Attributes:
         METRICS: What is recorded of every step, in this order.
-        WATCHED: The metric that must not rise; None where rising and falling is no sign of anything.
+        WATCHED: The metrics that must not rise; none where rising and falling is no sign of anything.
+        SUMMARY: The metrics whose last values the manifest of the model states.
         settings: Of the run.
         needs: What it needs of each sample.
         trained: The networks with their optimisers.
@@ -136,7 +141,8 @@ class Learner(ABC):
     """
 
     METRICS: tuple[str, ...]
-    WATCHED: ClassVar[str | None]
+    WATCHED: ClassVar[tuple[str, ...]]
+    SUMMARY: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

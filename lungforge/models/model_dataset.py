@@ -33,6 +33,10 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -44,6 +48,7 @@ _IS_DETAIL: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("size", "classes", "patch", "rows", "steps"), _is_count),
     "subsets": lambda value: isinstance(value, list) and all(type(item) is int for item in value),
     "series_uids": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "final_metrics": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
 }
 
 
@@ -60,6 +65,8 @@ class ModelDetails:
         series_uids: The scans that it was trained on, so that evaluation can keep them apart.
         rows: Slices that it was trained on.
         steps: Steps of the optimiser.
+        final_metrics: Metrics at the end of training that say how good it is, by name; None where its
+            generator has none.
         imported_from: Name of the file that it was imported from; None where it was trained here.
     """
 
@@ -71,6 +78,7 @@ class ModelDetails:
     series_uids: Sequence[str] | None = None
     rows: int | None = None
     steps: int | None = None
+    final_metrics: Mapping[str, float] | None = None
     imported_from: str | None = None
 
     @classmethod
@@ -89,10 +97,11 @@ class ModelDetails:
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without the file's name where there is none."""
+        """As JSON values, without the file's name and the metrics where there are none."""
         document = dataclasses.asdict(self)
-        if self.imported_from is None:
-            del document["imported_from"]
+        for name in ("final_metrics", "imported_from"):
+            if document[name] is None:
+                del document[name]
         return document
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from lungforge.public_uri import public_message
 
@@ -23,7 +24,7 @@ LOG_INTERVAL_S = 10.0
 
 
 class Advance(Protocol):
-    """Say that some of the work is done; the note, when given, stands behind the counts."""
+    """Say that some of the work is done; the note, when given, stands beside the counts."""
 
     def __call__(self, count: int = 1, *, note: str = "") -> None:
         """Count ``count`` more units as done."""
@@ -32,6 +33,17 @@ class Advance(Protocol):
 def say(message: str) -> None:
     """One line of talk, without secrets, on stderr; stdout is for results."""
     print(public_message(message), file=sys.stderr, flush=True)  # noqa: T201
+
+
+class NotedProgress(Progress):
+    """Bars with the note of each below it, where a long one takes the room of none of them."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """See ``Progress``."""
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if task.fields["note"]:
+                yield Text(task.fields["note"])
 
 
 @contextmanager
@@ -51,9 +63,8 @@ def progress(title: str, total: int, *, done: int = 0, unit: str = "") -> Iterat
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=console) as bar:
+        with NotedProgress(*columns, console=console) as bar:
             task = bar.add_task(title, total=total, completed=done, note="")
 
             def advance_bar(count: int = 1, *, note: str = "") -> None:

@@ -1,4 +1,4 @@
-"""When training has diverged, beside a loss that is not finite: the watched loss rises."""
+"""When training has diverged, beside a metric that is not finite: one that must not rise does."""
 
 import statistics
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from lungforge.models.learner import DivergedError, Learner
 from services.train.checkpoints import CheckpointStore
 
-#: Steps that the watched loss is looked at over; its median is not swayed by single steps.
+#: Steps that a watched metric is looked at over; its median is not swayed by single steps.
 WATCH_STEPS = 100
 #: How much of its lowest median the loss may rise to.
 LARGEST_RISE = 3.0
@@ -18,28 +18,29 @@ def settled_after() -> int:
 
 
 def require_no_rise(learner: Learner, history: Sequence[Sequence[float]]) -> None:
-    """Raise ``DivergedError`` where the watched loss has risen far above its lowest.
+    """Raise ``DivergedError`` where a watched metric has risen far above its lowest.
 
     Args:
-        learner: Whose ``WATCHED`` metric is looked at, if it has one.
+        learner: Whose ``WATCHED`` metrics are looked at.
         history: The metrics of every step so far.
     """
     done = len(history)
-    if learner.WATCHED is None or done % WATCH_STEPS or done < 2 * WATCH_STEPS:
+    if done % WATCH_STEPS or done < 2 * WATCH_STEPS:
         return
-    column = learner.METRICS.index(learner.WATCHED)
-    values = [row[column] for row in history]
-    medians = [
-        statistics.median(values[start : start + WATCH_STEPS]) for start in range(0, done, WATCH_STEPS)
-    ]
-    lowest = min(medians[:-1])
-    if medians[-1] > LARGEST_RISE * lowest:
-        raise DivergedError(
-            f"training diverged: the {learner.WATCHED} rose to {medians[-1]:.3g} "
-            f"(median of the {WATCH_STEPS} steps to step {done}) and was {lowest:.3g}",
-            # It may have begun to rise in the stretch before, in less than half of its steps.
-            sound=done - 2 * WATCH_STEPS,
-        )
+    for name in learner.WATCHED:
+        column = learner.METRICS.index(name)
+        values = [row[column] for row in history]
+        medians = [
+            statistics.median(values[start : start + WATCH_STEPS]) for start in range(0, done, WATCH_STEPS)
+        ]
+        lowest = min(medians[:-1])
+        if medians[-1] > LARGEST_RISE * lowest:
+            raise DivergedError(
+                f"training diverged: the {name} rose to {medians[-1]:.3g} "
+                f"(median of the {WATCH_STEPS} steps to step {done}) and was {lowest:.3g}",
+                # It may have begun to rise in the stretch before, in less than half of its steps.
+                sound=done - 2 * WATCH_STEPS,
+            )
 
 
 def with_advice(error: DivergedError, checkpoints: CheckpointStore) -> DivergedError:

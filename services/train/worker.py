@@ -1,6 +1,7 @@
 """The workers of a run: each computes its share, and the first one also records."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 
 from lungforge.errors import AccessError, InputError
@@ -59,6 +60,13 @@ class TrainWorker:
         """Write the model."""
 
     def _load(self, learner: Learner, checkpoint: Checkpoint) -> History:
+        metrics = checkpoint.history.shape[1]
+        if metrics != len(learner.METRICS):
+            raise InputError(
+                f"{self.checkpoints.uri}: the checkpoints have {metrics} metrics a step and this version of "
+                f"LungForge records {len(learner.METRICS)}; finish with the version that began, or give "
+                "another --out"
+            )
         learner.load_state(checkpoint.state, checkpoint.steps)
         history: History = checkpoint.history.tolist()
         return history
@@ -131,4 +139,7 @@ class FirstTrainWorker(TrainWorker):
         assert learner.average is not None
         run = self._run
         columns = {name: [row[column] for row in history] for column, name in enumerate(learner.METRICS)}
-        write_model(run.writer, run.config.spec, run.network, learner.average.weights, run.details(), columns)
+        # More digits would be noise of the last images.
+        final = {name: float(f"{columns[name][-1]:.4g}") for name in learner.SUMMARY}
+        details = dataclasses.replace(run.details(), final_metrics=final or None)
+        write_model(run.writer, run.config.spec, run.network, learner.average.weights, details, columns)

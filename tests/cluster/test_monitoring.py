@@ -14,6 +14,7 @@ import yaml
 from ray.util.metrics import Counter, Metric
 
 from lungforge.models.gaugan.learner import AdversarialLearner
+from lungforge.models.sdm.error_bands import BANDS
 from lungforge.models.sdm.objectives.edm import EDM
 from lungforge.models.sdm.objectives.eps import NoisePrediction
 from services.common import telemetry
@@ -59,6 +60,7 @@ def _ours() -> set[str]:
     steps = {
         *NoisePrediction.METRICS,
         *EDM.METRICS,
+        *BANDS,
         "gradient_norm",
         *AdversarialLearner.METRICS,
         *Rates(1).values(),

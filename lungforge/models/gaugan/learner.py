@@ -75,7 +75,7 @@ class AdversarialLearner(Learner):
         "discriminator_gradient_norm",
     )
     # The losses of two players say who is ahead, not whether the images get better.
-    WATCHED = None
+    WATCHED = ()
 
     def __init__(
         self, config: GauGANConfig, settings: TrainingSettings, *, distribute: Distribute, averages: bool

@@ -14,6 +14,7 @@ from lungforge.models.learner import (
     Learner,
     Precision,
     SampleNeeds,
+    State,
     Trained,
     TrainingSettings,
     autocast,
@@ -22,6 +23,7 @@ from lungforge.models.learner import (
 )
 from lungforge.models.sdm.blocks import Attention, ResidualBlock, SpadeBlock
 from lungforge.models.sdm.config import DiffusionOptions, UNetConfig
+from lungforge.models.sdm.error_bands import BANDS, RunningErrors, shares_and_errors
 from lungforge.models.sdm.objectives import Objective, objective_of
 from lungforge.models.sdm.slice_sampler import DiffusionSliceSampler
 from lungforge.models.sdm.unet import SemanticUNet
@@ -39,14 +41,16 @@ class DiffusionLoss(nn.Module):
         self.precision = precision
 
     def forward(self, images: Tensor, maps: Tensor, times: Tensor, noise: Tensor) -> Tensor:
-        """The means over a batch of what the objective gives, [metrics]."""
+        """Means over a batch: what the objective gives, and what it says of each band of noise."""
 
         def network(x: Tensor, t: Tensor) -> Tensor:
             with autocast(x.device, self.precision):
                 return self.network(x, t, maps)
 
         losses = self.objective.loss(network, images, times, noise)
-        return torch.stack([loss.mean() for loss in losses])
+        error = self.objective.image_error([loss.detach() for loss in losses], times)
+        errors = shares_and_errors(error, self.network.config.image_size)
+        return torch.cat([torch.stack([loss.mean() for loss in losses]), errors])
 
 
 class DiffusionLearner(Learner):
@@ -60,7 +64,9 @@ class DiffusionLearner(Learner):
         averages: Whether this worker keeps the moving average.
     """
 
-    WATCHED = "loss"
+    # A change of the brightness that ruins every image hardly shows in the loss.
+    WATCHED = ("loss", BANDS[-1])
+    SUMMARY = BANDS
 
     def __init__(
         self,
@@ -72,7 +78,9 @@ class DiffusionLearner(Learner):
         averages: bool,
     ) -> None:
         objective = objective_of(config)
-        self.METRICS = (*objective.METRICS, "gradient_norm")
+        self.METRICS = (*objective.METRICS, *BANDS, "gradient_norm")
+        self._losses = len(objective.METRICS)
+        self._errors = RunningErrors(settings.batch)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(settings.seed, "weights"))
             self.network = SemanticUNet(config)
@@ -97,7 +105,7 @@ class DiffusionLearner(Learner):
     @override
     def step(self, micro_batches: Sequence[Batch], step: int) -> list[float]:
         self._loss.train()
-        total = torch.zeros(len(self.METRICS) - 1, device=self.device)
+        total = torch.zeros(self._losses + 2 * len(BANDS), device=self.device)
         count = len(micro_batches)
         for index, micro_batch in enumerate(micro_batches, 1):
             with gradients_shared([self._loss], share=index == count):
@@ -106,12 +114,23 @@ class DiffusionLearner(Learner):
                 losses[0].backward()
             total += losses.detach()
         norm = self.trained[0].clip_grad_norm(self.settings.max_grad_norm)
-        metrics = [*mean_over_workers(total).tolist(), norm]
+        means = mean_over_workers(total).tolist()
+        errors = self._errors.update(means[self._losses :])
+        metrics = [*means[: self._losses], *errors, norm]
         self.require_finite(metrics, step)
         self.trained[0].step(self.rate(self.settings.learning_rate, step))
         if self.average is not None:
             self.average.update(self.network.state_dict())
         return metrics
+
+    @override
+    def state(self) -> State:
+        return {**super().state(), "errors": self._errors.state_dict()}
+
+    @override
+    def load_state(self, state: State, steps: int) -> None:
+        super().load_state(state, steps)
+        self._errors.load_state_dict(state["errors"])
 
     @override
     def sampler(self) -> DiffusionSliceSampler:

@@ -34,7 +34,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     dataset = _written(tmp_path / "model", {"loss": [2.0, 1.5]})
     model = ModelDataset.open(dataset.uri)
     assert (model.spec, model.config, model.details) == (SPEC, CONFIG, DETAILS)
-    assert "imported_from" not in dataset.manifest.details
+    assert not {"imported_from", "final_metrics"} & set(dataset.manifest.details)
     assert read_history(dataset) == {"loss": [2.0, 1.5]}
     assert read_history(_written(tmp_path / "other")) is None
     sampler = model.sampler(SamplingOptions(), torch.device("cpu"), classes=6)
@@ -90,6 +90,8 @@ def test_a_model_that_is_not_finite_is_neither_written_nor_read(
         {"subsets": [0.5]},
         {"series_uids": {"a": 1}},
         {"series_uids": [1]},
+        {"final_metrics": [1.0]},
+        {"final_metrics": {"error": "1"}},
         {"imported_from": 7},
     ],
 )

@@ -25,3 +25,9 @@ def test_a_picture_a_metric_the_same_every_time() -> None:
     with Image.open(io.BytesIO(picture)) as image:
         assert image.size == (960, 560)
         assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_errors_by_noise_share_a_panel() -> None:
+    errors = {f"error_{band}_noise_hu": [300.0, 150.0, 90.0] for band in ("high", "middle", "low")}
+    with Image.open(io.BytesIO(plot_curves({"loss": [1.0, 0.5, 0.25], **errors}, "sdm"))) as image:
+        assert image.size == (960, 300), "two panels"

@@ -19,6 +19,7 @@ import pytest
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.errors import InputError
+from lungforge.models.sdm.error_bands import BANDS
 from lungforge.storage import open_uri
 from services.train.config import TrainConfig
 from services.train.job import TrainResult, run
@@ -70,8 +71,10 @@ def unbroken(slices: str, model: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def _losses(uri: Path) -> np.ndarray:
+    """What is minimised at each step and, of the diffusion model, the errors by noise, [steps, metrics]."""
     history = json.loads(Dataset.open(str(uri)).read_file("history.json"))
-    return np.array(history["loss" if "loss" in history else "generator_loss"])
+    names = ("loss", *BANDS) if "loss" in history else ("generator_loss",)
+    return np.array([history[name] for name in names]).T
 
 
 def _descendants(pid: int) -> list[int]:

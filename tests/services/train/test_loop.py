@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
@@ -17,9 +18,12 @@ from lungforge.datasets.shuffling import RowStream
 from lungforge.datasets.slices import SliceRow, index_rows
 from lungforge.errors import AccessError, InputError
 from lungforge.models.learner import Batch, DivergedError
+from lungforge.models.model_dataset import ModelDetails
 from lungforge.models.sdm.config import DiffusionOptions
+from lungforge.models.sdm.error_bands import BANDS
 from lungforge.models.sdm.learner import DiffusionLearner
-from services.train import divergence
+from services.train import divergence, worker
+from services.train.checkpoints import history_tensor
 from services.train.config import TrainConfig
 from services.train.loop import train
 from services.train.presets import tiny
@@ -277,6 +281,32 @@ def test_a_run_of_other_settings_does_not_resume_from_here(slices: str, tmp_path
     assert first[0] == 0
 
 
+def test_the_model_states_the_errors_at_the_end(slices: str, tmp_path: Path) -> None:
+    _train(_config(slices, tmp_path / "sdm"))
+    history = _history(tmp_path / "sdm")
+    details = ModelDetails.of(Dataset.open(str(tmp_path / "sdm")).manifest)
+    assert details.final_metrics == {name: pytest.approx(history[name][-1], rel=1e-3) for name in BANDS}
+    _train(_config(slices, tmp_path / "gaugan", "gaugan", steps=1))
+    assert "final_metrics" not in Dataset.open(str(tmp_path / "gaugan")).manifest.details
+
+
+def test_a_checkpoint_of_a_version_that_recorded_less_is_refused(
+    slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_errors(history: worker.History, columns: int) -> Tensor:
+        return history_tensor(history, columns)[:, [0, 1, 2, -1]]
+
+    monkeypatch.setattr(worker, "history_tensor", without_errors)
+    config = _config(slices, tmp_path / "model")
+    with pytest.raises(_Killed):
+        _train(config, _kill_after(3))
+    monkeypatch.undo()
+    with pytest.raises(
+        InputError, match=r"checkpoints have 4 metrics a step and .* records 7; .*another --out"
+    ):
+        _train(config)
+
+
 def test_divergence_stops_with_advice(slices: str, tmp_path: Path) -> None:
     config = _config(slices, tmp_path / "model", learning_rate=1e20, warmup_steps=0, checkpoint_every=1)
     with pytest.raises(DivergedError) as error:
@@ -288,23 +318,24 @@ def test_divergence_stops_with_advice(slices: str, tmp_path: Path) -> None:
     assert len(list((tmp_path / "model" / "checkpoints").glob("*/step-00000001/checkpoint.json"))) == 1
 
 
-def test_a_rising_loss_stops_and_names_the_last_good_checkpoint(
-    slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["loss", "error_high_noise_hu"])
+def test_what_must_not_rise_stops_training_and_names_the_last_good_checkpoint(
+    slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(divergence, "WATCH_STEPS", 5)
     learn = DiffusionLearner.step
 
     def turn(self: DiffusionLearner, micro_batches: list[Batch], step: int) -> list[float]:
-        loss, *others = learn(self, micro_batches, step)
-        return [loss if step < 18 else loss + 100, *others]
+        metrics = learn(self, micro_batches, step)
+        metrics[self.METRICS.index(name)] = 1.0 if step < 18 else 10.0
+        return metrics
 
     monkeypatch.setattr(DiffusionLearner, "step", turn)
     config = _config(slices, tmp_path / "model", steps=60, checkpoint_every=1, keep=2)
     with pytest.raises(DivergedError) as error:
         _train(config)
     # Two of the steps to 20 are high, all of the next five are.
-    assert "the loss rose to 10" in str(error.value)
-    assert "(median of the 5 steps to step 25)" in str(error.value)
+    assert f"the {name} rose to 10 (median of the 5 steps to step 25) and was 1;" in str(error.value)
     assert "the checkpoint of step 9 is kept" in str(error.value)
     assert 9 in _kept(tmp_path / "model")
 
@@ -319,6 +350,7 @@ def test_noise_prediction_learns(slices: str, tmp_path: Path) -> None:
         "loss": 60,
         "mse": 60,
         "vb": 60,
+        **dict.fromkeys(BANDS, 60),
         "gradient_norm": 60,
     }
     assert np.allclose(np.add(history["mse"], history["vb"]), history["loss"])
@@ -339,7 +371,7 @@ def test_edm_learns_and_killed_and_run_again_equals_unbroken(slices: str, tmp_pa
     manifests = [(tmp_path / name / "manifest.json").read_bytes() for name in ("unbroken", "killed")]
     assert manifests[0] == manifests[1]
     history = _history(tmp_path / "killed")
-    assert set(history) == {"loss", "gradient_norm"}
+    assert set(history) == {"loss", *BANDS, "gradient_norm"}
     # Zero-initialised, the network gives zeros: an error of 1 at every level of noise.
     assert history["loss"][0] == pytest.approx(1, abs=0.3)
     assert np.mean(history["loss"][-10:]) < 0.7

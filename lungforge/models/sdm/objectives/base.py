@@ -1,11 +1,24 @@
 """What an objective is: what the network predicts, how its input is scaled, and the training loss."""
 
-from typing import ClassVar, Protocol
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from lungforge.models.sdm.diffusion import Estimate, Network, NoiseSchedule
+
+
+class ImageError(NamedTuple):
+    """How far the image estimates of a batch are off.
+
+    Attributes:
+        sigma: Standard deviation of the noise in each image, beside a signal that is not scaled, [N].
+        squared: Mean squared error of each estimate before it is clipped, in [-1, 1] units, [N].
+    """
+
+    sigma: Tensor
+    squared: Tensor
 
 
 class Objective(Protocol):
@@ -28,6 +41,14 @@ class Objective(Protocol):
             x_0: Images [N, C, H, W] in [-1, 1].
             times: What ``draw_time`` gave for each, [N].
             noise: Standard normal, like ``x_0``.
+        """
+
+    def image_error(self, losses: Sequence[Tensor], times: Tensor) -> ImageError:
+        """What the losses say of the image estimates that they were computed from.
+
+        Args:
+            losses: What ``loss`` gave.
+            times: What it was given.
         """
 
     def schedule(self, steps: int, *, even_in_noise: bool) -> NoiseSchedule:

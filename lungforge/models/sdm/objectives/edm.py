@@ -6,6 +6,7 @@ the spread of the training pixels are measured; the paper subtracts no mean, but
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -20,6 +21,7 @@ from lungforge.models.sdm.diffusion import (
     clip_image,
     steps_like,
 )
+from lungforge.models.sdm.objectives.base import ImageError
 
 #: Of ln σ in training, for images of 64 px: normal, with this mean and spread.
 LOG_SIGMA_MEAN: Final = -0.4
@@ -31,7 +33,8 @@ SIGMA_MIN: Final = 0.005
 RHO: Final = 7.0
 #: Times given to the network, as many as there are timesteps in noise prediction: its embedding is made for.
 _TIMES = 999.0
-_REFERENCE_SIDE = 64
+#: Side of the images that the constants are stated for, in px.
+REFERENCE_SIDE: Final = 64
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,12 @@ class EDM:
     @property
     def sigma_max(self) -> float:
         """The standard deviation of the noise that sampling starts from."""
-        return SIGMA_MAX * self.side / _REFERENCE_SIDE
+        return SIGMA_MAX * self.side / REFERENCE_SIDE
 
     @property
     def log_sigma_mean(self) -> float:
         """The mean of ln σ in training."""
-        return LOG_SIGMA_MEAN + math.log(self.side / _REFERENCE_SIDE)
+        return LOG_SIGMA_MEAN + math.log(self.side / REFERENCE_SIDE)
 
     def draw_time(self, generator: torch.Generator) -> float:
         """See ``Objective``: ln σ."""
@@ -77,6 +80,12 @@ class EDM:
         target = (x_0 - self.mean - c_skip * noisy) / c_out
         error = self._output(network, noisy, sigma) - target
         return ((error**2).flatten(1).mean(1),)
+
+    def image_error(self, losses: Sequence[Tensor], times: Tensor) -> ImageError:
+        """See ``Objective``: the output's error, and c_out magnifies it."""
+        sigma = times.exp()
+        _, c_out = self.skip_and_out(sigma)
+        return ImageError(sigma, c_out**2 * losses[0])
 
     def schedule(self, steps: int, *, even_in_noise: bool) -> NoiseSchedule:
         """See ``Objective``: equation 5 of the paper; the steps suit every sampler."""

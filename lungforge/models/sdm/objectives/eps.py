@@ -5,6 +5,7 @@ learned variance and the variational term. The network's output is [noise | vari
 """
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from lungforge.models.sdm.diffusion import (
     reverse_step,
     steps_like,
 )
+from lungforge.models.sdm.objectives.base import ImageError
 
 
 class NoisePrediction:
@@ -39,6 +41,12 @@ class NoisePrediction:
     def loss(self, network: Network, x_0: Tensor, times: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
         """See ``Objective``."""
         return training_loss(network, self.process, x_0, times, noise)
+
+    def image_error(self, losses: Sequence[Tensor], times: Tensor) -> ImageError:
+        """See ``Objective``: the noise's error, times the σ of the noise."""
+        _, mse, _ = losses
+        sigma = self.process.sigmas.to(mse.device)[times].to(mse.dtype)
+        return ImageError(sigma, sigma**2 * mse)
 
     def schedule(self, steps: int, *, even_in_noise: bool) -> NoiseSchedule:
         """See ``Objective``: some of the steps of training."""

@@ -121,3 +121,23 @@ def test_the_network_is_given_times_from_0_to_999():
 def test_a_schedule_from_sigmas_has_them():
     sigmas = torch.tensor([0.01, 1.0, 30.0], dtype=torch.float64)
     torch.testing.assert_close(NoiseSchedule.from_sigmas(sigmas).sigmas, sigmas, rtol=1e-9, atol=0)
+
+
+def test_the_error_of_the_image_follows_from_the_loss():
+    objective, generator = EDM(64, MEAN, 0.6), torch.Generator().manual_seed(0)
+    times = torch.tensor([0.8, 0.8, 30.0]).log()
+    # The mean image with noise of 1, another without noise, and any image with any network.
+    x_0 = torch.full((3, 1, 4, 4), MEAN) + torch.tensor([0, 0.5, 0.2]).view(-1, 1, 1, 1)
+    noise = torch.stack(
+        [torch.ones(1, 4, 4), torch.zeros(1, 4, 4), torch.randn(1, 4, 4, generator=generator)]
+    )
+    output = torch.zeros(3, 2, 4, 4)
+    output[2] = torch.randn(2, 4, 4, generator=generator)
+    losses = objective.loss(lambda x, t: output, x_0, times, noise)
+    sigma, squared = objective.image_error(losses, times)
+    assert sigma.tolist() == pytest.approx([0.8, 0.8, 30])
+    # Zeros estimate mean + c_skip (image - mean + noise), and c_skip is .36 / (.64 + .36).
+    assert squared[:2].tolist() == pytest.approx([(0.36 * 0.8) ** 2, (0.64 * 0.5) ** 2])
+    c_skip, c_out = 0.36 / 900.36, 30 * 0.6 / math.sqrt(900.36)
+    estimate = MEAN + c_skip * (x_0[2] - MEAN + 30 * noise[2]) + c_out * output[2, :1]
+    assert float(squared[2]) == pytest.approx(float(((estimate - x_0[2]) ** 2).mean()), rel=1e-5)

@@ -11,7 +11,7 @@ class ToyLearner(Learner):
     """Squared error of the images."""
 
     METRICS = ("loss", "gradient_norm")
-    WATCHED = "loss"
+    WATCHED = ("loss",)
 
     def __init__(self, config, options, settings, *, distribute, averages):
         self.network, self.options = ToyNetwork(config), options
