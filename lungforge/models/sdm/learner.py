@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lungforge.models.base import SamplingOptions
-from lungforge.models.ema import MovingAverage
+from lungforge.models.ema import MovingAverages
 from lungforge.models.learner import (
     Batch,
     Distribute,
@@ -91,7 +91,7 @@ class DiffusionLearner(Learner):
                 condition_dropout=options.condition_dropout,
             ),
             [Trained("network", self.network, optimiser)],
-            MovingAverage(self.network.state_dict(), settings.ema_decay) if averages else None,
+            MovingAverages(self.network.state_dict(), settings.average_lengths) if averages else None,
         )
 
     @override
