@@ -77,8 +77,8 @@ def profile(length: float, updates: int, edges: NDArray[np.float64]) -> NDArray[
 def snapshot_steps(steps: int) -> tuple[int, ...]:
     """After which steps of a run snapshots are taken: denser towards its end, and at the end.
 
-    Short averages need steps near the end: with evenly spread snapshots, the profile of a length of 0.02 would
-    be off six times as much, and that of 0.08 twice as much.
+    Short averages need steps near the end: with evenly spread snapshots, the profile of a length of 0.02 is
+    off six times as much, and that of 0.08 twice as much.
     """
     after = {round(steps * (1 - (1 - index / _SNAPSHOTS) ** 2)) for index in range(1, _SNAPSHOTS + 1)}
     return tuple(sorted(after - {0}))

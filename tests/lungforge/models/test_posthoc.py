@@ -24,7 +24,7 @@ REBUILT = (0.03, 0.08, 0.15)
 
 
 def _path() -> Tensor:
-    """Weights as they move in training: fast and far at first, then about a place, with noise; [steps, 200]."""
+    """Weights as they move in training, [steps, 200]: fast and far at first, then slowly, with noise."""
     generator = torch.Generator().manual_seed(0)
     places, starts = torch.randn(2, 200, generator=generator)
     time = torch.linspace(0, 1, STEPS)[:, None]
@@ -71,7 +71,7 @@ def test_a_third_length_is_as_if_it_had_been_kept(writer: DatasetWriter) -> None
 
 def test_a_model_without_snapshots_is_told_so(writer: DatasetWriter) -> None:
     model = _write(writer, (), {"w": torch.ones(3)})
-    with pytest.raises(InputError, match="/model: a model without snapshots .* train --keep-averages"):
+    with pytest.raises(InputError, match=r"/model: a model without snapshots .* train --keep-averages"):
         read_snapshots(model)
 
 

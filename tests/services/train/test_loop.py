@@ -77,8 +77,6 @@ def model(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def unbroken(slices: str, model: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    import torch
-
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("unbroken")
     assert _train(_config(slices, out, model)) == 9
