@@ -7,10 +7,13 @@ from torch import Tensor
 
 from lungforge.datasets import Dataset
 from lungforge.errors import ContentError, InputError
-from lungforge.models.average_profiles import SNAPSHOT_LENGTHS
+from lungforge.models.average_profiles import LONGEST, SHORTEST
 from lungforge.models.checkpoint import from_safetensors
 from lungforge.models.model_dataset import AVERAGES, read_object
 from lungforge.models.snapshots import Snapshot
+
+#: More than any run has, and still a whole number in float64.
+_MOST_UPDATES = 2**53
 
 
 def combine(model: Dataset, snapshots: Sequence[Snapshot], factors: Sequence[float]) -> dict[str, Tensor]:
@@ -69,11 +72,15 @@ def read_snapshots(model: Dataset) -> Sequence[Snapshot]:
 
 
 def _is_taken(snapshot: Snapshot) -> bool:
-    return snapshot.length in SNAPSHOT_LENGTHS and type(snapshot.updates) is int and snapshot.updates > 0
+    """Whether it can be one: the file may be anyone's."""
+    if type(snapshot.length) is not float or type(snapshot.updates) is not int:
+        return False
+    return SHORTEST <= snapshot.length <= LONGEST and 0 < snapshot.updates < _MOST_UPDATES
 
 
 def _read(model: Dataset, snapshot: Snapshot) -> dict[str, Tensor]:
+    data = model.read_file(snapshot.part.name)
     try:
-        return from_safetensors(model.read_file(snapshot.part.name))
+        return from_safetensors(data)
     except ContentError as error:
         raise ContentError(f"{model.uri}: {snapshot.part.name}: {error}") from error

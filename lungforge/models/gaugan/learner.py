@@ -62,7 +62,7 @@ class AdversarialLearner(Learner):
         config: The networks.
         settings: Of the run.
         distribute: Puts a module on its device and shares its gradients among the workers.
-        averages: Whether this worker keeps the moving average.
+        averages: Whether this worker keeps the moving averages.
     """
 
     METRICS = (

@@ -57,7 +57,7 @@ class DiffusionLearner(Learner):
         options: Objective, condition dropout, activation checkpointing, compilation.
         settings: Of the run.
         distribute: Puts the loss module on its device and shares its gradients among the workers.
-        averages: Whether this worker keeps the moving average.
+        averages: Whether this worker keeps the moving averages.
     """
 
     WATCHED = "loss"

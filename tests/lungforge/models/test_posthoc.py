@@ -90,6 +90,8 @@ def test_a_model_without_snapshots_is_told_so(writer: DatasetWriter) -> None:
         b'{"snapshots": [{"length": 0.05, "updates": 1, "file": "a"},'
         b' {"length": 0.1, "updates": 0, "file": "a"}]}',
         b'{"snapshots": [{"length": 0.05, "updates": 1, "file": "a"},'
+        b' {"length": 0.1, "updates": 1' + b"0" * 400 + b', "file": "a"}]}',
+        b'{"snapshots": [{"length": 0.05, "updates": 1, "file": "a"},'
         b' {"length": [1], "updates": 1, "file": "a"}]}',
     ],
 )
