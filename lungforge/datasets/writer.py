@@ -154,10 +154,14 @@ class DatasetWriter:
             name: By which ``Dataset.read_file`` finds it; letters, digits, dot, dash, underscore.
             data: Its content.
         """
+        part = self.file_part(name, data)
+        write_bytes_atomic(join_uri(self.uri, part.path), data)
+        return part
+
+    def file_part(self, name: str, data: bytes) -> Part:
+        """The part that ``write_file`` will make."""
         _require_name(name)
-        path = f"files-{hashlib.sha256(data).hexdigest()[:_DIGITS]}/{name}"
-        write_bytes_atomic(join_uri(self.uri, path), data)
-        return part_of(path, data)
+        return part_of(f"files-{hashlib.sha256(data).hexdigest()[:_DIGITS]}/{name}", data)
 
     def commit(
         self,

@@ -273,5 +273,5 @@ class ModelSpec(ABC, Generic[Config, Options]):
             options: Of this generator's training.
             settings: Of every generator's training.
             distribute: Puts a module on its device and shares its gradients among the workers.
-            averages: Whether this worker keeps the moving average of the weights.
+            averages: Whether this worker keeps the moving averages of the weights.
         """

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lungforge.errors import InputError
 from lungforge.models.base import SliceSampler
-from lungforge.models.ema import MovingAverage
+from lungforge.models.ema import MovingAverages
 
 #: Puts a module on its device and shares its gradients among the workers.
 Distribute = Callable[[nn.Module], nn.Module]
@@ -62,8 +62,8 @@ class TrainingSettings(Protocol):
         """Largest norm of the gradient; None leaves it as it is."""
 
     @property
-    def ema_decay(self) -> float:
-        """Decay of the moving average of the weights."""
+    def average_lengths(self) -> tuple[float, ...]:
+        """Relative lengths of the averages of the weights; the first is that of the model."""
 
 
 def no_time(generator: torch.Generator) -> float:
@@ -137,7 +137,7 @@ class Learner(ABC):
         settings: Of the run.
         needs: What it needs of each sample.
         trained: The networks with their optimisers.
-        average: The moving average, on the worker that writes; None on the others.
+        average: The moving averages, on the worker that writes; None on the others.
     """
 
     METRICS: tuple[str, ...]
@@ -149,7 +149,7 @@ class Learner(ABC):
         settings: TrainingSettings,
         needs: SampleNeeds,
         trained: Sequence["Trained"],
-        average: MovingAverage | None,
+        average: MovingAverages | None,
     ) -> None:
         self.settings = settings
         self.needs = needs

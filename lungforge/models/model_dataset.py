@@ -1,8 +1,8 @@
 """The dataset of kind ``model``: the one place that writes it and reads it.
 
 It holds the averaged weights (``model.safetensors``), the network that they are of (``config.json``), and,
-where it was trained here, the metrics of every step (``history.json``). The manifest's details say what it
-was trained on.
+where it was trained here, the metrics of every step (``history.json``); on request, snapshots of averages on
+the way, which ``averages.json`` lists. The manifest's details say what it was trained on.
 """
 
 import dataclasses
@@ -25,8 +25,11 @@ from lungforge.models.checkpoint import (
     to_document,
     to_safetensors,
 )
+from lungforge.models.snapshots import Snapshot
 
 _WEIGHTS, _NETWORK, _HISTORY = "model.safetensors", "config.json", "history.json"
+#: The list of the snapshots of averages, where some were kept.
+AVERAGES = "averages.json"
 
 
 def _is_count(value: Any) -> bool:
@@ -112,6 +115,7 @@ def write_model(
     weights: Mapping[str, Tensor],
     details: ModelDetails,
     history: Mapping[str, Sequence[float]] | None = None,
+    snapshots: Sequence[Snapshot] = (),
 ) -> Manifest:
     """Write and commit a model.
 
@@ -122,6 +126,7 @@ def write_model(
         weights: The averaged weights, as ``spec.build`` takes them.
         details: What it was trained on.
         history: Metrics of every step, by name; None where they are not known.
+        snapshots: Averages on the way, whose parts are written already.
 
     Raises:
         ContentError: The weights are not finite, or cannot be those of a trained network.
@@ -130,7 +135,14 @@ def write_model(
     documents: dict[str, Any] = {_NETWORK: to_document(spec, config)}
     if history is not None:
         documents[_HISTORY] = history
-    parts = [writer.write_file(_WEIGHTS, to_safetensors(weights))]
+    if snapshots:
+        documents[AVERAGES] = {
+            "snapshots": [
+                {"length": each.length, "updates": each.updates, "file": each.part.name} for each in snapshots
+            ]
+        }
+    parts = [each.part for each in snapshots]
+    parts.append(writer.write_file(_WEIGHTS, to_safetensors(weights)))
     for name, document in documents.items():
         parts.append(writer.write_file(name, (json.dumps(document, sort_keys=True) + "\n").encode()))
     return writer.commit(parts, details.to_json())
@@ -165,7 +177,7 @@ class ModelDataset:
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
         """The same of a dataset that is open; raises as ``open`` does."""
-        spec, config = from_document(_read_object(dataset, _NETWORK))
+        spec, config = from_document(read_object(dataset, _NETWORK))
         return cls(dataset, spec, config, ModelDetails.of(dataset.manifest))
 
     def sampler(self, options: SamplingOptions, device: torch.device, *, classes: int) -> SliceSampler:
@@ -195,14 +207,19 @@ def read_history(dataset: Dataset) -> dict[str, list[float]] | None:
     """
     if dataset.manifest.kind is not Kind.MODEL or all(part.name != _HISTORY for part in dataset.parts):
         return None
-    history = _read_object(dataset, _HISTORY)
+    history = read_object(dataset, _HISTORY)
     for name, values in history.items():
         if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
             raise ContentError(f"{dataset.uri}: {_HISTORY}: {name!r:.80} is no list of numbers")
     return history
 
 
-def _read_object(dataset: Dataset, name: str) -> dict[str, Any]:
+def read_object(dataset: Dataset, name: str) -> dict[str, Any]:
+    """The JSON object in a file of a model.
+
+    Raises:
+        ContentError: It is none.
+    """
     try:
         document = parse_json(dataset.read_file(name))
     except ContentError:

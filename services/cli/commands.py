@@ -72,6 +72,11 @@ COMMANDS = {
         presets="services.train.presets:PRESETS",
         variants=("model", "workers"),
     ),
+    "ema": Command(
+        "make a model with weights averaged over another stretch of its training",
+        "services.tools.ema:EmaConfig",
+        "services.tools.ema:run",
+    ),
     "import-checkpoint": Command(
         "turn a network that was trained elsewhere into a model to sample with",
         "services.tools.import_checkpoint:ImportConfig",

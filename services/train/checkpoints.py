@@ -6,7 +6,7 @@ their sha256: without it, the folder is none.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
@@ -17,8 +17,10 @@ from torch import Tensor
 
 from lungforge.errors import ContentError, InputError
 from lungforge.models.checkpoint import to_safetensors
+from lungforge.models.snapshots import Snapshot
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.errors import explained
+from lungforge.storage.reading import file_size
 from services.common.progress import say
 
 _COMMIT = "checkpoint.json"
@@ -32,11 +34,13 @@ class Checkpoint:
         steps: Steps done; the position in the data follows from it.
         state: Groups of named tensors, as the learner gives them.
         history: The metrics of every step so far, float64 [steps, metrics].
+        snapshots: Averages that were kept so far; their files are in the dataset.
     """
 
     steps: int
     state: dict[str, dict[str, Tensor]]
     history: Tensor
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 class CheckpointStore:
@@ -52,7 +56,8 @@ class CheckpointStore:
 
     def __init__(self, uri: str, work: str, keep: int, settled: int = 0) -> None:
         # Runs that differ never touch one another's checkpoints.
-        self.uri = join_uri(uri, "checkpoints", work[:12])
+        self._run, self._all = uri, join_uri(uri, "checkpoints")
+        self.uri = join_uri(self._all, work[:12])
         self.keep, self.settled = keep, settled
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
@@ -71,11 +76,20 @@ class CheckpointStore:
 
         After one that could not be written, there are no more: ``require_written`` says why.
         """
-        if self._pending is not None and self._pending.exception() is not None:
+        if self._has_failed():
             return
         groups = {**checkpoint.state, "history": {"history": checkpoint.history}}
         files = {f"{name}.safetensors": to_safetensors(tensors) for name, tensors in groups.items()}
-        self._pending = self._writer.submit(self._write, checkpoint.steps, files)
+        self._pending = self._writer.submit(self._write, checkpoint.steps, files, checkpoint.snapshots)
+
+    def write_ahead(self, write: Callable[[], None]) -> None:
+        """Write files that later checkpoints name, while training continues: before any of those."""
+        if not self._has_failed():
+            self._pending = self._writer.submit(write)
+
+    def _has_failed(self) -> bool:
+        """Whether the last write failed; waits for it, so that memory holds the content of one."""
+        return self._pending is not None and self._pending.exception() is not None
 
     def require_written(self) -> None:
         """Raise what kept the last checkpoint from being written, if that is known; does not wait."""
@@ -97,6 +111,12 @@ class CheckpointStore:
                 say(f"{error}; going back to the checkpoint before")
         return None
 
+    def of_any_run(self) -> bool:
+        """Whether there are checkpoints in the dataset, of this run or of one that differs."""
+        fs, path = open_uri(self._all)
+        with explained(self._all):
+            return bool(fs.glob(f"{path}/*/step-*/{_COMMIT}"))
+
     def load(self, steps: int, without: Sequence[str] = ()) -> Checkpoint:
         """Read the checkpoint after some steps.
 
@@ -109,9 +129,9 @@ class CheckpointStore:
             AccessError: A file cannot be read now.
         """
         folder = self._folder(steps)
-        files: dict[str, str] = json.loads(read_bytes(join_uri(folder, _COMMIT)))["files"]
+        document = json.loads(read_bytes(join_uri(folder, _COMMIT)))
         state = {}
-        for file, sha256 in files.items():
+        for file, sha256 in document["files"].items():
             name = file.removesuffix(".safetensors")
             if name in without:
                 continue
@@ -121,9 +141,13 @@ class CheckpointStore:
             state[name] = load(data)
             check_finite(state[name], join_uri(folder, file))
         history = state.pop("history")["history"]
-        return Checkpoint(steps, state, history)
+        snapshots = tuple(map(Snapshot.from_json, document["snapshots"]))
+        for part in (snapshot.part for snapshot in snapshots):
+            if not _is_there(join_uri(self._run, part.path), part.bytes):
+                raise ContentError(f"{join_uri(self._run, part.path)}: gone or altered since it was written")
+        return Checkpoint(steps, state, history, snapshots)
 
-    def _write(self, steps: int, files: dict[str, bytes]) -> None:
+    def _write(self, steps: int, files: dict[str, bytes], snapshots: Sequence[Snapshot]) -> None:
         folder = self._folder(steps)
         # A folder without its last file, or a damaged one that was passed over, is written anew.
         self._remove(steps)
@@ -132,6 +156,7 @@ class CheckpointStore:
         document = {
             "steps": steps,
             "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+            "snapshots": [snapshot.to_json() for snapshot in snapshots],
         }
         write_bytes_atomic(join_uri(folder, _COMMIT), json.dumps(document, sort_keys=True, indent=1).encode())
         for old in self._superfluous(self._committed()):
@@ -166,6 +191,13 @@ class CheckpointStore:
 
     def _folder(self, steps: int) -> str:
         return join_uri(self.uri, f"step-{steps:08d}")
+
+
+def _is_there(uri: str, size: int) -> bool:
+    try:
+        return file_size(uri) == size
+    except FileNotFoundError:
+        return False
 
 
 def check_finite(tensors: Mapping[str, Tensor], uri: str) -> None:

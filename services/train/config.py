@@ -10,11 +10,11 @@ from lungforge.config import (
     at_least,
     between,
     check,
-    from_to_below,
     option,
     options_below,
 )
 from lungforge.errors import InputError
+from lungforge.models.average_profiles import LONGEST, SHORTEST, SNAPSHOT_LENGTHS
 from lungforge.models.base import DataShape, LearnerOptions, ModelSpec, NetworkOptions
 from lungforge.models.registry import load_generator
 
@@ -75,8 +75,13 @@ class TrainConfig:
     flip: float = field(default=0.5, metadata=between(0, 1))
     """Share of images that are mirrored, left and right lung changing places."""
 
-    ema_decay: float = field(default=0.9999, metadata=from_to_below(0, 1))
-    """Decay of the exponential moving average of the weights, which is what the model keeps."""
+    ema_length: float = field(default=0.1, metadata=between(SHORTEST, LONGEST))
+    """Length of the average of the weights that the model keeps, relative to the steps: 0.1 averages over
+    the last fifth of them, mostly."""
+
+    keep_averages: bool = False
+    """Keep snapshots of two averages with the model, from which `lungforge ema` makes one of another length;
+    they take eight times the space of the weights."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the networks compute in; bfloat16 is quicker on GPUs that have it. Weights are float32."""
@@ -139,6 +144,12 @@ class TrainConfig:
             InputError: There is none of that name.
         """
         return load_generator(self.model)
+
+    @property
+    def average_lengths(self) -> tuple[float, ...]:
+        """Relative lengths of the averages of the weights; the first is that of the model."""
+        kept = SNAPSHOT_LENGTHS if self.keep_averages else ()
+        return tuple(dict.fromkeys((self.ema_length, *kept)))
 
     def network_config(self, size: int) -> Any:
         """The network for images of a size.

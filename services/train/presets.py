@@ -43,7 +43,6 @@ def cpu(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfi
         batch=_shared(workers),
         steps=3000,
         warmup_steps=100,
-        ema_decay=0.999,
         cpus_per_worker=2,
         checkpoint_every=250,
         preview_every=500,
@@ -61,7 +60,6 @@ def tiny(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConf
         batch=_shared(workers),
         steps=300,
         warmup_steps=20,
-        ema_decay=0.99,
         checkpoint_every=100,
     )
 

@@ -5,9 +5,14 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from lungforge.errors import AccessError, InputError
+from lungforge.models.average_profiles import SNAPSHOT_LENGTHS, snapshot_steps
+from lungforge.models.checkpoint import to_safetensors
+from lungforge.models.ema import MovingAverages
 from lungforge.models.learner import Learner
 from lungforge.models.model_dataset import write_model
+from lungforge.models.snapshots import Snapshot, snapshot_name, to_half
 from lungforge.storage import join_uri, write_bytes_atomic
+from services.common.progress import say
 from services.train.checkpoints import Checkpoint, CheckpointStore, history_tensor
 from services.train.collectives import from_first_worker
 from services.train.monitoring import Monitor
@@ -25,7 +30,7 @@ History = list[list[float]]
 class TrainWorker:
     """A worker that records nothing: every one but the first."""
 
-    #: Whether its learner keeps the moving average of the weights.
+    #: Whether its learner keeps the moving averages of the weights.
     averages = False
 
     def __init__(self, checkpoints: CheckpointStore) -> None:
@@ -87,13 +92,22 @@ class FirstTrainWorker(TrainWorker):
     def __init__(self, run: TrainingRun, checkpoints: CheckpointStore, report: Report, stop: Stop) -> None:
         super().__init__(checkpoints)
         self._run, self._report, self._stop = run, report, stop
+        self._snapshots: tuple[Snapshot, ...] = ()
         self._fault: InputError | AccessError | None = None
 
     def resume(self, learner: Learner) -> History:
         """See ``TrainWorker``."""
         newest = self.checkpoints.newest()
         from_first_worker(None if newest is None else newest.steps)
-        return [] if newest is None else self._load(learner, newest)
+        if newest is None:
+            if self.checkpoints.of_any_run():
+                say(
+                    f"{self._run.writer.uri} has checkpoints, but none to resume from: they are of other "
+                    "options or data, of another release, or damaged; training starts at step 0"
+                )
+            return []
+        self._snapshots = newest.snapshots
+        return self._load(learner, newest)
 
     @contextlib.contextmanager
     def recording(self, learner: Learner, done: int) -> Iterator[None]:
@@ -119,6 +133,9 @@ class FirstTrainWorker(TrainWorker):
         metrics = dict(zip(self._learner.METRICS, history[-1], strict=True)) | rates
         self._report(done, metrics)
         self._monitor.step(done, metrics)
+        if config.keep_averages and done in snapshot_steps(config.steps):
+            assert self._learner.average is not None
+            self._keep(self._learner.average)
         if done % config.checkpoint_every == 0 and done < config.steps:
             self.save(self._learner, history)
         if config.preview_every and done % config.preview_every == 0:
@@ -132,7 +149,7 @@ class FirstTrainWorker(TrainWorker):
     def save(self, learner: Learner, history: History) -> None:
         """See ``TrainWorker``."""
         metrics = history_tensor(history, len(learner.METRICS))
-        self.checkpoints.save(Checkpoint(len(history), learner.state(), metrics))
+        self.checkpoints.save(Checkpoint(len(history), learner.state(), metrics, self._snapshots))
 
     def commit(self, learner: Learner, history: History) -> None:
         """See ``TrainWorker``."""
@@ -142,4 +159,26 @@ class FirstTrainWorker(TrainWorker):
         # More digits would be noise of the last images.
         final = {name: float(f"{columns[name][-1]:.4g}") for name in learner.SUMMARY}
         details = dataclasses.replace(run.details(), final_metrics=final or None)
-        write_model(run.writer, run.config.spec, run.network, learner.average.weights, details, columns)
+        write_model(
+            run.writer,
+            run.config.spec,
+            run.network,
+            learner.average.weights,
+            details,
+            columns,
+            self._snapshots,
+        )
+
+    def _keep(self, average: MovingAverages) -> None:
+        """Take snapshots of the averages; they are written while training continues."""
+        writer, files = self._run.writer, {}
+        for length in SNAPSHOT_LENGTHS:
+            name = snapshot_name(length, average.updates)
+            files[name] = data = to_safetensors(to_half(average.by_length[length]))
+            self._snapshots += (Snapshot(length, average.updates, writer.file_part(name, data)),)
+
+        def write() -> None:
+            for name, data in files.items():
+                writer.write_file(name, data)
+
+        self.checkpoints.write_ahead(write)

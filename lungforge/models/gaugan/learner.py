@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lungforge.models.ema import MovingAverage
+from lungforge.models.ema import MovingAverages
 from lungforge.models.gaugan.config import GauGANConfig
 from lungforge.models.gaugan.discriminator import Discriminator
 from lungforge.models.gaugan.encoder import Encoder, Encoding, reparameterise
@@ -62,7 +62,7 @@ class AdversarialLearner(Learner):
         config: The networks.
         settings: Of the run.
         distribute: Puts a module on its device and shares its gradients among the workers.
-        averages: Whether this worker keeps the moving average.
+        averages: Whether this worker keeps the moving averages.
     """
 
     METRICS = (
@@ -93,7 +93,7 @@ class AdversarialLearner(Learner):
                 Trained(name, network, torch.optim.Adam(network.parameters(), betas=ADAM_BETAS))
                 for name, network in (("generator", autoencoder), ("discriminator", discriminator))
             ],
-            MovingAverage(folded_state(self.generator), settings.ema_decay) if averages else None,
+            MovingAverages(folded_state(self.generator), settings.average_lengths) if averages else None,
         )
 
     @override

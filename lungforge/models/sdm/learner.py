@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lungforge.models.base import SamplingOptions
-from lungforge.models.ema import MovingAverage
+from lungforge.models.ema import MovingAverages
 from lungforge.models.learner import (
     Batch,
     Distribute,
@@ -61,7 +61,7 @@ class DiffusionLearner(Learner):
         options: Objective, condition dropout, activation checkpointing, compilation.
         settings: Of the run.
         distribute: Puts the loss module on its device and shares its gradients among the workers.
-        averages: Whether this worker keeps the moving average.
+        averages: Whether this worker keeps the moving averages.
     """
 
     # A change of the brightness that ruins every image hardly shows in the loss.
@@ -99,7 +99,7 @@ class DiffusionLearner(Learner):
                 condition_dropout=options.condition_dropout,
             ),
             [Trained("network", self.network, optimiser)],
-            MovingAverage(self.network.state_dict(), settings.ema_decay) if averages else None,
+            MovingAverages(self.network.state_dict(), settings.average_lengths) if averages else None,
         )
 
     @override

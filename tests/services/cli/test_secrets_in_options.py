@@ -55,6 +55,7 @@ def test_the_options_that_are_known_to_take_uris_are_among_them() -> None:
         "submit-command",
         "show-data",
         "show-sheet",
+        "ema-model",
         "import-checkpoint-file",
         "export-out",
         "phantom-out",

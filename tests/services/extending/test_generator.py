@@ -31,7 +31,7 @@ from services.common.ray_session import ray_session
 folder = sys.argv[1]
 with ray_session(2):
     execute("train", f"--data {folder}/slices --out {folder}/model --model toy --preset tiny --subsets 0 1 2"
-        " --steps 60 --warmup-steps 0 --ema-decay 0.5 --network.levels 3 --workers 2".split())
+        " --steps 60 --warmup-steps 0 --ema-length 0.05 --network.levels 3 --workers 2".split())
     execute("sample", f"--model {folder}/model --data {folder}/slices --out {folder}/samples"
         " --subsets 0 1 2 --workers 2".split())
     execute("evaluate", f"--real {folder}/slices --synthetic {folder}/samples --out {folder}/report"

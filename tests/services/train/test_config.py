@@ -24,7 +24,7 @@ from services.train.presets import PRESETS, TrainPreset, cpu, luna256, published
         ({"learning_rate": 0.0}, "--learning-rate is 0; give a number above 0"),
         ({"learning_rate": float("nan")}, "--learning-rate is nan"),
         ({"flip": 1.5}, "--flip is 1.5; give a number from 0 to 1"),
-        ({"ema_decay": 1.0}, "--ema-decay is 1; give at least 0 and below 1"),
+        ({"ema_length": 0.3}, "--ema-length is 0.3; give a number from 0.01 to 0.28"),
         ({"warmup_steps": -1}, "--warmup-steps is -1; give at least 0"),
         ({"subsets": ()}, "--subsets is empty"),
         ({"gpus_per_worker": 2}, "--gpus-per-worker is 2; give a number from 0 to 1"),
@@ -76,8 +76,24 @@ def test_where_and_how_fast_do_not_decide_the_result() -> None:
         {"learner": DiffusionOptions(condition_dropout=0.2)},
         {"network": UNetOptions()},
         {"subsets": (1,)},
+        {"ema_length": 0.05},
+        {"keep_averages": True},
     ):
         assert identity(dataclasses.replace(plain, **change)) != identity(plain)
+
+
+@pytest.mark.parametrize(
+    ("length", "keep", "lengths"),
+    [
+        (0.1, False, (0.1,)),
+        (0.1, True, (0.1, 0.05)),
+        (0.05, True, (0.05, 0.1)),
+        (0.2, True, (0.2, 0.05, 0.1)),
+    ],
+)
+def test_the_average_of_the_model_comes_first(length: float, keep: bool, lengths: tuple[float, ...]) -> None:
+    config = dataclasses.replace(tiny("a", "b"), ema_length=length, keep_averages=keep)
+    assert config.average_lengths == lengths
 
 
 def test_presets_have_possible_networks() -> None:

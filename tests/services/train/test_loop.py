@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from lungforge.datasets.slices import SliceRow, index_rows
 from lungforge.errors import AccessError, InputError
 from lungforge.models.learner import Batch, DivergedError
 from lungforge.models.model_dataset import ModelDetails
+from lungforge.models.posthoc import read_snapshots
 from lungforge.models.sdm.config import DiffusionOptions
 from lungforge.models.sdm.error_bands import BANDS
 from lungforge.models.sdm.learner import DiffusionLearner
@@ -78,8 +81,6 @@ def model(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def unbroken(slices: str, model: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    import torch
-
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("unbroken")
     assert _train(_config(slices, out, model)) == 9
@@ -115,6 +116,58 @@ def test_killed_and_run_again_equals_unbroken(
     # From the last checkpoint that was written before the kill, not from the start.
     assert first[0] == (killed_after - 1) // 2 * 2
     assert (tmp_path / "model" / "manifest.json").read_bytes() == unbroken
+
+
+@pytest.mark.parametrize("killed_after", [5, 8])
+def test_kept_averages_are_the_same_after_a_kill(slices: str, tmp_path: Path, killed_after: int) -> None:
+    whole = _config(slices, tmp_path / "whole", keep_averages=True)
+    _train(whole)
+    broken = _config(slices, tmp_path / "broken", keep_averages=True)
+    with pytest.raises(_Killed):
+        _train(broken, _kill_after(killed_after))
+    _train(broken)
+    manifest = (tmp_path / "whole" / "manifest.json").read_bytes()
+    assert (tmp_path / "broken" / "manifest.json").read_bytes() == manifest
+    Dataset.open(whole.out).verify()
+    Dataset.open(broken.out).verify()
+
+
+def test_keeping_averages_leaves_the_model_as_it_is(slices: str, tmp_path: Path, unbroken: bytes) -> None:
+    name = json.loads(unbroken)["details"]["model"]
+    config = _config(slices, tmp_path / "model", name, keep_averages=True)
+    _train(config)
+    model = Dataset.open(config.out)
+    weights = {part["path"]: part["sha256"] for part in json.loads(unbroken)["parts"]}
+    assert {part.path: part.sha256 for part in model.parts}.items() >= weights.items()
+    snapshots = read_snapshots(model)
+    assert [(each.updates, each.length) for each in snapshots] == [
+        (updates, length) for updates in (2, 4, 5, 7, 8, 9) for length in (0.05, 0.1)
+    ]
+    # The last one of the model's own length is the model itself, rounded.
+    averaged = load(model.read_file("model.safetensors"))
+    last = load(model.read_file(snapshots[-1].part.name))
+    for key, value in averaged.items():
+        assert last[key].dtype == torch.float16
+        assert torch.equal(last[key], value.half())
+
+
+def test_a_snapshot_that_has_gone_sends_training_back_before_it(
+    slices: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = _config(slices, tmp_path / "whole", keep_averages=True)
+    _train(whole)
+    config = _config(slices, tmp_path / "model", keep_averages=True)
+    with pytest.raises(_Killed):
+        _train(config, _kill_after(7))
+    (gone,) = (tmp_path / "model").glob("files-*/average-00000005-0.1.safetensors")
+    gone.unlink()
+    first: list[int] = []
+    _train(config, lambda done, metrics: first.append(done))
+    assert first[0] == 4
+    assert f"{gone.name}: gone or altered since it was written; going back" in capsys.readouterr().err
+    assert (tmp_path / "model" / "manifest.json").read_bytes() == (
+        tmp_path / "whole" / "manifest.json"
+    ).read_bytes()
 
 
 def test_a_damaged_checkpoint_is_passed_over(
@@ -273,12 +326,16 @@ def test_a_store_that_is_away_is_no_fault_of_the_input(
     assert first[0] == 2, "the checkpoint before is there"
 
 
-def test_a_run_of_other_settings_does_not_resume_from_here(slices: str, tmp_path: Path) -> None:
+def test_a_run_of_other_settings_does_not_resume_from_here(
+    slices: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(_Killed):
         _train(_config(slices, tmp_path / "model"), _kill_after(5))
     first: list[int] = []
+    assert "none to resume from" not in capsys.readouterr().err
     _train(_config(slices, tmp_path / "model", learning_rate=2e-3), lambda done, metrics: first.append(done))
     assert first[0] == 0
+    assert "model has checkpoints, but none to resume from: they are of other" in capsys.readouterr().err
 
 
 def test_the_model_states_the_errors_at_the_end(slices: str, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from lungforge.models.ema import MovingAverage
+from lungforge.models.ema import MovingAverages
 from lungforge.models.learner import Learner, SampleNeeds, Trained, gradients_shared, mean_over_workers
 from toy_generator.network import ToyNetwork, ToySampler
 
@@ -20,7 +20,7 @@ class ToyLearner(Learner):
             settings,
             SampleNeeds(noise_shape=(1, config.image_size, config.image_size)),
             [Trained("network", self.network, torch.optim.Adam(self.network.parameters()))],
-            MovingAverage(self.network.state_dict(), settings.ema_decay) if averages else None,
+            MovingAverages(self.network.state_dict(), settings.average_lengths) if averages else None,
         )
 
     def step(self, micro_batches, step):
