@@ -45,8 +45,9 @@ def merge_boxes(series_uid: str, planes: Sequence[Plane]) -> list[ScoredCandidat
     """Join the boxes of neighbouring slices that are of one thing.
 
     The box with the highest score of those that are left begins a candidate. It takes a box of the next slice
-    when the centre of each lies in the other (its edge is inside), the one with the largest overlap if there are several; that
-    box takes one of the slice behind it, and so on, upwards and then downwards. A box is of one candidate.
+    when the centre of each lies in the other or on its edge, the one with the largest overlap if there are
+    several; that box takes one of the slice behind it, and so on, upwards and then downwards. A box is of one
+    candidate.
 
     Args:
         series_uid: The scan.

@@ -84,7 +84,7 @@ def run(config: SampleConfig) -> SampleResult:
 
 
 def chosen(config: SampleConfig, model: ModelDataset) -> SampleConfig:
-    """The job with what suits the model where the user left it open: all that decides the images is recorded."""
+    """The job with what suits the model where the user left it open: what decides the images is recorded."""
     return dataclasses.replace(config, **vars(model.spec.sampling(model.config, config.sampling)))
 
 

@@ -108,8 +108,8 @@ class DiffusionOptions(LearnerOptions):
     """What may be chosen of the training of a semantic diffusion model."""
 
     objective: ObjectiveName = "edm"
-    """What the network is trained to predict: edm is the image, preconditioned as by Karras et al.; eps is the
-    noise, with learned variance, as in the published study, which learns brightness last."""
+    """What the network is trained to predict: edm is the image, preconditioned as by Karras et al.; eps is
+    the noise, with learned variance, as in the published study, which learns brightness last."""
 
     condition_dropout: float = field(default=0.1, metadata=between(0, 1))
     """Share of images whose map is hidden, so that guidance has an unconditional model."""
