@@ -99,7 +99,7 @@ def test_the_average_of_the_model_comes_first(length: float, keep: bool, lengths
 def test_presets_have_possible_networks() -> None:
     assert {None: published, "tiny": tiny, "cpu": cpu, "luna256": luna256} == PRESETS
     assert tiny("a", "b").network_config(32).widths == (32, 64)
-    assert cpu("a", "b").network_config(64).sizes == (64, 32, 16, 8)
+    assert cpu("a", "b").network_config(64).sizes == (64, 32, 16)
     assert luna256("a", "b").network_config(256).widths == (256, 256, 512, 512, 1024, 1024)
     assert published("a", "b") == TrainConfig(data="a", out="b")
 

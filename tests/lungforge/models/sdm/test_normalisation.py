@@ -46,3 +46,23 @@ def test_modulation_broadcasts_in_its_gradients_as_well(shape: tuple[int, ...]) 
     assert torch.equal(modulate(x, scale, shift), torch.addcmul(shift, x, scale))
     with torch.no_grad():
         assert torch.equal(modulate(x.clone(), scale, shift), torch.addcmul(shift, x, scale))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(affine: bool) -> None:
+    layer = nn.GroupNorm(GROUPS, 2 * GROUPS)
+    nn.init.normal_(layer.weight)
+    # A mean well off zero: sums in bfloat16 would lose what varies around it.
+    plain = (3 + features(2, 2 * GROUPS, 16, 16, dtype=torch.float32)).bfloat16()
+    upstream = features(2, 2 * GROUPS, 16, 16, dtype=torch.float32).flip(3).bfloat16()
+    gradients = []
+    for dtype in (torch.bfloat16, torch.float32):
+        x = plain.to(dtype).requires_grad_()
+        layer.zero_grad()
+        group_norm(x, layer if affine else None).backward(upstream.to(dtype))
+        parameters = [layer.weight.grad, layer.bias.grad] if affine else []
+        gradients.append([x.grad, *parameters])
+    for half, exact in zip(*gradients, strict=True):
+        assert half is not None
+        assert float((half.float() - exact).norm() / exact.norm()) < 2**-7
+    assert gradients[0][0].is_contiguous(memory_format=torch.channels_last)
