@@ -57,7 +57,7 @@ def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(affine: boo
     upstream = features(2, 2 * GROUPS, 16, 16, dtype=torch.float32).flip(3).bfloat16()
     gradients = []
     for dtype in (torch.bfloat16, torch.float32):
-        x = plain.to(dtype).requires_grad_()
+        x = plain.clone().to(dtype).requires_grad_()
         layer.zero_grad()
         group_norm(x, layer if affine else None).backward(upstream.to(dtype))
         parameters = [layer.weight.grad, layer.bias.grad] if affine else []
