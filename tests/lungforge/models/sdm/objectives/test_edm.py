@@ -135,9 +135,9 @@ def test_the_error_of_the_image_follows_from_the_loss():
     output[2] = torch.randn(2, 4, 4, generator=generator)
     losses = objective.loss(lambda x, t: output, x_0, times, noise)
     sigma, squared = objective.image_error(losses, times)
-    assert sigma.tolist() == pytest.approx([0.8, 0.8, 30])
+    assert sigma.tolist() == pytest.approx([0.8, 0.8, 30], rel=1e-5)
     # Zeros estimate mean + c_skip (image - mean + noise), and c_skip is .36 / (.64 + .36).
-    assert squared[:2].tolist() == pytest.approx([(0.36 * 0.8) ** 2, (0.64 * 0.5) ** 2])
+    assert squared[:2].tolist() == pytest.approx([(0.36 * 0.8) ** 2, (0.64 * 0.5) ** 2], rel=1e-5)
     c_skip, c_out = 0.36 / 900.36, 30 * 0.6 / math.sqrt(900.36)
     estimate = MEAN + c_skip * (x_0[2] - MEAN + 30 * noise[2]) + c_out * output[2, :1]
     assert float(squared[2]) == pytest.approx(float(((estimate - x_0[2]) ** 2).mean()), rel=1e-5)
