@@ -61,6 +61,10 @@ class PackagedFileSystem(AbstractFileSystem):
         kind = "directory" if place.is_dir() else "file"
         return {"name": path, "size": status.st_size, "type": kind, "mtime": status.st_mtime_ns}
 
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> NoReturn:
+        """Nothing is written."""
+        refuse_to_write(f"{SCHEME}://{path}")
+
     def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
         if mode != "rb":
             refuse_to_write(f"{SCHEME}://{path}")

@@ -80,7 +80,9 @@ def test_nothing_is_written(folder: Path) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     card = "lungforge://maps/card.md"
     for exclusive in (False, True):
-        with pytest.raises(InputError, match=r"lungforge://maps/card\.md: .* read-only; choose another place"):
+        with pytest.raises(
+            InputError, match=r"lungforge://maps/card\.md: .* read-only; choose another place"
+        ):
             write_bytes_atomic(card, b"new", exclusive=exclusive)
     with pytest.raises(InputError, match="read-only"):
         replace_bytes(card, b"new", expected=b"# maps\n")
