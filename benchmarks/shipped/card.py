@@ -18,17 +18,17 @@ Research and teaching: trying LungForge, testing pipelines, and as a baseline fo
 ## What it must not be used for
 
 - Diagnosis, treatment, or anything else that concerns a patient. It is no medical device.
-- Claims of clinical performance: of a detector, a classifier or a reader, neither trained nor tested on its images alone.
+- Claims of clinical performance, such as of a detector that was trained or tested on its images.
 - In the place of real scans without saying so. Its images are synthetic, and LungForge marks them as such.
-- Images at a resolution other than its own, of other organs, other modalities or children: it has seen none."""
+- Images of another resolution, of other organs, of other modalities or of children: it has seen none."""
 
 _LICENCE = """\
 ## Licence and attribution
 
 [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/). The weights are made of
-[LUNA16](https://luna16.grand-challenge.org) (CC BY 4.0), itself made of LIDC-IDRI (CC BY 3.0); cite Setio et al., Medical
-Image Analysis 42 (2017), doi:10.1016/j.media.2017.06.015, and Armato et al., Medical Physics 38 (2011),
-doi:10.1118/1.3528204. Changed: a generator was trained on slices and label maps of these scans."""
+[LUNA16](https://luna16.grand-challenge.org) (CC BY 4.0), itself made of LIDC-IDRI (CC BY 3.0); cite Setio et
+al., Medical Image Analysis 42 (2017), doi:10.1016/j.media.2017.06.015, and Armato et al., Medical Physics 38
+(2011), doi:10.1118/1.3528204. Changed: a generator was trained on slices and label maps of these scans."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ModelCard:
         model: The model that comes with LungForge.
         original_sha256: Of the manifest of the model that it is a copy of.
         parameters: How many weights.
-        minutes: How long it was trained, and on what, in words.
+        minutes: That it was trained for, and on what: "180 on two cores".
         report: An evaluation of samples of the model or of its original; None before there is one.
     """
 
@@ -96,7 +96,7 @@ class ModelCard:
             f"| generator | {self.model.spec.summary} (`{self.model.spec.name}`) |",
             *([f"| objective | {objective} |"] if objective else []),
             f"| parameters | {self.parameters:,}, stored as {dtype}, used as float32 ({megabytes:.1f} MB) |",
-            f"| training | {details.steps:,} steps, {self.minutes} |",
+            f"| training | {details.steps:,} steps, minutes: {self.minutes} |",
             f"| trained with | LungForge {self.model.dataset.manifest.code_version} |",
             f"| manifest sha256 | `{self.model.dataset.manifest_sha256}` |",
             f"| original's manifest sha256 | `{self.original_sha256}` |",
@@ -109,27 +109,21 @@ class ModelCard:
         return [
             "## Data",
             "",
-            f"{details.rows} slices of {len(scans)} scans of LUNA16, {_subsets(details.subsets)}: HU, and maps of "
-            f"{details.classes} classes (background, body, left lung, right lung, trachea, nodule). `manifest.json` "
-            "names every scan, and evaluation keeps them apart.",
+            f"{details.rows} slices of {len(scans)} scans of LUNA16, {_subsets(details.subsets)}: HU, and "
+            f"maps of {details.classes} classes (background, body, left lung, right lung, trachea, nodule). "
+            "`manifest.json` names every scan, and evaluation keeps them apart.",
             "",
         ]
 
     def _sampling(self) -> list[str]:
         options = self.model.spec.sampling(self.model.config, SamplingOptions())
-        values = dataclasses.asdict(options)
-        words = [
-            f"{name.replace('_', ' ')} {_plain(value)}" for name, value in values.items() if value is not None
-        ]
+        values = {name: value for name, value in vars(options).items() if value is not None}
+        words = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in values.items())
         return [
             "## Sampling",
             "",
             f"`lungforge sample --model lungforge://{self.name} --data SLICES --out samples`. "
-            + (
-                f"Defaults: {', '.join(words)}."
-                if words
-                else "One pass of the network; there is nothing to choose."
-            ),
+            + (f"Defaults: {words}." if words else "One pass of the network; there is nothing to choose."),
             "",
         ]
 
@@ -137,17 +131,17 @@ class ModelCard:
         results = self.results()
         if self.report is None or results is None:
             return ["## Measures", "", "Not measured yet.", ""]
-        real = self.report.real
+        real, made = self.report.real, results.generated_with
         copied = any(each.manifest_sha256 == self.model.dataset.manifest_sha256 for each in results.lineage)
         weights = "these weights" if copied else "the original, before its weights were rounded"
         return [
             "## Measures",
             "",
-            f"Of {weights}, by `lungforge evaluate` on {self.report.date}: {results.images} samples from maps of "
-            f"{results.source_scans} scans against {real.images} real slices of {real.scans} scans, "
-            f"{_subsets(real.subsets)}, none of them seen in training. Sampler {results.generated_with.sampler}, "
-            f"{results.generated_with.steps} steps, guidance {results.generated_with.guidance:g}. Features of "
-            f"{self.report.extractor.name}. Real against real is the value that a perfect generator would reach.",
+            f"Of {weights}, by `lungforge evaluate` on {self.report.date}: {results.images} samples from "
+            f"maps of {results.source_scans} scans against {real.images} real slices of {real.scans} scans, "
+            f"{_subsets(real.subsets)}, none of them seen in training. Sampler {made.sampler}, {made.steps} "
+            f"steps, guidance {made.guidance:g}. Features of {self.report.extractor.name}. Real against real "
+            "is what a perfect generator would reach.",
             "",
             *measures(results),
             "",

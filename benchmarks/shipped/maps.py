@@ -18,26 +18,26 @@ NODULE_PX: Final = 2
 _CARD = """\
 # {name}: slices and label maps of LUNA16
 
-{slices} slices of {scans} scans, {size} x {size} px, with their label maps and nodules: for trying LungForge without
-downloading LUNA16. `lungforge sample --data lungforge://{name}` samples from the maps; the real images are here to be
-compared with.
+{slices} slices of {scans} scans, {size} x {size} px, with their label maps and nodules: for trying LungForge
+without downloading LUNA16. `lungforge sample --data lungforge://{name}` samples from the maps; the real
+images are here to be compared with.
 
-- **Choice.** Every slice of {subsets} of LUNA16 through the centre of a nodule, of those of `luna16_mini`, in
-  which each lung covers at least {share:g} % of the pixels and the nodules at least {pixels} px. None was chosen by eye.
+- **Choice.** Every slice of the data that the maps were made of, in {subsets} of LUNA16, in which each lung
+  covers at least {share:g} % of the pixels and the nodules at least {pixels} px. None was chosen by eye.
 - **Models.** The models that come with LungForge are trained on other scans.
-- **Limits.** Few slices, so distances between sets of them say little; all show nodules. For trying and teaching, not
-  for diagnosis, nor for claims of clinical performance.
+- **Limits.** Few slices, so distances between sets of them say little; all show nodules. For trying and
+  teaching, not for diagnosis, nor for claims of clinical performance.
 
 ## Licence and attribution
 
 [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/), as LUNA16. The images are from
-[LUNA16](https://luna16.grand-challenge.org), made of LIDC-IDRI: Setio et al., "Validation, comparison, and combination
-of algorithms for automatic detection of pulmonary nodules in computed tomography images", Medical Image Analysis 42
-(2017), doi:10.1016/j.media.2017.06.015; Armato et al., Medical Physics 38 (2011), doi:10.1118/1.3528204 (LIDC-IDRI, CC BY
-3.0).
+[LUNA16](https://luna16.grand-challenge.org), made of LIDC-IDRI (CC BY 3.0): Setio et al., "Validation,
+comparison, and combination of algorithms for automatic detection of pulmonary nodules in computed tomography
+images", Medical Image Analysis 42 (2017), doi:10.1016/j.media.2017.06.015; Armato et al., Medical Physics 38
+(2011), doi:10.1118/1.3528204.
 
-Changed: slices were chosen as above, resized to {size} x {size} px and clipped to -1000 to 400 HU; the maps are made of
-the lung masks and annotations of LUNA16.
+Changed: slices were chosen as above, resized to {size} x {size} px and clipped to -1000 to 400 HU; the maps
+are made of the lung masks and annotations of LUNA16.
 """
 
 

@@ -104,8 +104,8 @@ def _memorised(result: MemorisationResult | NotMeasured) -> str:
     interval = result.tail_interval_95_percent
     words = "" if interval is None else f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
     return (
-        f"Memorisation: {result.tail_share:.3f}{words} of {result.synthetic.images} samples are nearer to one of "
-        f"{result.training_images} training slices than real slices of other patients hardly ever are; "
-        f"{result.tail_expected:.3f} is expected without memorisation. The median distance is "
+        f"Memorisation: {result.tail_share:.3f}{words} of {result.synthetic.images} samples are nearer "
+        f"to one of {result.training_images} training slices than real slices of other patients hardly ever "
+        f"are; {result.tail_expected:.3f} is expected without memorisation. The median distance is "
         f"{result.ratio:.2f} times that of {result.held_out.images} held-out real slices."
     )

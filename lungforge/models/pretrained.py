@@ -13,8 +13,8 @@ from lungforge.models.model_dataset import ModelDataset, write_model
 #: What the weights are rounded to. They compute in float32: loading restores it.
 HalfPrecision = Literal["float16", "bfloat16"]
 
-#: The largest error of a tensor, relative to its norm. Rounding to the 8 digits of bfloat16 is wrong by 2^-9 at
-#: most; a larger error means that values lie beyond the range of the type.
+#: The largest error of a tensor, relative to its norm. Rounding to the 8 digits of bfloat16 is wrong by 2^-9
+#: at most; a larger error means that values lie beyond the range of the type.
 LARGEST_ERROR: Final = 2.0**-8
 
 

@@ -49,8 +49,8 @@ def open_uri(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     except ImportError as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{uri}: {protocol}:// needs a package that is not installed ({reason}); install it on every host "
-            "of the job, or copy the data to a local path or s3://BUCKET/FOLDER"
+            f"{uri}: {protocol}:// needs a package that is not installed ({reason}); install it on every "
+            "host of the job, or copy the data to a local path or s3://BUCKET/FOLDER"
         ) from error
     except ValueError as error:
         reason = " ".join(str(error).split())

@@ -18,7 +18,7 @@ class SampleLineage:
         sources: The slices whose maps it was generated from.
         models: The generators.
         training: The slices that they were trained on, each with the subsets that were used (None: all).
-        training_scans: Scans that they were trained on, of models that come without slices and name the scans.
+        training_scans: Scans that those of them were trained on which come without slices and name the scans.
         gaps: Sentences about what of it cannot be known any more.
     """
 
