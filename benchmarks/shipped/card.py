@@ -10,6 +10,11 @@ from lungforge.models.base import SamplingOptions
 from lungforge.models.model_dataset import ModelDataset
 from services.eval.results import EvaluationReport, SetResults
 
+_OBJECTIVES = {
+    "edm": "edm: the image, preconditioned (Karras et al. 2022, arXiv 2206.00364)",
+    "eps": "eps: the noise, with learned variance (Nichol and Dhariwal 2021, arXiv 2102.09672)",
+}
+
 _LIMITS = """\
 ## Intended use
 
@@ -20,7 +25,8 @@ Research and teaching: trying LungForge, testing pipelines, and as a baseline fo
 - Diagnosis, treatment, or anything else that concerns a patient. It is no medical device.
 - Claims of clinical performance, such as of a detector that was trained or tested on its images.
 - In the place of real scans without saying so. Its images are synthetic, and LungForge marks them as such.
-- Images of another resolution, of other organs, of other modalities or of children: it has seen none."""
+- Images of another resolution, of other organs, of other modalities or of children: it has seen none.
+- Structures smaller than a pixel: they are not there."""
 
 _LICENCE = """\
 ## Licence and attribution
@@ -94,7 +100,7 @@ class ModelCard:
             "| | |",
             "|---|---|",
             f"| generator | {self.model.spec.summary} (`{self.model.spec.name}`) |",
-            *([f"| objective | {objective} |"] if objective else []),
+            *([f"| objective | {_OBJECTIVES[objective]} |"] if objective else []),
             f"| parameters | {self.parameters:,}, stored as {dtype}, used as float32 ({megabytes:.1f} MB) |",
             f"| training | {details.steps:,} steps, minutes: {self.minutes} |",
             f"| trained with | LungForge {self.model.dataset.manifest.code_version} |",

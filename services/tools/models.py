@@ -8,6 +8,9 @@ from lungforge.datasets.slices import index_rows
 from lungforge.models.model_dataset import ModelDataset
 from lungforge.storage import packaged
 
+#: What a model makes.
+_WHOLE, _PATCHES = "whole slices", "patches"
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelsConfig:
@@ -109,9 +112,6 @@ class ModelsResult:
         return f"lungforge sample --model {model.uri} --data {data} --out samples"
 
 
-_WHOLE, _PATCHES = "whole slices", "patches"
-
-
 def run(config: ModelsConfig) -> ModelsResult:
     """List what comes with LungForge.
 
@@ -135,7 +135,7 @@ def _model(dataset: Dataset) -> PackagedModel:
         images=_WHOLE if details.patch is None else _PATCHES,
         generator=model.spec.summary,
         subsets=None if details.subsets is None else tuple(details.subsets),
-        scans=len(details.series_uids or ()),
+        scans=len(set(map(scan_of, details.series_uids or ()))),
         slices=details.rows or 0,
         megabytes=_megabytes(dataset),
     )
@@ -147,7 +147,7 @@ def _maps(dataset: Dataset) -> PackagedMaps:
         uri=dataset.uri,
         size_px=index.size[0],
         subsets=tuple(sorted({row.subset for row in index.read(range(len(index)))})),
-        scans=len({scan_of(series) for series in index.series_uids}),
+        scans=len(set(map(scan_of, index.series_uids))),
         slices=len(index),
         megabytes=_megabytes(dataset),
     )
