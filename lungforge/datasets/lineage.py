@@ -1,8 +1,9 @@
 """Following a manifest to the datasets that it names, which may be anyone's.
 
 A manifest from elsewhere decides which places its reader asks for, so only stores that a user would expect
-are asked: the local disk, S3, and the store where the user's own dataset lies. What is found counts only
-with the sha256 that the child names. The walk has no recursion, opens no dataset twice, and ends.
+are asked: the local disk, S3, the package itself, and the store where the user's own dataset lies. What is
+found counts only with the sha256 that the child names. The walk has no recursion, opens no dataset twice, and
+ends.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from lungforge.datasets.schemas import Kind
 from lungforge.errors import InputError
 
 #: Schemes of URIs that are followed from anywhere.
-_SCHEMES = frozenset({"file", "s3"})
+_SCHEMES = frozenset({"file", "s3", "lungforge"})
 #: Where a walk ends: a lineage of LungForge has three generations.
 MAX_GENERATIONS, MAX_ANCESTORS = 16, 1000
 

@@ -21,6 +21,7 @@ from lungforge.models.base import DataShape, ModelSpec, SamplingOptions, SliceSa
 from lungforge.models.checkpoint import (
     check_values,
     from_document,
+    from_safetensors,
     load_network,
     to_document,
     to_safetensors,
@@ -197,6 +198,14 @@ class ModelDataset:
         except ContentError as error:
             raise ContentError(f"{self.dataset.uri}: {error}") from error
         return self.spec.sampler(network.to(device), options)
+
+    def read_weights(self) -> dict[str, Tensor]:
+        """The weights by name, in the precision that they are stored in, on the CPU.
+
+        Raises:
+            ContentError: They are missing or damaged.
+        """
+        return from_safetensors(self.dataset.read_file(_WEIGHTS))
 
 
 def read_history(dataset: Dataset) -> dict[str, list[float]] | None:

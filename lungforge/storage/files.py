@@ -1,4 +1,4 @@
-"""Files at URIs: local paths, file://, s3://, memory:// and whatever else fsspec opens.
+"""Files at URIs: local paths, file://, s3://, lungforge://, memory:// and whatever else fsspec opens.
 
 S3 is reached by the standard AWS environment (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``,
 ``AWS_PROFILE``, roles, ...), read by botocore's provider chain.
@@ -18,6 +18,7 @@ from lungforge.errors import AccessError, AccessRefusedError, InputError
 from lungforge.storage.conditions import IF_MATCH, IF_NONE_MATCH, Condition, require_condition
 from lungforge.storage.errors import explained
 from lungforge.storage.local import TEMPORARY_SUFFIX, locked_folder, require_writable_local, write_local
+from lungforge.storage.packaged import SCHEME, PackagedFileSystem, packaged_path, refuse_to_write
 from lungforge.storage.s3_errors import status_of
 
 #: How often a write that collides with another one is tried before giving up.
@@ -31,9 +32,12 @@ def open_uri(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         uri: A local path, or a URL of a protocol that fsspec knows.
 
     Raises:
-        InputError: The protocol is unknown, its package is missing, or the bucket has no name.
+        InputError: The protocol is unknown, its package is missing, or the bucket has no name; no dataset of
+            the name comes with LungForge.
     """
     protocol = uri.split("://", 1)[0] if "://" in uri else "file"
+    if protocol == SCHEME:
+        return PackagedFileSystem(), packaged_path(uri)
     if protocol in ("s3", "s3a"):
         path = uri.partition("://")[2].rstrip("/")
         if not path.split("/", 1)[0]:
@@ -42,7 +46,13 @@ def open_uri(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return _s3(os.getpid(), environment), path
     try:
         return fsspec.core.url_to_fs(uri)
-    except (ValueError, ImportError) as error:
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{uri}: {protocol}:// needs a package that is not installed ({reason}); install it on every "
+            "host of the job, or copy the data to a local path or s3://BUCKET/FOLDER"
+        ) from error
+    except ValueError as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{uri}: {protocol}:// is not to be had here ({reason}); use a local path or s3://BUCKET/FOLDER"
@@ -163,13 +173,15 @@ def require_writable(uri: str) -> None:
     Nothing stays; on S3 it costs three requests, once a process and bucket.
 
     Raises:
-        InputError: A file is in the way.
+        InputError: A file is in the way, or the place is read-only by its nature (lungforge://).
         AccessRefusedError: Nothing may be written there, or S3 does not keep ``If-None-Match``.
     """
     fs, path = open_uri(uri)
     with explained(uri):
         if isinstance(fs, LocalFileSystem):
             require_writable_local(Path(path))
+        elif isinstance(fs, PackagedFileSystem):
+            refuse_to_write(uri)
         else:
             _require_condition(fs, f"{path}/any", IF_NONE_MATCH)
 

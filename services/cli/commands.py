@@ -82,6 +82,11 @@ COMMANDS = {
         "services.tools.import_checkpoint:ImportConfig",
         "services.tools.import_checkpoint:run",
     ),
+    "models": Command(
+        "list the models and label maps that come with LungForge, and how to use them",
+        "services.tools.models:ModelsConfig",
+        "services.tools.models:run",
+    ),
     "sample": Command(
         "sample synthetic slices from maps",
         "services.sample.config:SampleConfig",

@@ -75,7 +75,7 @@ def check_leak(
     problems = []
     for lineage in lineages:
         problems += [f"{gap}, so the scans that were used are unknown" for gap in lineage.gaps]
-        training: set[str] = set()
+        training = set(lineage.training_scans)
         for dataset, used in lineage.training:
             training.update(index_rows(dataset, used).series_uids)
         leak = find_leak(test, _source_series(lineage.samples), training, patients)

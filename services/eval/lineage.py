@@ -18,6 +18,7 @@ class SampleLineage:
         sources: The slices whose maps it was generated from.
         models: The generators.
         training: The slices that they were trained on, each with the subsets that were used (None: all).
+        training_scans: Scans that those of them were trained on which come without slices and name the scans.
         gaps: Sentences about what of it cannot be known any more.
     """
 
@@ -25,6 +26,7 @@ class SampleLineage:
     sources: tuple[Dataset, ...]
     models: tuple[Dataset, ...]
     training: tuple[tuple[Dataset, tuple[int, ...] | None], ...]
+    training_scans: frozenset[str]
     gaps: tuple[str, ...]
 
     @property
@@ -55,18 +57,23 @@ def trace(samples: Dataset) -> SampleLineage:
     """Follow the lineage of a samples dataset up to the scans.
 
     Raises:
-        ContentError: A manifest does not say properly which subsets were used.
+        ContentError: A manifest does not say properly which subsets or scans were used.
         AccessError: An ancestor cannot be read now.
     """
     gaps: list[str] = []
     sources = _open(samples, Kind.SLICES, samples.uri, gaps)
     models = _open(samples, Kind.MODEL, samples.uri, gaps)
-    training = [
-        (dataset, subsets_of(model))
-        for model in models
-        for dataset in _open(model, Kind.SLICES, samples.uri, gaps)
-    ]
-    return SampleLineage(samples, tuple(sources), tuple(models), tuple(training), tuple(gaps))
+    training: list[tuple[Dataset, tuple[int, ...] | None]] = []
+    scans: set[str] = set()
+    for model in models:
+        named = ModelDetails.of(model.manifest).series_uids
+        if named and all(parent.kind is not Kind.SLICES for parent in model.manifest.parents):
+            scans.update(named)
+            continue
+        training += [(dataset, subsets_of(model)) for dataset in _open(model, Kind.SLICES, samples.uri, gaps)]
+    return SampleLineage(
+        samples, tuple(sources), tuple(models), tuple(training), frozenset(scans), tuple(gaps)
+    )
 
 
 def subsets_of(dataset: Dataset) -> tuple[int, ...] | None:

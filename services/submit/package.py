@@ -23,6 +23,8 @@ _DATA = (
 )  # fmt: skip
 #: What a dataset, a report or a training run has.
 _DATA_NAMES = re.compile(r"manifest\.json|DICOMDIR|events\.out\.tfevents\..*")
+#: The datasets that come with LungForge are a part of its code.
+_PACKAGED = PurePath("lungforge/pretrained")
 #: What has a meaning in a pattern of .gitignore.
 _SPECIAL = re.compile(r"([\[\]*?!# \\])")
 #: Folders that a message names.
@@ -68,7 +70,7 @@ def package_of(folder: Path) -> Package:
         relative = PurePath(path.relative_to(folder))
         sizes[relative] = path.stat().st_size if path.exists() else 0
         name = path.name.lower()
-        if name.endswith(_CODE):
+        if name.endswith(_CODE) or relative.is_relative_to(_PACKAGED):
             code.update(relative.parents)
         elif name.endswith(_DATA) or _DATA_NAMES.fullmatch(path.name) or _is_dicom(path):
             data.update((relative, *relative.parents))

@@ -360,3 +360,16 @@ def test_what_another_process_wrote_is_seen(s3_uri):
     subprocess.run([sys.executable, "-c", program], check=True)
     assert fs.ls(folder, detail=False) == [f"{folder}/ours", f"{folder}/theirs"]
     assert read_bytes(uri) == b"content"
+
+
+def test_a_protocol_of_a_missing_package_is_said_in_one_line(monkeypatch):
+    # None in sys.modules is a package that is not installed.
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(InputError) as refusal:
+        open_uri("hf://owner/model")
+    message = str(refusal.value)
+    assert message.startswith("hf://owner/model: hf:// needs a package that is not installed (")
+    assert "huggingface_hub" in message
+    assert "\n" not in message
+    with pytest.raises(InputError, match=r"nope:// is not to be had here \(.*\); use a local path"):
+        open_uri("nope://place")

@@ -222,7 +222,7 @@ def test_a_store_without_checksums_is_named_with_the_setting_that_helps(store, m
     [("gs://lab/x", "gcsfs"), ("abfs://lab/x", "adlfs"), ("nonsense://lab/x", "not known")],
 )
 def test_a_scheme_that_cannot_be_opened_is_named_with_what_would_do(uri, reason):
-    with pytest.raises(InputError, match=rf"^{uri}: .*{reason}.*use a local path or s3://BUCKET/FOLDER$"):
+    with pytest.raises(InputError, match=rf"^{uri}: .*{reason}.* a local path or s3://BUCKET/FOLDER$"):
         open_uri(uri)
 
 

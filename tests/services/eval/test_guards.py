@@ -110,6 +110,17 @@ def test_a_generator_of_unknown_training_scans_is_never_taken_for_clean(world, t
     assert "the scans that were used are unknown" in warning
 
 
+def test_a_model_without_its_slices_answers_for_the_scans_that_it_names(world, tmp_path, build):
+    slices = Dataset.open(str(world / "slices"))
+    writer = DatasetWriter(uri=str(tmp_path / "model"), kind=Kind.MODEL, config={})
+    writer.commit([writer.write_file("config.json", b"{}")], {"series_uids": ["scan-00", "scan-07"]})
+    model = Dataset.open(str(tmp_path / "model"))
+    samples = build["samples"](str(tmp_path / "samples"), slices, model, build["drawn"], subsets=(0,))
+    assert check_leak([trace(samples)], slices, [1, 2], allow=False) == []
+    with pytest.raises(InputError, match=r"trained on 1 of the 3 scans .*\(scan-07\)"):
+        check_leak([trace(samples)], slices, [3], allow=False)
+
+
 def test_pictures_of_another_size_are_refused(world, tmp_path):
     writer = DatasetWriter(uri=str(tmp_path / "large"), kind=Kind.SLICES, config={})
     row = slice_row(subset=3, image=np.zeros((128, 128), np.int16))

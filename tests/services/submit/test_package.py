@@ -32,6 +32,8 @@ def _fill(folder: Path, *names: str) -> None:
         (("a b [1]/x.dcm", "#x/y.mhd", "!z/a.raw", "st*r/a.raw"), ["!z", "#x", "a b [1]", "st*r"]),
         # Code with images and weights of its own, and folders of neither, go along.
         (("plugin/__init__.py", "plugin/logo.png", "plugin/net.pt", "configs/a.json"), []),
+        # So do the datasets that come with LungForge.
+        (("lungforge/pretrained/a/manifest.json", "lungforge/pretrained/a/files-1/model.safetensors"), []),
     ],
 )
 def test_code_is_sent_and_data_is_not(tmp_path: Path, names: tuple[str, ...], excluded: list[str]) -> None:
