@@ -1,8 +1,9 @@
-"""``lungforge demo``: the whole pipeline on phantoms, with the commands a user would type."""
+"""``lungforge demo``: synthetic CT from the shipped model, a short training, and a report."""
 
 import dataclasses
 import shlex
 from pathlib import Path
+from typing import Final
 
 from lungforge.config import check
 from lungforge.errors import InputError
@@ -10,14 +11,14 @@ from services.cli.commands import execute
 from services.common.progress import say
 from services.common.ray_session import ray_session
 
-#: Subsets for training and for maps; the others are held-out real slices.
-TRAIN_SUBSETS = ("0", "1", "2", "3", "4", "5", "6")
-TEST_SUBSETS = ("7", "8", "9")
+#: Of the shipped slices: scans that the shipped model was trained on, and others that it has not seen.
+SEEN_SUBSET: Final = 2
+UNSEEN_SUBSET: Final = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoConfig:
-    """Run the whole pipeline on synthetic phantoms, up to the report, in minutes."""
+    """Sample synthetic CT with the shipped model, train a small one, and write a report, in minutes."""
 
     out: str = "build/demo"
     """Folder for all files of the demo; the same command again resumes."""
@@ -30,25 +31,27 @@ class DemoConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DemoResult:
-    """Path of the report, and the commands that made it, in order."""
+    """Paths of the report and of two pictures, and the commands that made them, in order."""
 
     report: str
+    pictures: tuple[str, ...]
     commands: tuple[str, ...]
 
 
 def steps(out: str) -> list[tuple[str, list[str]]]:
     """The commands of the demo, as pairs of name and options."""
-    folder, train, test = shlex.quote(out), " ".join(TRAIN_SUBSETS), " ".join(TEST_SUBSETS)
+    folder, shipped = shlex.quote(out), "--model lungforge://slices-64 --data lungforge://maps-64"
     lines = [
-        f"phantom --out {folder}/luna16 --series 40 --size 192 --slices 40",
-        f"preprocess --source {folder}/luna16 --out {folder}/slices"
-        " --size 32 --slices nodules --healthy-every 4",
-        f"train --data {folder}/slices --out {folder}/model"
-        f" --preset tiny --steps 600 --subsets {train} --workers 2",
-        f"sample --model {folder}/model --data {folder}/slices --out {folder}/samples"
-        f" --subsets {train} --count 256 --workers 2",
-        f"evaluate --real {folder}/slices --synthetic {folder}/samples --out {folder}/report"
-        f" --subsets {test}",
+        f"sample {shipped} --subsets {SEEN_SUBSET} --per-map 2 --out {folder}/samples --workers 2",
+        f"show {folder}/samples --sheet {folder}/samples.png",
+        f"sample {shipped} --subsets {UNSEEN_SUBSET} --count 12 --edits move 1 resize 1 remove 1"
+        f" --out {folder}/edited --workers 2",
+        f"show {folder}/edited --sheet {folder}/edited.png",
+        f"phantom --out {folder}/luna16 --series 16 --size 128 --slices 32",
+        f"preprocess --source {folder}/luna16 --out {folder}/slices --size 32 --slices nodules",
+        f"train --data {folder}/slices --out {folder}/model --preset tiny --steps 100 --workers 2",
+        f"evaluate --real lungforge://maps-64 --subsets {UNSEEN_SUBSET} --synthetic {folder}/samples"
+        f" --out {folder}/report",
     ]
     return [(words[0], words[1:]) for words in map(shlex.split, lines)]
 
@@ -62,6 +65,9 @@ def run(config: DemoConfig) -> DemoResult:
             say(f"\n$ {command}")
             commands.append(command)
             execute(name, arguments)
+    folder = Path(config.out).resolve()
     return DemoResult(
-        report=str(Path(config.out, "report", "report.html").resolve()), commands=tuple(commands)
+        report=str(folder / "report" / "report.html"),
+        pictures=tuple(str(folder / name) for name in ("samples.png", "edited.png")),
+        commands=tuple(commands),
     )

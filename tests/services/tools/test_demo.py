@@ -6,31 +6,46 @@ from typing import Any
 
 import pytest
 
+from lungforge.ct.io.patient_table import scan_of
+from lungforge.datasets import Dataset, Kind
+from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
+from lungforge.models.model_dataset import ModelDataset
 from services.cli.commands import parse
 from services.tools import demo
 
 
-def test_every_step_is_a_command_that_parses() -> None:
-    configs = {name: parse(name, arguments) for name, arguments in demo.steps("build/demo")}
-    assert list(configs) == ["phantom", "preprocess", "train", "sample", "evaluate"]
-    # Each step reads what the step before it wrote.
-    assert configs["preprocess"].source == configs["phantom"].out
-    assert (
-        configs["train"].data
-        == configs["sample"].data
-        == configs["evaluate"].real
-        == configs["preprocess"].out
-    )
-    assert configs["sample"].model == configs["train"].out
-    assert configs["evaluate"].synthetic == (configs["sample"].out,)
+NAMES = ["sample", "show", "sample", "show", "phantom", "preprocess", "train", "evaluate"]
 
 
-def test_no_subset_is_both_trained_on_and_tested_on() -> None:
-    configs = {name: parse(name, arguments) for name, arguments in demo.steps("build/demo")}
-    assert configs["train"].subsets == configs["sample"].subsets
-    assert not set(configs["train"].subsets) & set(configs["evaluate"].subsets)
-    assert set(configs["train"].subsets) | set(configs["evaluate"].subsets) == set(range(10))
+def _configs(out: str) -> list[Any]:
+    return [parse(name, arguments) for name, arguments in demo.steps(out)]
+
+
+def test_every_step_is_a_command_that_parses_and_reads_what_one_before_it_wrote() -> None:
+    samples, sheet, edited, second_sheet, phantom, preprocess, train, evaluate = _configs("a folder/demo")
+    assert [name for name, _ in demo.steps("-")] == NAMES
+    assert (sheet.data, second_sheet.data) == (samples.out, edited.out)
+    assert preprocess.source == phantom.out
+    assert train.data == preprocess.out
+    assert evaluate.synthetic == (samples.out,)
+    assert samples.out == "a folder/demo/samples"
+
+
+def test_the_report_compares_with_scans_of_no_map_and_no_training() -> None:
+    samples, *_, evaluate = _configs("build/demo")
+    assert samples.data == evaluate.real == "lungforge://maps-64"
+    assert not set(samples.subsets) & set(evaluate.subsets)
+    assert (samples.subsets, evaluate.subsets) == ((demo.SEEN_SUBSET,), (demo.UNSEEN_SUBSET,))
+
+
+def test_the_shipped_model_has_not_seen_the_scans_that_the_report_compares_with() -> None:
+    model = ModelDataset.open("lungforge://slices-64")
+    maps = Dataset.open("lungforge://maps-64", Kind.SLICES)
+    trained = {scan_of(uid) for uid in model.details.series_uids or ()}
+    unseen = {scan_of(uid) for uid in index_rows(maps, [demo.UNSEEN_SUBSET]).series_uids}
+    assert len(unseen) > 20
+    assert not trained & unseen
 
 
 @pytest.fixture
@@ -48,8 +63,9 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_result_is_the_report_and_the_commands(tmp_path: Path, executed: list[str]) -> None:
     result = demo.run(demo.DemoConfig(out=str(tmp_path)))
-    assert executed == ["phantom", "preprocess", "train", "sample", "evaluate"]
+    assert executed == NAMES
     assert result.report == str(tmp_path / "report" / "report.html")
+    assert result.pictures == (str(tmp_path / "samples.png"), str(tmp_path / "edited.png"))
     assert [command.split()[:2] for command in result.commands] == [["lungforge", name] for name in executed]
 
 
