@@ -25,7 +25,16 @@ _REAL_COLOUR: Final = "#555555"
 
 
 def curves(report: QualityReport) -> bytes:
-    """A panel for each measure: a line for each generator, through the mean of its seeds; a PNG file."""
+    """The curves as a PNG file."""
+    file = io.BytesIO()
+    description = "measures of generated slices over minutes of training"
+    metadata = {"Description": description, "Software": None}
+    figure_of(report).savefig(file, format="png", metadata=metadata)
+    return file.getvalue()
+
+
+def figure_of(report: QualityReport) -> Figure:
+    """A panel for each measure: a line for each generator, through the mean of its seeds."""
     figure = Figure(figsize=(10.5, 6.0), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3).ravel()
@@ -33,10 +42,7 @@ def curves(report: QualityReport) -> bytes:
         _panel(panel, measure, report)
     handles, labels = axes[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    file = io.BytesIO()
-    description = "measures of generated slices over minutes of training"
-    figure.savefig(file, format="png", metadata={"Description": description, "Software": None})
-    return file.getvalue()
+    return figure
 
 
 def _panel(axes: Axes, measure: Measure, report: QualityReport) -> None:

@@ -27,8 +27,8 @@ def tables(report: QualityReport) -> Iterator[str]:
     yield (
         f"{report.size} px, {what}; {report.threads} thread{'s' * (report.threads > 1)}; trained on "
         f"{report.training_images} slices (subsets {_listed(report.train)}), measured on {report.images} "
-        f"slices of {report.scans} scans (subsets {_listed(report.validate)}); {seeds} seed{'s' * (seeds > 1)}"
-        f"{', lowest to highest in brackets' * (seeds > 1)}."
+        f"slices of {report.scans} scans (subsets {_listed(report.validate)}); "
+        f"{seeds} seed{'s' * (seeds > 1)}{', lowest to highest in brackets' * (seeds > 1)}."
     )
     for name in report.diverged:
         yield f"Diverged: {name}."
@@ -133,15 +133,15 @@ def _groups(report: QualityReport) -> list[tuple[str, list[TrainedModel]]]:
 
 
 def _values(values: Sequence[float], digits: int, sign: str = "") -> str:
-    """The mean, and the lowest and highest where there are several."""
+    """The mean, and the lowest and highest where they differ."""
     if not values:
         return NOTHING
 
     def text(value: float) -> str:
         return f"{value:{sign},.{digits}f}".replace("-", MINUS)
 
-    mean = text(float(np.mean(values)))
-    return mean if len(values) == 1 else f"{mean} ({text(min(values))} to {text(max(values))})"
+    mean, low, high = (text(float(value)) for value in (np.mean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def _listed(subsets: Sequence[int]) -> str:
