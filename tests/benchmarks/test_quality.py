@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from benchmarks.quality import __main__ as quality
+from benchmarks.quality import judge as judging
 from benchmarks.quality import trainings
 from benchmarks.quality.figures import figure_of, pictures
 from benchmarks.quality.judge import Judge, disjoint, evenly, images_of, maps_of
@@ -22,7 +23,7 @@ from lungforge.ct import classes
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.datasets.slices import index_rows
-from lungforge.errors import ContentError
+from lungforge.errors import ContentError, InputError
 from lungforge.metrics.frechet import frechet_distance_of_features
 from lungforge.metrics.real_baseline import compare_with_baseline
 from lungforge.randomness import numpy_generator
@@ -124,6 +125,7 @@ def test_steps_are_timed_once_after_the_warm_up(slices, tmp_path, monkeypatch) -
             clock.now += 30.0 if step < trainings.WARM_UP or step == 12 else 2.0
             report(step + 1, {})
 
+    monkeypatch.setattr(trainings, "_PRESET", "tiny")
     monkeypatch.setattr(trainings, "train", train)
     monkeypatch.setattr(trainings, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
     terms = _terms(slices, tmp_path)
@@ -190,6 +192,12 @@ def test_patches_are_measured_as_whole_slices_are(slices) -> None:
     assert (found.near_duplicates.checked, found.near_duplicates.count) == (12, 0)
     again = _judge(slices, 16)
     np.testing.assert_array_equal(images_of(again.validation), images_of(judge.validation))
+
+
+def test_too_few_slices_are_refused_before_any_training(slices, monkeypatch) -> None:
+    monkeypatch.setattr(judging, "FEWEST", 13)
+    with pytest.raises(InputError, match=r"--validate has 12 slices; choose subsets with 13 or more"):
+        _judge(slices)
 
 
 def test_training_slices_are_the_real_ones_beside(judge) -> None:
