@@ -11,6 +11,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.features import EFFICIENTNET_LITE0, load_extractor
 from lungforge.metrics.frechet import frechet_distance_of_features
-from lungforge.metrics.real_baseline import compare_with_baseline
-from lungforge.models.base import SamplerName, SamplingOptions
+from lungforge.metrics.real_baseline import BaselineComparison, compare_with_baseline
+from lungforge.models.base import Identity, SamplerName, SamplingOptions, SliceSampler
 from lungforge.models.model_dataset import ModelDataset
 from lungforge.randomness import numpy_generator
 from services.common.progress import progress
@@ -45,20 +46,35 @@ ARMS: tuple[tuple[SamplerName, int], ...] = (
 
 
 def sample(
-    model: ModelDataset, labels: NDArray[np.uint8], sampler: SamplerName, steps: int
+    sampler: SliceSampler, labels: NDArray[np.uint8], identities: Sequence[Identity], title: str
 ) -> tuple[NDArray[np.int16], float]:
-    """Sample an image of each map: HU [N, H, W], and seconds an image."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    slice_sampler = model.sampler(SamplingOptions(sampler, steps, GUIDANCE), device, classes=classes.COUNT)
+    """Sample an image of each map, in batches of eight: HU [N, H, W], and seconds an image."""
     images = []
     started = time.perf_counter()
-    with progress(f"{sampler} {steps}", len(labels), unit="images") as advance:
+    with progress(title, len(labels), unit="images") as advance:
         for start in range(0, len(labels), BATCH):
-            batch = labels[start : start + BATCH]
-            identities = [("steps", number) for number in range(start, start + len(batch))]
-            images.append(slice_sampler.sample(batch, identities))
-            advance(len(batch))
+            batch = slice(start, start + BATCH)
+            images.append(sampler.sample(labels[batch], identities[batch]))
+            advance(len(images[-1]))
     return np.concatenate(images), (time.perf_counter() - started) / len(labels)
+
+
+def compare_with_real(
+    reference: NDArray[np.float32], scans: Sequence[str], features: NDArray[np.float32]
+) -> BaselineComparison | None:
+    """The Fréchet distance of sampled images to halves of the real ones, beside that between the halves.
+
+    Args:
+        reference: Features ``[N, D]`` of the real slices.
+        scans: The scan of each of them.
+        features: Of the sampled images, ``[M, D]``.
+
+    Returns:
+        The comparison, over the same halves for every set of images; None where all slices are of one scan.
+    """
+    return compare_with_baseline(
+        reference, scans, features, frechet_distance_of_features, numpy_generator(0, "steps")
+    )
 
 
 def main() -> int:
@@ -86,19 +102,16 @@ def main() -> int:
     rows = real.read(range(len(real)))
     reference = extractor.embed(np.stack([row.image for row in rows]))
     scans = [scan_of(row.series_uid) for row in rows]
+    identities = [("steps", number) for number in range(len(labels))]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     results: list[dict[str, Any]] = []
     for sampler, steps in ARMS:
         if steps > arguments.longest:
             continue
-        images, seconds = sample(model, labels, sampler, steps)
-        compared = compare_with_baseline(
-            reference,
-            scans,
-            extractor.embed(images),
-            frechet_distance_of_features,
-            # The same halves for every set.
-            numpy_generator(0, "steps"),
-        )
+        options = SamplingOptions(sampler, steps, GUIDANCE)
+        slice_sampler = model.sampler(options, device, classes=classes.COUNT)
+        images, seconds = sample(slice_sampler, labels, identities, f"{sampler} {steps}")
+        compared = compare_with_real(reference, scans, extractor.embed(images))
         assert compared is not None
         results.append(
             {"sampler": sampler, "steps": steps, "seconds_per_image": seconds, **dataclasses.asdict(compared)}

@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 
 from lungforge.metrics.near_duplicates import Query, Resemblance, nearest, thumbnails
 from lungforge.metrics.patch_search import best_positions, cell_px, cells
-from services.eval.records import Key, RealPool
+from services.eval.records import Key, RealPool, fetch
 
 #: Real slices that each image is compared with, beside its source: of whole slices, and of patches, which may
 #: lie anywhere in them.
@@ -94,7 +93,7 @@ def _near_patches(greys: NDArray[np.uint8], pool: RealPool, patients: NDArray[np
     found: list[list[tuple[float, Place]]] = [[] for _ in greys]
     first = 0
     for reference in pool.cells:
-        slices = ray.get(reference)
+        slices = fetch(reference)
         correlations, corners = best_positions(patches, slices, size)
         here = pool.patients[first : first + len(slices)]
         for row, patient in enumerate(patients.tolist()):

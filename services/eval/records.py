@@ -225,6 +225,11 @@ class SyntheticPart:
     settings: GenerationSettings
 
 
+def fetch(kept: Any) -> Any:
+    """An array, or what a reference in Ray's object store refers to."""
+    return kept if isinstance(kept, np.ndarray) else ray.get(kept)
+
+
 @dataclasses.dataclass(frozen=True)
 class RealPool:
     """All real slices that a synthetic one might have been copied from.
@@ -235,9 +240,10 @@ class RealPool:
         thumbnails: ``[M, S]`` float32; nothing where slices are cut to patches.
         rows: For each, the index of its part and its row there, int64 ``[M, 2]``, part by part.
         cut: How patches are cut; None for whole slices.
-        images: For each part, the reference to its whole slices and their maps, ``[N, 2, H, W]`` uint8.
-        cells: For each part, the reference to the textures ``[N, h, w]`` in which patches are looked up; none
-            for whole slices.
+        images: For each part, its whole slices and their maps, ``[N, 2, H, W]`` uint8, or the reference to
+            them in Ray's object store.
+        cells: For each part, the textures ``[N, h, w]`` in which patches are looked up, or the reference to
+            them; none for whole slices.
     """
 
     keys: tuple[Key, ...]
@@ -254,13 +260,13 @@ class RealPool:
         return {key: index for index, key in enumerate(self.keys)}
 
     def whole(self, index: int) -> NDArray[np.uint8]:
-        """The grey image of a slice, a view into Ray's object store."""
+        """The grey image of a slice, a view."""
         return self.with_map(index)[0]
 
     def with_map(self, index: int) -> NDArray[np.uint8]:
-        """The grey image of a slice and its map, ``[2, H, W]``, a view into Ray's object store."""
+        """The grey image of a slice and its map, ``[2, H, W]``, a view."""
         part, row = self.rows[index].tolist()
-        images: NDArray[np.uint8] = ray.get(self.images[part])
+        images: NDArray[np.uint8] = fetch(self.images[part])
         return images[row]
 
     def image(self, index: int, corner: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
