@@ -1,9 +1,12 @@
-"""Quality against steps: ``python -m benchmarks.steps --model URI --data URI --maps 0 1 2 --real 3``.
+"""Quality against sampling: ``python -m benchmarks.steps --model URI --data URI --maps 0 1 2 --real 3``.
 
-One model samples from the same maps with the same noise, by every sampler and count of steps. Each set is
-compared with real slices of scans that the model has not seen: Fréchet distance (EfficientNet-Lite0), mean
-and spread over random halves of the real slices, at the same count of images as the real-vs-real baseline
-beside it. Seconds an image are those of batches of eight, in this process, with its threads.
+One model samples from the same maps with the same noise, by every sampler, count of steps, and guidance. Each
+set is compared with real slices of scans that the model has not seen: Fréchet distance (EfficientNet-Lite0),
+mean and spread over random halves of the real slices, at the same count of images as the real-vs-real
+baseline beside it; and the radiomic distance to all of them. The error in HU is that of each class's median
+to the one of the real slice whose map it is, the median over the classes of a slice, and the mean over
+slices. The first row is of the real slices whose maps are sampled from. Seconds an image are those of batches
+of eight, in this process, with its threads.
 """
 
 import argparse
@@ -11,7 +14,8 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,27 +25,31 @@ from numpy.typing import NDArray
 from lungforge.ct import classes
 from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset, Kind
-from lungforge.datasets.slices import index_rows
+from lungforge.datasets.slices import SliceRow, index_rows
 from lungforge.errors import InputError
-from lungforge.metrics.features import EFFICIENTNET_LITE0, load_extractor
+from lungforge.metrics.features import EFFICIENTNET_LITE0, Extractor, load_extractor
+from lungforge.metrics.fidelity import class_medians
 from lungforge.metrics.frechet import frechet_distance_of_features
+from lungforge.metrics.radiomic_distance import radiomic_distances, regions_in_both
+from lungforge.metrics.radiomics import radiomic_features
 from lungforge.metrics.real_baseline import BaselineComparison, compare_with_baseline
-from lungforge.models.base import Identity, SamplerName, SamplingOptions, SliceSampler
+from lungforge.models.base import Identity, SamplingOptions, SliceSampler
 from lungforge.models.model_dataset import ModelDataset
 from lungforge.randomness import numpy_generator
 from services.common.progress import progress
 
 BATCH = 8
-GUIDANCE = 1.5
-ARMS: tuple[tuple[SamplerName, int], ...] = (
-    ("ancestral", 1000),
-    ("ancestral", 250),
-    ("ancestral", 50),
-    ("ddim", 50),
-    ("dpmpp", 15),
-    ("dpmpp", 20),
-    ("dpmpp", 25),
-    ("dpmpp", 30),
+#: Guidance at every level of noise.
+_EVERYWHERE = (0.0, 1e9)
+#: What an arm leaves open is the model's default.
+ARMS = (
+    *(SamplingOptions("ancestral", steps) for steps in (1000, 250, 50)),
+    SamplingOptions("ddim", 50),
+    *(SamplingOptions("dpmpp", steps) for steps in (30, 20, 15, 12, 10, 8)),
+    SamplingOptions("heun", 23),
+    SamplingOptions("dpmpp", 12, guidance=1.0),
+    SamplingOptions("dpmpp", 12, guidance=1.5, guidance_interval=_EVERYWHERE),
+    SamplingOptions("dpmpp", 12, guidance=2.0),
 )
 
 
@@ -77,6 +85,60 @@ def compare_with_real(
     )
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What sets of images are compared with.
+
+    Attributes:
+        extractor: Gives features.
+        features: Of the real slices, [N, D].
+        scans: The scan of each.
+        radiomics: Of the real slices, [N, F].
+        sources: The slices whose maps are sampled from.
+        medians: Class medians of these, [M, classes], in HU.
+    """
+
+    extractor: Extractor
+    features: NDArray[np.float32]
+    scans: Sequence[str]
+    radiomics: NDArray[np.float32]
+    sources: Sequence[SliceRow]
+    medians: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, real: Sequence[SliceRow], sources: Sequence[SliceRow]) -> "Reference":
+        """Measure the real slices, and those whose maps are sampled from."""
+        extractor = load_extractor(EFFICIENTNET_LITE0)
+        images = np.stack([row.image for row in sources])
+        return cls(
+            extractor,
+            extractor.embed(np.stack([row.image for row in real])),
+            [scan_of(row.series_uid) for row in real],
+            _radiomics([row.image for row in real], real),
+            sources,
+            class_medians(images, np.stack([row.label for row in sources])),
+        )
+
+    def compare(self, images: NDArray[np.int16]) -> dict[str, Any]:
+        """The measures of images [M, H, W] in HU, one for each source."""
+        compared = compare_with_real(self.features, self.scans, self.extractor.embed(images))
+        assert compared is not None, "the real slices are of several scans"
+        labels = np.stack([row.label for row in self.sources])
+        errors = np.abs(class_medians(images, labels) - self.medians)
+        radiomics = _radiomics(images, self.sources)
+        regions = regions_in_both(self.radiomics, radiomics)
+        return {
+            **dataclasses.asdict(compared),
+            "error_hu": float(np.nanmedian(errors, axis=1).mean()),
+            "radiomic": sum(radiomic_distances(self.radiomics, radiomics, regions).values()),
+        }
+
+
+def _radiomics(images: Iterable[NDArray[np.int16]], rows: Sequence[SliceRow]) -> NDArray[np.float32]:
+    pairs = zip(images, rows, strict=True)
+    return np.stack([radiomic_features(image, row.label, row.spacing_mm) for image, row in pairs])
+
+
 def main() -> int:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__)
@@ -96,36 +158,44 @@ def main() -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    extractor = load_extractor(EFFICIENTNET_LITE0)
     chosen = np.linspace(0, len(maps) - 1, min(arguments.images, len(maps))).round().astype(int)
-    labels = np.stack([row.label for row in maps.read(chosen)])
-    rows = real.read(range(len(real)))
-    reference = extractor.embed(np.stack([row.image for row in rows]))
-    scans = [scan_of(row.series_uid) for row in rows]
+    sources = maps.read(chosen)
+    reference = Reference.of(real.read(range(len(real))), sources)
+    labels = np.stack([row.label for row in sources])
     identities = [("steps", number) for number in range(len(labels))]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     results: list[dict[str, Any]] = []
-    for sampler, steps in ARMS:
-        if steps > arguments.longest:
-            continue
-        options = SamplingOptions(sampler, steps, GUIDANCE)
-        slice_sampler = model.sampler(options, device, classes=classes.COUNT)
-        images, seconds = sample(slice_sampler, labels, identities, f"{sampler} {steps}")
-        compared = compare_with_real(reference, scans, extractor.embed(images))
-        assert compared is not None
-        results.append(
-            {"sampler": sampler, "steps": steps, "seconds_per_image": seconds, **dataclasses.asdict(compared)}
-        )
+
+    def add(name: dict[str, Any], images: NDArray[np.int16]) -> None:
+        results.append(name | reference.compare(images))
         if not arguments.json:
-            print(
-                f"{sampler:>9} {steps:>4}: {compared.synthetic_mean:6.1f} +- {compared.synthetic_spread:.1f} "
-                f"(baseline {compared.real_mean:.1f} +- {compared.real_spread:.1f}, n = {compared.images}); "
-                f"{seconds:.3f} s an image",
-                flush=True,
-            )
+            print(_line(results[-1]), flush=True)
+
+    add({"sampler": "real"}, np.stack([row.image for row in sources]))
+    for arm in ARMS:
+        if arm.steps is not None and arm.steps > arguments.longest:
+            continue
+        options = model.spec.sampling(model.config, arm)
+        sampler = model.sampler(options, device, classes=classes.COUNT)
+        images, seconds = sample(sampler, labels, identities, f"{arm.sampler} {arm.steps}")
+        add({**dataclasses.asdict(options), "seconds_per_image": seconds}, images)
     if arguments.json:
         print(json.dumps(results))
     return 0
+
+
+def _line(result: dict[str, Any]) -> str:
+    name = result["sampler"]
+    if name != "real":
+        interval = result["guidance_interval"]
+        within = "" if interval in (None, _EVERYWHERE) else f" in {interval[0]:g}-{interval[1]:g}"
+        name += f" {result['steps']}, guidance {result['guidance']:g}{within}"
+    seconds = f"; {result['seconds_per_image']:.3f} s an image" if "seconds_per_image" in result else ""
+    return (
+        f"{name:<42} Fréchet {result['synthetic_mean']:6.1f} ± {result['synthetic_spread']:.1f} "
+        f"(baseline {result['real_mean']:.1f} ± {result['real_spread']:.1f}, n = {result['images']}), "
+        f"radiomic {result['radiomic']:.1f}, {result['error_hu']:.1f} HU{seconds}"
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from lungforge.models.model_dataset import ModelDataset
 from services.cli.commands import parse
 from services.tools import demo
 
-
 NAMES = ["sample", "show", "sample", "show", "phantom", "preprocess", "train", "evaluate"]
 
 
