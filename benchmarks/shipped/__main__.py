@@ -1,6 +1,6 @@
 """Makes what comes with LungForge at ``lungforge://NAME``, in ``lungforge/pretrained``.
 
-    python -m benchmarks.shipped maps --data URI --name maps-64 --subsets 3
+    python -m benchmarks.shipped maps --data URI --name maps-64 --subsets 2 3
     python -m benchmarks.shipped model --model URI --report URI --name slices-64 --minutes "180 on two cores"
 
 The second writes the weights of a trained model in half precision, and its card from an evaluation of its
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     maps = commands.add_parser("maps", help="slices and label maps, chosen by a rule")
     maps.add_argument("--data", required=True, help="URI of the slices")
     maps.add_argument("--name", required=True, help="what they are called: lungforge://NAME")
-    maps.add_argument("--subsets", type=int, nargs="+", required=True, help="none that models are trained on")
+    maps.add_argument("--subsets", type=int, nargs="+", required=True, help="which")
     for each in (model, maps):
         each.add_argument("--folder", default=str(packaged.FOLDER), help="where to (default: the package)")
     given = parser.parse_args(arguments)

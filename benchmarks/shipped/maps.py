@@ -1,4 +1,4 @@
-"""The label maps that come with LungForge: slices of scans that its models are not trained on, by a rule."""
+"""The slices and label maps that come with LungForge, by a rule."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -24,7 +24,8 @@ images are here to be compared with.
 
 - **Choice.** Every slice of the data that the maps were made of, in {subsets} of LUNA16, in which each lung
   covers at least {share:g} % of the pixels and the nodules at least {pixels} px. None was chosen by eye.
-- **Models.** The models that come with LungForge are trained on other scans.
+- **Models.** The models that come with LungForge are trained on subsets 0 to 2. Sample from maps of subset 2, and
+  compare with slices of subset 3, which they have not seen; evaluation refuses anything else.
 - **Limits.** Few slices, so distances between sets of them say little; all show nodules. For trying and
   teaching, not for diagnosis, nor for claims of clinical performance.
 
@@ -47,7 +48,7 @@ def write_maps(data: Dataset, folder: str, subsets: Sequence[int]) -> Dataset:
     Args:
         data: Slices as ``lungforge preprocess`` makes them.
         folder: Where they go; its last part is their name.
-        subsets: Which subsets; not those that models are trained on.
+        subsets: Which subsets.
 
     Raises:
         InputError: No slice fits, or another dataset is there.
