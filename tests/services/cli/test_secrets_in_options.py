@@ -21,10 +21,16 @@ def _required(config_class: type) -> dict[str, Any]:
     """Values for the fields without a default, which nothing is wrong with."""
     hints = typing.get_type_hints(config_class)
     return {
-        field.name: ("a",) if typing.get_origin(hints[field.name]) is tuple else "a"
+        field.name: _any_value(hints[field.name])
         for field in dataclasses.fields(config_class)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
+
+
+def _any_value(hint: Any) -> Any:
+    if hint is float:
+        return 0.1
+    return ("a",) if typing.get_origin(hint) is tuple else "a"
 
 
 def _is_text(hint: Any) -> bool:
