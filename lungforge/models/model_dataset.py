@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from lungforge.ct import classes
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest
 from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import ContentError
@@ -37,6 +38,13 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_range_or_none(value: Any) -> bool:
+    if value is None:
+        return True
+    is_pair = isinstance(value, list) and len(value) == 2
+    return is_pair and all(type(item) in (int, float) for item in value) and value[0] <= value[1]
+
+
 #: What holds of each of the details in a manifest, which may be anyone's.
 _IS_DETAIL: dict[str, Callable[[Any], bool]] = {
     "model": _is_text,
@@ -44,6 +52,9 @@ _IS_DETAIL: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("size", "classes", "patch", "rows", "steps"), _is_count),
     "subsets": lambda value: isinstance(value, list) and all(type(item) is int for item in value),
     "series_uids": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "hu_ranges": lambda value: (
+        isinstance(value, list) and len(value) == classes.COUNT and all(map(_is_range_or_none, value))
+    ),
 }
 
 
@@ -61,6 +72,8 @@ class ModelDetails:
         rows: Slices that it was trained on.
         steps: Steps of the optimiser.
         imported_from: Name of the file that it was imported from; None where it was trained here.
+        hu_ranges: For each class the lowest and highest median HU of its training images, as
+            ``lungforge.metrics.hu_gate.HuRanges`` writes them; None of a class that too few of them show.
     """
 
     model: str | None = None
@@ -72,6 +85,7 @@ class ModelDetails:
     rows: int | None = None
     steps: int | None = None
     imported_from: str | None = None
+    hu_ranges: Sequence[Sequence[float] | None] | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -89,10 +103,11 @@ class ModelDetails:
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without the file's name where there is none."""
+        """As JSON values, without the file's name and the ranges where there are none."""
         document = dataclasses.asdict(self)
-        if self.imported_from is None:
-            del document["imported_from"]
+        for name in ("imported_from", "hu_ranges"):
+            if document[name] is None:
+                del document[name]
         return document
 
 
