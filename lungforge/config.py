@@ -37,6 +37,9 @@ from lungforge.public_uri import require_public
 
 #: Metadata of a dataclass field that has no influence on the results.
 EXECUTION = {"execution": True}
+#: Metadata of a switch that is left out of the identity while it is off: what was made before there was such
+#: a switch stays the same work.
+LEFT_OUT_WHEN_OFF = {"left_out_when_off": True}
 #: Metadata of a tuple or text that must not be empty.
 NOT_EMPTY = {"not_empty": True}
 
@@ -180,12 +183,14 @@ def identity(config: Any) -> dict[str, Any]:
         config: A dataclass instance; its fields are JSON values, enums, tuples, or such dataclasses.
 
     Returns:
-        Field name to value, without the fields marked ``EXECUTION``; tuples become lists.
+        Field name to value, without the fields marked ``EXECUTION`` and without those marked
+        ``LEFT_OUT_WHEN_OFF`` that are off; tuples become lists.
     """
     return {
         field.name: _json_value(getattr(config, field.name))
         for field in dataclasses.fields(config)
         if not field.metadata.get("execution")
+        and not (field.metadata.get("left_out_when_off") and getattr(config, field.name) is False)
     }
 
 

@@ -88,20 +88,31 @@ _COLUMNS: dict[Kind, dict[str, Any]] = {
     },
 }
 
+# Columns that follow the others where the job was asked for them: all of them or none, so that the rows of
+# other jobs stay what they were.
+_EXTRA_COLUMNS: dict[Kind, dict[str, Any]] = {
+    Kind.SAMPLES: {
+        "hu_retries": pa.int8(),  # how often the image was sampled before, and thrown away
+        "hu_outside": pa.bool_(),  # whether this one, too, leaves the range of the training images
+    },
+}
 
-def schema_for(kind: Kind, height: int, width: int) -> pa.Schema:
+
+def schema_for(kind: Kind, height: int, width: int, *, extra: bool = False) -> pa.Schema:
     """The columns of a kind of dataset whose images have a given size.
 
     Args:
         kind: A kind with rows: slices, crops or samples.
         height: Rows of an image, in px.
         width: Columns of an image, in px.
+        extra: With the columns that only some jobs write: of samples those of the gate on Hounsfield units.
     """
     if kind not in _COLUMNS:
         raise InputError(f"a {kind.value} dataset has files, no rows")
 
     fields = []
-    for name, column_type in _COLUMNS[kind].items():
+    columns = _COLUMNS[kind] | (_EXTRA_COLUMNS[kind] if extra else {})
+    for name, column_type in columns.items():
         if isinstance(column_type, str):
             column_type = pa.fixed_shape_tensor(pa.type_for_alias(column_type), [height, width])
         fields.append(pa.field(name, column_type, nullable=False))
@@ -109,7 +120,11 @@ def schema_for(kind: Kind, height: int, width: int) -> pa.Schema:
 
 
 def table_from_rows(
-    kind: Kind, rows: Sequence[dict[str, Any]], *, shape: tuple[int, int] | None = None
+    kind: Kind,
+    rows: Sequence[dict[str, Any]],
+    *,
+    shape: tuple[int, int] | None = None,
+    extra: bool = False,
 ) -> pa.Table:
     """Put rows into a table, and check every value.
 
@@ -117,6 +132,7 @@ def table_from_rows(
         kind: A kind with rows.
         rows: Column name to value; images and maps are numpy arrays [H, W] of the column's type.
         shape: Height and width of the images, in px; needed only when there are no rows.
+        extra: As of ``schema_for``.
 
     Raises:
         InputError: A column is missing or unknown, or a value is wrong; names the column and the row.
@@ -128,7 +144,7 @@ def table_from_rows(
         if not isinstance(first, np.ndarray) or first.ndim != 2 or not first.size:
             raise InputError("image of row 0: expected an array of height and width")
         shape = first.shape
-    schema = schema_for(kind, *shape)
+    schema = schema_for(kind, *shape, extra=extra)
     for index, row in enumerate(rows):
         if row.keys() != set(schema.names):
             missing, unknown = sorted(set(schema.names) - row.keys()), sorted(row.keys() - set(schema.names))
@@ -185,7 +201,8 @@ def validate_schema(kind: Kind, schema: pa.Schema) -> tuple[int, int]:
     if not isinstance(image, pa.FixedShapeTensorType) or len(image.shape) != 2:
         raise InputError(f"image: expected a tensor column of height and width, got {image}")
     height, width = image.shape
-    expected = schema_for(kind, height, width)
+    extra = not _EXTRA_COLUMNS.get(kind, {}).keys().isdisjoint(schema.names)
+    expected = schema_for(kind, height, width, extra=extra)
     if schema.names != expected.names:
         raise InputError(f"a {kind.value} dataset has the columns {expected.names}, not {schema.names}")
     for field, right in zip(schema, expected, strict=True):

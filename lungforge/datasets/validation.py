@@ -23,6 +23,7 @@ _RULES: dict[str, tuple[Callable[[NDArray[Any]], NDArray[np.bool_]], str]] = {
     "source_left": (lambda columns: columns >= 0, "0 or more"),
     "source_slice_index": (lambda indices: indices >= 0, "0 or more"),
     "replicate": (lambda indices: indices >= 0, "0 or more"),
+    "hu_retries": (lambda counts: counts >= 0, "0 or more"),
     "steps": (lambda counts: counts >= 1, "1 or more"),
     "guidance": (np.isfinite, "finite"),
     "z_mm": (np.isfinite, "finite"),

@@ -116,10 +116,15 @@ class DatasetWriter:
 
     def find_part(self, unit: str) -> Part | None:
         """The part of an earlier run that holds a unit of this work, if every byte is as it was written."""
+        found = self.find_rows(unit)
+        return None if found is None else found[0]
+
+    def find_rows(self, unit: str) -> tuple[Part, pa.Table] | None:
+        """The same part with its rows."""
         path = self._part_path(unit)
         data = read_if_there(join_uri(self.uri, path))
         table = None if data is None else parquet.decode_own(data, self.kind, self.work, unit)
-        return None if data is None or table is None else part_of(path, data, table.num_rows)
+        return None if data is None or table is None else (part_of(path, data, table.num_rows), table)
 
     def write_part(self, unit: str, table: pa.Table) -> Part:
         """Write the rows of one unit of work.

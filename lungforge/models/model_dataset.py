@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from lungforge.ct import classes
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest
 from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import ContentError
@@ -45,6 +46,13 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_range_or_none(value: Any) -> bool:
+    if value is None:
+        return True
+    is_pair = isinstance(value, list) and len(value) == 2
+    return is_pair and all(type(item) in (int, float) for item in value) and value[0] <= value[1]
+
+
 #: What holds of each of the details in a manifest, which may be anyone's.
 _IS_DETAIL: dict[str, Callable[[Any], bool]] = {
     "model": _is_text,
@@ -53,6 +61,9 @@ _IS_DETAIL: dict[str, Callable[[Any], bool]] = {
     "subsets": lambda value: isinstance(value, list) and all(type(item) is int for item in value),
     "series_uids": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "final_metrics": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    "hu_ranges": lambda value: (
+        isinstance(value, list) and len(value) == classes.COUNT and all(map(_is_range_or_none, value))
+    ),
 }
 
 
@@ -72,6 +83,8 @@ class ModelDetails:
         final_metrics: Metrics at the end of training that say how good it is, by name; None where its
             generator has none.
         imported_from: Name of the file that it was imported from; None where it was trained here.
+        hu_ranges: For each class the lowest and highest median HU of its training images, as
+            ``lungforge.metrics.hu_gate.HuRanges`` writes them; None of a class that too few of them show.
     """
 
     model: str | None = None
@@ -84,6 +97,7 @@ class ModelDetails:
     steps: int | None = None
     final_metrics: Mapping[str, float] | None = None
     imported_from: str | None = None
+    hu_ranges: Sequence[Sequence[float] | None] | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -101,9 +115,9 @@ class ModelDetails:
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without the file's name and the metrics where there are none."""
+        """As JSON values, without what only some models have where there is none."""
         document = dataclasses.asdict(self)
-        for name in ("final_metrics", "imported_from"):
+        for name in ("final_metrics", "imported_from", "hu_ranges"):
             if document[name] is None:
                 del document[name]
         return document

@@ -11,6 +11,7 @@ from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Part
 from lungforge.datasets.patches import Cut
 from lungforge.metrics.features import Description, load_extractor
+from lungforge.metrics.hu_gate import GateCounts
 from lungforge.metrics.leakage import Patients
 from lungforge.metrics.near_duplicates import Resemblance
 from lungforge.metrics.permutation import permute_scans
@@ -240,7 +241,9 @@ def _measure(
         )
         if comparable
         else _PATCHES,
-        generated_with=parts[0].settings,
+        generated_with=dataclasses.replace(
+            parts[0].settings, hu_gate=GateCounts.of_details(lineage.samples.manifest.details)
+        ),
         lineage=tuple(map(_ancestor, lineage.ancestors)),
     )
 

@@ -227,7 +227,7 @@ class _SampleBatch:
         """The rows of a table of samples."""
         hu, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
         names = ("source_series_uid", "source_slice_index", "source_top", "source_left")
-        settings = [field.name for field in dataclasses.fields(GenerationSettings)]
+        settings = ("sampler", "steps", "guidance", "edit")
         samples = [
             _Sample(
                 sample_id=row["sample_id"],

@@ -30,7 +30,7 @@ from services.eval.set_results import (
 )
 
 #: Version of the JSON document. It changes with every change of the fields here.
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lungforge.metrics.hu_gate import GateCounts
 from lungforge.metrics.radiomic_distance import FeatureShift
 from lungforge.metrics.radiomics import Region
 from lungforge.metrics.real_baseline import BaselineComparison
@@ -242,9 +243,18 @@ class MapAgreement:
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How a set was generated, as its first slice says."""
+    """How a set was generated, as its first slice says.
+
+    Attributes:
+        sampler: Its name.
+        steps: Evaluations of the network along one image.
+        guidance: Scale of the guidance.
+        edit: Of the map.
+        hu_gate: What the gate on Hounsfield units did, as the set's manifest says; None without one.
+    """
 
     sampler: str
     steps: int
     guidance: float
     edit: str
+    hu_gate: GateCounts | None = None

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from lungforge.config import EXECUTION, NOT_EMPTY, at_least, between, check, option
+from lungforge.config import EXECUTION, LEFT_OUT_WHEN_OFF, NOT_EMPTY, at_least, between, check, option
 from lungforge.ct.edits import EDITS, EditName
 from lungforge.errors import InputError
 from lungforge.models.base import SamplerName, SamplingOptions
@@ -52,6 +52,10 @@ class SampleConfig:
     inpaint: bool = False
     """Sample the neighbourhood of the edit only, and keep the real pixels elsewhere, to the last bit."""
 
+    hu_gate: bool = field(default=False, metadata=LEFT_OUT_WHEN_OFF)
+    """Sample an image again, up to four times, while the median of a class in it is outside the range of the
+    model's training images in HU."""
+
     seed: int = field(default=0, metadata=at_least(0))
     """Decides the noise and the edits; another seed gives other images of the same maps."""
 
@@ -95,6 +99,10 @@ class SampleConfig:
             )
         if self.inpaint and self.sampler not in (None, "ancestral"):
             raise InputError(f"--inpaint needs --sampler ancestral, not {self.sampler}")
+        if self.inpaint and self.hu_gate:
+            raise InputError(
+                "--hu-gate with --inpaint would judge the real pixels, which no retry changes; leave one out"
+            )
 
     @property
     def sampling(self) -> SamplingOptions:

@@ -10,6 +10,7 @@ import torch
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest, Part
 from lungforge.datasets.slices import index_rows
+from lungforge.metrics.hu_gate import GateCounts
 from lungforge.models.model_dataset import ModelDataset
 from services.common import telemetry
 from services.common.devices import worker_device
@@ -18,6 +19,7 @@ from services.common.ray_resources import Needs
 from services.common.ray_session import ray_session
 from services.common.ray_tasks import result_of, run_on_actors
 from services.sample.config import SampleConfig
+from services.sample.hu_gate import as_details, counts_in_words, gate_of
 from services.sample.plan import SamplingPlan, make_plan
 from services.sample.worker import SamplingRun, UnitSampler, check_model
 
@@ -32,6 +34,7 @@ class SampleResult:
         parts: In how many parts.
         maps: From how many maps.
         left_out: Images that were planned and have no place in the dataset, as their edit had no room.
+        hu_gate: What the gate on Hounsfield units did; None without one.
         dry_run: Whether nothing was written.
         estimated_seconds: How long sampling would take, from one batch that was timed; only of a dry run.
     """
@@ -41,6 +44,7 @@ class SampleResult:
     parts: int
     maps: int
     left_out: int = 0
+    hu_gate: GateCounts | None = None
     dry_run: bool = False
     estimated_seconds: float | None = None
 
@@ -67,7 +71,7 @@ def run(config: SampleConfig) -> SampleResult:
         return _result(writer.uri, finished)
     index = index_rows(data, config.subsets)
     patch = check_model(model, index, inpaint=config.inpaint)
-    sampling = SamplingRun(config, model.dataset.parent(), patch, index, writer)
+    sampling = SamplingRun(config, model.dataset.parent(), patch, index, writer, gate_of(config, model))
     plan = make_plan(config, index)
     workers = min(config.workers, len(plan))
     needs = Needs(config.cpus_per_worker, config.gpus_per_worker)
@@ -75,11 +79,14 @@ def run(config: SampleConfig) -> SampleResult:
         if config.dry_run:
             return _timed(sampling, plan, workers)
         say(f"sampling {plan.images} images of {plan.maps} maps in {len(plan)} parts")
-        parts = _sample(sampling, plan, workers)
+        parts, counts = _sample(sampling, plan, workers)
     left_out = plan.images - sum(part.rows for part in parts)
     if left_out:
         say(f"{left_out} of {plan.images} images were left out: their edit had no room in their map")
-    details = {"images": plan.images - left_out, "maps": plan.maps, "left_out": left_out}
+    images = plan.images - left_out
+    if counts is not None:
+        say(counts_in_words(counts, images))
+    details = {"images": images, "maps": plan.maps, "left_out": left_out, **as_details(counts)}
     return _result(writer.uri, writer.commit(parts, details))
 
 
@@ -95,9 +102,10 @@ class SamplingActor:
         self._run, self._plan = run, plan
         self._sampler: UnitSampler | None = None
 
-    def sample(self, number: int) -> Part:
-        """Generate and write a unit of the plan."""
-        return self._loaded().sample(self._plan.unit(number))
+    def sample(self, number: int) -> tuple[Part, GateCounts | None]:
+        """Generate and write a unit of the plan; its part, and what the gate did to it."""
+        unit = self._plan.unit(number)
+        return self._loaded().sample(unit), self._loaded().gate_counts(unit)
 
     def time_batch(self) -> float:
         """Time a batch: seconds an image."""
@@ -119,12 +127,13 @@ def _remote_worker(config: SampleConfig) -> Any:
     return remote.options(num_cpus=config.cpus_per_worker, num_gpus=config.gpus_per_worker, max_restarts=0)
 
 
-def _sample(run: SamplingRun, plan: SamplingPlan, workers: int) -> list[Part]:
-    """Give every unit to some worker; the parts that come back."""
+def _sample(run: SamplingRun, plan: SamplingPlan, workers: int) -> tuple[list[Part], GateCounts | None]:
+    """Give every unit to some worker; the parts that come back, and what the gate did to all of them."""
     remote = _remote_worker(run.config)
     shared = ray.put(run), ray.put(plan)
     telemetry.PARTS_PLANNED.set(len(plan))
     parts: list[Part] = []
+    counts = None if run.gate is None else GateCounts()
     with progress("sample", plan.images, unit="images") as advance:
         for done in run_on_actors(
             lambda: remote.remote(*shared).sample.remote,
@@ -133,13 +142,14 @@ def _sample(run: SamplingRun, plan: SamplingPlan, workers: int) -> list[Part]:
             service="sample",
             name_of=lambda number: f"part {plan.name(number)}",
         ):
-            part: Part = done.result
+            part, of_part = done.result
             parts.append(part)
+            counts = None if counts is None else counts + of_part
             telemetry.PARTS_LEFT.set(len(plan) - len(parts))
             if part.rows:  # none where no edit had room, and Ray refuses to count nothing
                 telemetry.IMAGES.inc(part.rows)
             advance(part.rows)
-    return parts
+    return parts, counts
 
 
 def _timed(run: SamplingRun, plan: SamplingPlan, workers: int) -> SampleResult:
@@ -162,4 +172,5 @@ def _result(uri: str, manifest: Manifest) -> SampleResult:
         parts=len(manifest.parts),
         maps=manifest.details["maps"],
         left_out=manifest.details["left_out"],
+        hu_gate=GateCounts.of_details(manifest.details),
     )

@@ -1,5 +1,6 @@
 """Sampling the images of a unit: what each worker does, without Ray."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, Part, table
 from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import RowIndex, SliceRow
 from lungforge.errors import ContentError, InputError
+from lungforge.metrics.hu_gate import GateCounts, HuRanges
 from lungforge.models.base import Identity, InpaintingSampler
 from lungforge.models.model_dataset import ModelDataset
 from lungforge.models.sampling import NotFiniteError
 from lungforge.randomness import numpy_generator
 from services.sample.config import SampleConfig
+from services.sample.hu_gate import RETRIES, retried, stored_counts
 from services.sample.plan import SampleUnit
 
 #: How far around an edit a slice is sampled anew, in mm and at least in px: a nodule's edge is blurred by the
@@ -39,6 +42,7 @@ class SamplingRun:
         patch: Side of the patches that it was trained on, in px; None for whole slices.
         index: The maps.
         writer: Of the output.
+        gate: The Hounsfield units that images must have; None for any.
     """
 
     config: SampleConfig
@@ -46,6 +50,7 @@ class SamplingRun:
     patch: int | None
     index: RowIndex
     writer: DatasetWriter
+    gate: HuRanges | None = None
 
 
 @dataclass(frozen=True)
@@ -131,12 +136,15 @@ class UnitSampler:
         if present is not None:
             return present
         requests = self._requests(unit)
-        rows: list[dict] = []
-        for start in range(0, len(requests), self.run.config.batch):
-            rows += self._sample_batch(requests[start : start + self.run.config.batch])
-        size = self.run.patch
+        gate, size = self.run.gate, self.run.patch
+        rows = self._sample_all(requests) if gate is None else self._sample_gated(requests, gate)
         shape = self.run.index.size if size is None else (size, size)
-        return self.run.writer.write_part(unit.name, table_from_rows(Kind.SAMPLES, rows, shape=shape))
+        table = table_from_rows(Kind.SAMPLES, rows, shape=shape, extra=gate is not None)
+        return self.run.writer.write_part(unit.name, table)
+
+    def gate_counts(self, unit: SampleUnit) -> GateCounts | None:
+        """What the gate did to a unit that is written; None without a gate."""
+        return None if self.run.gate is None else stored_counts(self.run.writer, unit.name)
 
     def time_batch(self, unit: SampleUnit) -> float:
         """Sample the first batch of a unit twice, and write nothing: seconds an image, of the second time."""
@@ -154,6 +162,27 @@ class UnitSampler:
         images = zip(unit.rows.tolist(), unit.replicates.tolist(), strict=True)
         requests = (request_image(self.run, sources[row], replicate) for row, replicate in images)
         return [request for request in requests if request is not None]
+
+    def _sample_gated(self, requests: Sequence[ImageRequest], gate: HuRanges) -> list[dict]:
+        """Sample images, and again those that the gate does not pass, as often as is allowed."""
+        rows: list[dict] = [{} for _ in requests]
+        waiting = list(range(len(requests)))
+        for retry in range(RETRIES + 1):
+            tries = [
+                dataclasses.replace(requests[place], identity=retried(requests[place].identity, retry))
+                for place in waiting
+            ]
+            for place, row in zip(waiting, self._sample_all(tries), strict=True):
+                outside = bool(gate.outside(row["image"][None], row["label"][None])[0])
+                rows[place] = row | {"hu_retries": retry, "hu_outside": outside}
+            waiting = [place for place in waiting if rows[place]["hu_outside"]]
+        return rows
+
+    def _sample_all(self, requests: Sequence[ImageRequest]) -> list[dict]:
+        rows: list[dict] = []
+        for start in range(0, len(requests), self.run.config.batch):
+            rows += self._sample_batch(requests[start : start + self.run.config.batch])
+        return rows
 
     def _sample_batch(self, requests: Sequence[ImageRequest]) -> list[dict]:
         labels = np.stack([request.edited.label for request in requests])
@@ -258,5 +287,5 @@ def sample_identity(config: SampleConfig, row: SliceRow, replicate: int, edit: E
 
 def sample_id(identity: Identity) -> str:
     """The short name of an image: the first 80 bits of the digest of its identity."""
-    names = ("seed", "source_series_uid", "source_slice_index", "replicate", "edit")
-    return digest(dict(zip(names, identity, strict=True)))[:20]
+    names = ("seed", "source_series_uid", "source_slice_index", "replicate", "edit", "hu_retries")
+    return digest(dict(zip(names[: len(identity)], identity, strict=True)))[:20]

@@ -4,19 +4,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lungforge.ct.window import hu_to_unit
 from lungforge.datasets import Dataset, DatasetWriter
 from lungforge.datasets.patches import cut_patch
-from lungforge.datasets.slices import RowIndex, index_rows
+from lungforge.datasets.slices import RowIndex, SliceRow, index_rows
 from lungforge.errors import InputError
+from lungforge.metrics.hu_gate import HuRanges
 from lungforge.models.learner import Distribute, Learner
 from lungforge.models.model_dataset import ModelDetails
 from lungforge.randomness import numpy_generator
 from services.train.config import TrainConfig
 
-#: Images whose pixels are measured before training, if there are so many: their mean is then known to 1 %.
+#: Images that are measured before training, if there are so many: the mean of their pixels is known to 1 %.
 _MEASURED_IMAGES: Final = 256
 
 
@@ -29,12 +29,14 @@ class TrainingRun:
         network: The network, for the images of the data.
         index: The slices to train on.
         writer: Of the model.
+        hu_ranges: The medians of each class in the training images; None where they are too few.
     """
 
     config: TrainConfig
     network: Any
     index: RowIndex
     writer: DatasetWriter
+    hu_ranges: HuRanges | None
 
     def make_learner(self, *, distribute: Distribute, averages: bool) -> Learner:
         """The learner of the run's generator, at its start; the arguments are those of ``ModelSpec``."""
@@ -55,6 +57,7 @@ class TrainingRun:
             series_uids=list(self.index.series_uids),
             rows=len(self.index),
             steps=config.steps,
+            hu_ranges=None if self.hu_ranges is None else self.hu_ranges.to_json(),
         )
 
 
@@ -83,18 +86,20 @@ def prepare(config: TrainConfig, data: Dataset, writer: DatasetWriter) -> Traini
         raise InputError(
             f"no network for the images of {size} px in {data.uri}: {error}; or {remedy}"
         ) from None
-    network = config.spec.with_statistics(network, lambda: training_pixels(index, config))
-    return TrainingRun(config, network, index, writer)
+    images = measured_images(index, config)
+    hu = np.stack([image.image for image in images])
+    network = config.spec.with_statistics(network, lambda: hu_to_unit(hu))
+    ranges = HuRanges.measure(hu, np.stack([image.label for image in images]))
+    return TrainingRun(config, network, index, writer, ranges)
 
 
-def training_pixels(index: RowIndex, config: TrainConfig) -> NDArray[np.float32]:
-    """Images to measure pixels of, spread evenly over the training set, [N, H, W] in [-1, 1]."""
+def measured_images(index: RowIndex, config: TrainConfig) -> list[SliceRow]:
+    """Training images to measure, spread evenly over the training set: patches where it is on patches."""
     chosen = np.unique(np.linspace(0, len(index) - 1, _MEASURED_IMAGES).round().astype(np.int64))
     rows = index.read(chosen)
-    if config.patch is not None:
-        places = zip(rows, chosen.tolist(), strict=True)
-        rows = [
-            cut_patch(row, config.patch, numpy_generator(config.seed, "statistics", place))
-            for row, place in places
-        ]
-    return np.stack([hu_to_unit(row.image) for row in rows])
+    if config.patch is None:
+        return rows
+    return [
+        cut_patch(row, config.patch, numpy_generator(config.seed, "statistics", place))
+        for row, place in zip(rows, chosen.tolist(), strict=True)
+    ]

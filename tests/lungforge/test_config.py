@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lungforge.config import (
     EXECUTION,
+    LEFT_OUT_WHEN_OFF,
     NOT_EMPTY,
     above,
     at_least,
@@ -40,11 +41,16 @@ class Outer:
     colour: Colour = Colour.RED
     inner: Inner = Inner()
     workers: int = dataclasses.field(default=1, metadata=EXECUTION)
+    careful: bool = dataclasses.field(default=False, metadata=LEFT_OUT_WHEN_OFF)
 
 
 def test_what_only_changes_the_execution_is_left_out() -> None:
     assert identity(Outer()) == {"size": 3, "subsets": [0, 2], "colour": "red", "inner": {"rate": 0.5}}
     assert identity(Outer(workers=8)) == identity(Outer())
+
+
+def test_a_switch_that_came_later_counts_only_when_it_is_on() -> None:
+    assert identity(Outer(careful=True)) == identity(Outer()) | {"careful": True}
 
 
 def test_a_digest_is_known_and_differs_with_any_value() -> None:

@@ -131,6 +131,21 @@ def test_the_columns_are_the_documented_ones():
     assert schema_for(Kind.SAMPLES, 4, 5).names == [*SAMPLE]
 
 
+def test_samples_have_the_columns_of_the_gate_only_where_it_was_asked_for():
+    rows = [{**SAMPLE, "hu_retries": 2, "hu_outside": True}]
+    table = table_from_rows(Kind.SAMPLES, rows, extra=True)
+    assert table.column_names == [*SAMPLE, "hu_retries", "hu_outside"]
+    assert decode_own(encode(table, Kind.SAMPLES, "w", "u"), Kind.SAMPLES, "w", "u").equals(table)
+    assert table.select([*SAMPLE]).equals(table_from_rows(Kind.SAMPLES, [SAMPLE]))
+    for wrong, extra in ((rows, False), ([SAMPLE], True)):
+        with pytest.raises(InputError, match=r"columns missing|unknown \['hu_outside', 'hu_retries'\]"):
+            table_from_rows(Kind.SAMPLES, wrong, extra=extra)
+    with pytest.raises(InputError, match="has the columns"):
+        validate_table(Kind.SAMPLES, table.drop_columns("hu_outside"))
+    with pytest.raises(InputError, match="hu_retries of row 0: -1, but it must be 0 or more"):
+        table_from_rows(Kind.SAMPLES, [{**rows[0], "hu_retries": -1}], extra=True)
+
+
 def test_a_nodule_at_the_very_edge_of_the_image_is_inside():
     edge = {"x": WIDTH - 0.5, "y": -0.5, "diameter_px": 1.0, "diameter_mm": 1.0}
     table_from_rows(Kind.SLICES, [{**SLICE, "nodules": [edge]}])

@@ -1,5 +1,6 @@
 """The model dataset: what is written is read back, and what is none is named."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,10 @@ def test_a_model_that_is_not_finite_is_neither_written_nor_read(
         {"final_metrics": [1.0]},
         {"final_metrics": {"error": "1"}},
         {"imported_from": 7},
+        {"hu_ranges": [[0.0, 1.0]]},
+        {"hu_ranges": [None] * 5 + [[1.0, 0.0]]},
+        {"hu_ranges": [None] * 5 + [[0.0]]},
+        {"hu_ranges": [None] * 5 + [["0", "1"]]},
     ],
 )
 def test_details_of_another_type_are_refused(tmp_path: Path, details: dict[str, Any]) -> None:
@@ -101,6 +106,15 @@ def test_details_of_another_type_are_refused(tmp_path: Path, details: dict[str, 
     (name,) = details
     with pytest.raises(ContentError, match=f"the manifest of the model says {name} "):
         ModelDetails.of(manifest)
+
+
+def test_ranges_of_hounsfield_units_are_kept_and_may_be_missing(tmp_path: Path) -> None:
+    ranges = [[-1000.0, -948.5], [-95.0, 58.0], None, None, None, None]
+    details = dataclasses.replace(DETAILS, hu_ranges=ranges)
+    assert details.to_json() == DETAILS.to_json() | {"hu_ranges": ranges}
+    writer = DatasetWriter(uri=str(tmp_path / "model"), kind=Kind.MODEL, config={})
+    assert ModelDetails.of(writer.commit([], details.to_json())).hu_ranges == ranges
+    assert "hu_ranges" not in DETAILS.to_json()
 
 
 @pytest.mark.parametrize("history", [b"[1]", b'{"loss": 1}', b'{"loss": ["a"]}', b'{"loss": [NaN]}', b"{"])

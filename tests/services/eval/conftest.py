@@ -72,8 +72,11 @@ def write_model(uri, slices, subsets=(0, 1, 2), patch=None):
     return Dataset.open(uri, Kind.MODEL)
 
 
-def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2), patch=None):
-    """One sample per slice of the subsets: ``make(row, number)`` gives its HU, ``patch`` its size in px."""
+def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2), patch=None, gated=False):
+    """One sample per slice of the subsets: ``make(row, number)`` gives its HU, ``patch`` its size in px.
+
+    With ``gated``, every second one is a retry of the gate on Hounsfield units.
+    """
     writer = DatasetWriter(
         uri=uri, kind=Kind.SAMPLES, config={"uri": uri}, seed=0, parents=(model.parent(), slices.parent())
     )
@@ -98,13 +101,17 @@ def write_samples(uri, slices, model, make, *, subsets=(0, 1, 2), patch=None):
             label=row["label"][cut].copy(),
             nodules=[nodule_at(45.5 - left, 31.5 - top, 4.0, 3.0)],
         )
+        | ({"hu_retries": number % 2, "hu_outside": False} if gated else {})
         for number, row in enumerate(rows)
     ]
     writer.commit(
         [
-            writer.write_part(f"{start:04}", table_from_rows(Kind.SAMPLES, samples[start : start + 7]))
+            writer.write_part(
+                f"{start:04}", table_from_rows(Kind.SAMPLES, samples[start : start + 7], extra=gated)
+            )
             for start in range(0, len(samples), 7)
-        ]
+        ],
+        {"hu_gate": {"resampled": 9, "retries": 9, "outside": 0}} if gated else {},
     )
     return Dataset.open(uri, Kind.SAMPLES)
 
@@ -130,7 +137,7 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
     slices = write_slices(str(root / "slices"))
     model = write_model(str(root / "model"), slices)
-    write_samples(str(root / "drawn"), slices, model, drawn)
+    write_samples(str(root / "drawn"), slices, model, drawn, gated=True)
     write_samples(str(root / "copies"), slices, model, copied)
     return root
 

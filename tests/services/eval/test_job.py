@@ -9,6 +9,7 @@ import pytest
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
 from lungforge.metrics.features import load_extractor
+from lungforge.metrics.hu_gate import GateCounts
 from services.eval import job
 from services.eval.config import EvalConfig
 from services.eval.feature_cache import Network
@@ -51,6 +52,7 @@ def test_results_come_with_their_counts_baseline_and_extractor(report):
     assert baseline.real_mean > 0
     assert any("below 2048" in warning for warning in report.warnings)
     assert results.generated_with.sampler == "ancestral"
+    assert results.generated_with.hu_gate == GateCounts(resampled=9, retries=9, outside=0)
 
 
 def test_fidelity_is_read_from_the_maps(report):

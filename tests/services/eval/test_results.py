@@ -74,7 +74,7 @@ def test_nan_and_infinity_are_not_written() -> None:
 
 @pytest.mark.parametrize("version", [0, FORMAT + 1, None, str(FORMAT)])
 def test_another_format_is_refused(version: object) -> None:
-    with pytest.raises(ContentError, match=r"are of format .*reads format 2; evaluate again"):
+    with pytest.raises(ContentError, match=r"are of format .*reads format 3; evaluate again"):
         _read(_document() | {"format": version})
 
 

@@ -10,6 +10,7 @@ import torch
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, rows_from_table, table_from_rows
 from lungforge.datasets.slices import index_rows
+from lungforge.metrics.hu_gate import HuRanges
 from lungforge.models.gaugan.config import GauGANConfig
 from lungforge.models.gaugan.generator import Generator
 from lungforge.models.gaugan.spec import SPEC as GAUGAN
@@ -57,7 +58,14 @@ def write_slices(uri: str, *, rows_of_parts: tuple[int, ...] = (5, 3, 4), side: 
     return uri
 
 
-def make_model(uri: str, *, classes: int = 6, patch: int | None = None, seed: int = 0) -> str:
+def make_model(
+    uri: str,
+    *,
+    classes: int = 6,
+    patch: int | None = None,
+    seed: int = 0,
+    hu_ranges: list[list[float] | None] | None = None,
+) -> str:
     """A model dataset of random weights."""
     shape = UNetConfig(
         image_size=SIDE,
@@ -75,7 +83,7 @@ def make_model(uri: str, *, classes: int = 6, patch: int | None = None, seed: in
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     config = {"seed": seed, "classes": classes, "patch": patch}
     writer = DatasetWriter(uri=uri, kind=Kind.MODEL, config=config)
-    write_model(writer, SDM, shape, network.state_dict(), ModelDetails(patch=patch))
+    write_model(writer, SDM, shape, network.state_dict(), ModelDetails(patch=patch, hu_ranges=hu_ranges))
     return uri
 
 
@@ -116,6 +124,12 @@ def other_model(tmp_path: Path) -> str:
 def patch_model(tmp_path: Path) -> str:
     """A model that was trained on patches."""
     return make_model(str(tmp_path / "patches"), patch=SIDE)
+
+
+@pytest.fixture
+def make_gated_model(tmp_path: Path) -> Callable[[HuRanges], str]:
+    """``make_gated_model(ranges)``: the model with the ranges of its training images."""
+    return lambda ranges: make_model(str(tmp_path / "with-ranges"), hu_ranges=ranges.to_json())
 
 
 def write_mixed_slices(uri: str, *, slices: int = 4, side: int = SIDE, margin: int = 2) -> str:

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from lungforge.datasets import Dataset, Kind
+from lungforge.datasets import Dataset, Kind, rows_from_table
 from lungforge.errors import InputError
+from lungforge.metrics.hu_gate import GateCounts, HuRanges
 from lungforge.storage import open_uri
 from services.sample.config import SampleConfig
 from services.sample.job import SampleResult, run
@@ -249,6 +251,48 @@ def test_what_has_no_room_is_left_out_and_counted(
     assert f"{result.left_out} of 96 images were left out" in capsys.readouterr().err
     assert Dataset.open(result.samples).rows == result.images
     assert run(config) == result
+
+
+def test_the_gate_gives_the_same_samples_with_any_workers_and_after_a_kill(
+    make_gated_model: Callable[[HuRanges], str],
+    slices: str,
+    unbroken: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain = [row for row in _rows(unbroken) if row["source_series_uid"] == "scan-0"]
+    medians = [float(np.median(row["image"][row["label"] == 1])) for row in plain]
+    # About every second image of the first try has brighter body than that.
+    highest = float(np.median(medians))
+    brighter = int((np.array(medians) > highest).sum())
+    assert 10 < brighter < 30
+    ranges = HuRanges((None, (-1000.0, highest), None, None, None, None))
+    model, changes = make_gated_model(ranges), {"hu_gate": True, "subsets": (0,)}
+    result = run(_config(model, slices, tmp_path / "one", **changes))
+    rows = _rows(tmp_path / "one")
+    retries = np.array([row["hu_retries"] for row in rows])
+    assert result.hu_gate == GateCounts(
+        int((retries > 0).sum()), int(retries.sum()), sum(row["hu_outside"] for row in rows)
+    )
+    assert (retries > 0).sum() == brighter
+    words = f"{brighter} of 40 images left the range of the training images in HU and were sampled again, "
+    assert words in capsys.readouterr().err
+    for row, other, median in zip(rows, plain, medians, strict=True):
+        assert (row["hu_retries"] == 0) == np.array_equal(row["image"], other["image"])
+        assert (row["hu_retries"] > 0) == (median > highest)
+    # A run that was killed before its last parts, and goes on with two workers.
+    whole = (tmp_path / "one" / "manifest.json").read_bytes()
+    (tmp_path / "one" / "manifest.json").unlink()
+    for part in sorted((tmp_path / "one").glob("parts-*/part-*.parquet"))[2:]:
+        part.unlink()
+    assert run(_config(model, slices, tmp_path / "one", workers=2, **changes)) == result
+    assert (tmp_path / "one" / "manifest.json").read_bytes() == whole
+    assert run(_config(model, slices, tmp_path / "one", **changes)) == result
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    dataset = Dataset.open(str(folder), Kind.SAMPLES)
+    return [row for part in dataset.parts for row in rows_from_table(dataset.read_part(part))]
 
 
 def test_a_fault_of_the_model_is_reported_in_one_line(

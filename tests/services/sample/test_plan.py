@@ -104,6 +104,10 @@ def test_a_unit_outside_the_plan_is_refused() -> None:
             {"inpaint": True, "edits": (("move", 1.0),), "sampler": "dpmpp"},
             "--inpaint needs --sampler ancestral, not dpmpp",
         ),
+        (
+            {"inpaint": True, "edits": (("move", 1.0),), "hu_gate": True},
+            "--hu-gate with --inpaint would judge the real pixels",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_remedy(values: dict[str, Any], message: str) -> None:
@@ -116,6 +120,11 @@ def test_where_and_how_fast_do_not_decide_the_images() -> None:
     elsewhere = _config(out="x", workers=9, batch=3, cpus_per_worker=2, gpus_per_worker=0.5)
     assert identity(elsewhere) == identity(_config())
     assert identity(_config(guidance=2.0)) != identity(_config())
+
+
+def test_without_the_gate_the_work_is_what_it_was_before_there_was_one() -> None:
+    assert "hu_gate" not in identity(_config())
+    assert identity(_config(hu_gate=True)) == identity(_config()) | {"hu_gate": True}
 
 
 def test_how_to_sample_is_handed_to_the_library_as_it_is() -> None:

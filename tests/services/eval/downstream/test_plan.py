@@ -99,7 +99,7 @@ def test_localisation_needs_nodules_in_the_synthetic_slices(world, tmp_path: Pat
     drawn = Dataset.open(str(world / "drawn"))
     rows = [row | {"nodules": []} for part in drawn.parts for row in rows_from_table(drawn.read_part(part))]
     writer = DatasetWriter(str(tmp_path / "healthy"), Kind.SAMPLES, {}, 0)
-    writer.commit([writer.write_part("all", table_from_rows(Kind.SAMPLES, rows))])
+    writer.commit([writer.write_part("all", table_from_rows(Kind.SAMPLES, rows, extra=True))])
     config = _config(world, synthetic=(writer.uri,))
     with pytest.raises(InputError, match="drawn shows no nodule, so a network cannot learn from it alone"):
         _check(config)
