@@ -24,8 +24,8 @@ images are here to be compared with.
 
 - **Choice.** Every slice of the data that the maps were made of, in {subsets} of LUNA16, in which each lung
   covers at least {share:g} % of the pixels and the nodules at least {pixels} px. None was chosen by eye.
-- **Models.** The models that come with LungForge are trained on subsets 0 to 2. Sample from maps of subset 2, and
-  compare with slices of subset 3, which they have not seen; evaluation refuses anything else.
+- **Models.** The models that come with LungForge are trained on subsets 0 to 2. Sample from maps of subset 2,
+  and compare with slices of subset 3, which they have not seen; evaluation refuses anything else.
 - **Limits.** Few slices, so distances between sets of them say little; all show nodules. For trying and
   teaching, not for diagnosis, nor for claims of clinical performance.
 
