@@ -37,7 +37,7 @@ def test_every_option_is_explained(name: str, capsys: pytest.CaptureFixture[str]
     # A field without a docstring below it would show as an option with nothing but its default.
     for option in _options(load(COMMANDS[name].config)):
         if option not in printed and "positional" in printed:
-            option = next(name for name in ("STAGE ...", "URI", "FILE") if name in printed)
+            option = next(name for name in ("STAGE ...", "URI", "FILE", "MODEL") if name in printed)
         assert option in printed
         explanation = printed.split(f"{option} ", 1)[-1].split("(default" if "(default" in printed else ")")[
             0

@@ -57,8 +57,8 @@ def test_models_and_maps_are_listed(folder: Path) -> None:
     _maps(folder, "maps-8", 8)
     result = run(ModelsConfig())
     assert result.models == (
-        PackagedModel("lungforge://patches-8", 8, "patches", SPEC.summary, (0, 2), 2, 7, 0.0),
-        PackagedModel("lungforge://slices-8", 8, "whole slices", SPEC.summary, (0, 2), 2, 7, 0.0),
+        PackagedModel("lungforge://patches-8", 8, "patches", SPEC.summary, (0, 2), 2, 7, 0.2),
+        PackagedModel("lungforge://slices-8", 8, "whole slices", SPEC.summary, (0, 2), 2, 7, 0.2),
     )
     assert result.maps == (PackagedMaps("lungforge://maps-8", 8, (3,), 2, 3, 0.0),)
     lines = result.text.splitlines()
