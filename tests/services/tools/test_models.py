@@ -57,8 +57,8 @@ def test_models_and_maps_are_listed(folder: Path) -> None:
     _maps(folder, "maps-8", 8)
     result = run(ModelsConfig())
     assert result.models == (
-        PackagedModel("lungforge://patches-8", 8, "patches", SPEC.summary, (0, 2), 2, 7, 0.0),
-        PackagedModel("lungforge://slices-8", 8, "whole slices", SPEC.summary, (0, 2), 2, 7, 0.0),
+        PackagedModel("lungforge://patches-8", 8, "patches", SPEC.summary, (0, 2), 2, 7, 0.2),
+        PackagedModel("lungforge://slices-8", 8, "whole slices", SPEC.summary, (0, 2), 2, 7, 0.2),
     )
     assert result.maps == (PackagedMaps("lungforge://maps-8", 8, (3,), 2, 3, 0.0),)
     lines = result.text.splitlines()
@@ -66,7 +66,7 @@ def test_models_and_maps_are_listed(folder: Path) -> None:
         f"  lungforge://slices-8   whole slices of 8 x 8 px; {SPEC.summary}, trained on 7 slices of 2 "
         in (result.text)
     )
-    assert "(LUNA16 subsets 0 2); 0 MB" in lines[1]
+    assert "(LUNA16 subsets 0 2); 0.2 MB" in lines[1]
     # Maps of the model's own size for whole slices; patches are cut from larger ones, and there are none.
     assert "  lungforge sample --model lungforge://slices-8 --data lungforge://maps-8 --out samples" in lines
     assert "  lungforge sample --model lungforge://patches-8 --data SLICES --out samples" in lines
