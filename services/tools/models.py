@@ -80,7 +80,8 @@ class ModelsResult:
     @property
     def text(self) -> str:
         """The lists for people, with a command to copy."""
-        width = max((len(each.uri) for each in (*self.models, *self.maps)), default=0)
+        uris = [model.uri for model in self.models] + [maps.uri for maps in self.maps]
+        width = max(map(len, uris), default=0)
         lines = ["Models (--model):" if self.models else "No model comes with this release."]
         for model in self.models:
             lines.append(
