@@ -80,7 +80,7 @@ class ModelsResult:
     @property
     def text(self) -> str:
         """The lists for people, with a command to copy."""
-        uris = [*(model.uri for model in self.models), *(maps.uri for maps in self.maps)]
+        uris = [model.uri for model in self.models] + [maps.uri for maps in self.maps]
         width = max(map(len, uris), default=0)
         lines = ["Models (--model):" if self.models else "No model comes with this release."]
         for model in self.models:
