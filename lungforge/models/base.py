@@ -81,12 +81,19 @@ class SliceSampler(Protocol):
     def guidance(self) -> float:
         """Scale of classifier-free guidance; 1 where there is none."""
 
-    def sample(self, labels: NDArray[np.uint8], identities: Sequence[Identity]) -> NDArray[np.int16]:
+    def sample(
+        self,
+        labels: NDArray[np.uint8],
+        identities: Sequence[Identity],
+        places: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.int16]:
         """Sample an image for each map.
 
         Args:
             labels: Classes, [N, H, W].
             identities: Of the images; the noise of each comes from a random generator of its own.
+            places: Of the images, [N, VALUES], as ``lungforge.models.place`` has them; None where they are
+                not known. A network that does not take them ignores them.
 
         Returns:
             HU, [N, H, W].
@@ -107,6 +114,7 @@ class InpaintingSampler(SliceSampler, Protocol):
         identities: Sequence[Identity],
         real: NDArray[np.int16],
         mask: NDArray[np.bool_],
+        places: NDArray[np.float32] | None = None,
     ) -> NDArray[np.int16]:
         """Sample a part of each image, and keep the rest of it real.
 
@@ -115,6 +123,7 @@ class InpaintingSampler(SliceSampler, Protocol):
             identities: Of the images.
             real: HU, [N, H, W].
             mask: [N, H, W], True where an image is sampled.
+            places: As for ``sample``.
 
         Returns:
             HU, [N, H, W]; outside the mask equal to ``real``, also where that is outside the window.

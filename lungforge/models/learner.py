@@ -78,7 +78,7 @@ class SampleNeeds:
     Attributes:
         noise_shape: Shape of its standard normal noise.
         draw_time: Draws how noisy a sample is made; the same for all where there is no such process.
-        condition_dropout: Share of samples whose map is hidden.
+        condition_dropout: Share of samples whose map is hidden, and of those whose place is.
     """
 
     noise_shape: tuple[int, ...]
@@ -95,24 +95,27 @@ class Batch:
         maps: One-hot [N, classes, H, W]; all zeros where the map is hidden.
         times: What the learner drew for each, [N]: the timestep, or ln σ of its noise.
         noise: Standard normal [N, ...].
+        places: Where each image is, [N, VALUES], as ``lungforge.models.place`` has it; all zeros where that
+            is hidden.
     """
 
     images: Tensor
     maps: Tensor
     times: Tensor
     noise: Tensor
+    places: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
-        moved = (
-            value.to(device, non_blocking=True) for value in (self.images, self.maps, self.times, self.noise)
-        )
-        return Batch(*moved)
+        return Batch(*(value.to(device, non_blocking=True) for value in self._values()))
 
     def micro_batches(self, count: int) -> list["Batch"]:
         """The same in micro-batches of equal length, in order."""
-        values = (self.images, self.maps, self.times, self.noise)
-        return [Batch(*chunks) for chunks in zip(*(value.chunk(count) for value in values), strict=True)]
+        chunks = (value.chunk(count) for value in self._values())
+        return [Batch(*values) for values in zip(*chunks, strict=True)]
+
+    def _values(self) -> tuple[Tensor, ...]:
+        return self.images, self.maps, self.times, self.noise, self.places
 
 
 class DivergedError(InputError):

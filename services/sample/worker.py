@@ -20,6 +20,7 @@ from lungforge.errors import ContentError, InputError
 from lungforge.metrics.hu_gate import GateCounts, HuRanges
 from lungforge.models.base import Identity, InpaintingSampler
 from lungforge.models.model_dataset import ModelDataset
+from lungforge.models.place import place_of
 from lungforge.models.sampling import NotFiniteError
 from lungforge.randomness import numpy_generator
 from services.sample.config import SampleConfig
@@ -201,6 +202,14 @@ class UnitSampler:
     def _images(
         self, labels: NDArray[np.uint8], identities: Sequence[Identity], requests: Sequence[ImageRequest]
     ) -> NDArray[np.int16]:
+        places = np.stack(
+            [
+                place_of(
+                    request.row.spacing_mm, self.run.index.size, request.edited.label.shape, request.corner
+                )
+                for request in requests
+            ]
+        )
         if self.run.config.inpaint:
             assert isinstance(self._sampler, InpaintingSampler), "check_model has asked the spec"
             return self._sampler.inpaint(
@@ -210,8 +219,9 @@ class UnitSampler:
                 np.stack(
                     [surroundings(request.edited.changed, request.row.spacing_mm) for request in requests]
                 ),
+                places,
             )
-        return self._sampler.sample(labels, identities)
+        return self._sampler.sample(labels, identities, places)
 
     def _row(self, request: ImageRequest, image: NDArray[np.int16]) -> dict:
         run, row = self.run, request.row

@@ -8,9 +8,10 @@ import torch
 from lungforge.ct import classes
 from lungforge.ct.label_map import flip_label
 from lungforge.ct.window import hu_to_unit
-from lungforge.datasets.patches import cut_patch
+from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import SliceRow
 from lungforge.models.learner import Batch, SampleNeeds
+from lungforge.models.place import place_of
 from lungforge.models.spade import one_hot
 from lungforge.randomness import numpy_generator, torch_generator
 from services.train.config import TrainConfig
@@ -23,17 +24,19 @@ def make_batch(
 
     Args:
         rows: The slices.
-        samples: The global index of each: it decides patch, flip, hidden map, time and noise.
+        samples: The global index of each: it decides patch, flip, what is hidden, time and noise.
         config: Of the run.
         needs: Of the learner.
 
     Raises:
         InputError: A map holds an unknown class.
     """
-    images, labels, hidden, times, noise = [], [], [], [], []
+    images, labels, hidden, times, noise, places = [], [], [], [], [], []
     for row, sample in zip(rows, samples, strict=True):
+        slice_px, corner = row.label.shape, (0, 0)
         if config.patch is not None:
-            row = cut_patch(row, config.patch, numpy_generator(config.seed, "patch", sample))
+            corner = patch_corner(row, config.patch, numpy_generator(config.seed, "patch", sample))
+            row = patch_at(row, config.patch, corner)
         generator = torch_generator(config.seed, "sample", sample)
         for_flip, for_dropout = torch.rand(2, generator=generator).tolist()
         flip = for_flip < config.flip
@@ -42,6 +45,9 @@ def make_batch(
         hidden.append(for_dropout < needs.condition_dropout)
         times.append(needs.draw_time(generator))
         noise.append(torch.randn(needs.noise_shape, generator=generator))
+        place = place_of(row.spacing_mm, slice_px, row.label.shape, corner, mirrored=flip)
+        known = numpy_generator(config.seed, "place", sample).random() >= needs.condition_dropout
+        places.append(place if known else np.zeros_like(place))
     maps = one_hot(torch.from_numpy(np.stack(labels)), classes.COUNT)
     maps[torch.tensor(hidden)] = 0
     return Batch(
@@ -49,4 +55,5 @@ def make_batch(
         maps=maps,
         times=torch.tensor(times),
         noise=torch.stack(noise),
+        places=torch.from_numpy(np.stack(places)),
     )

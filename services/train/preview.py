@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungforge.ct.window import hu_to_uint8
-from lungforge.datasets.patches import cut_patch
+from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import RowIndex
 from lungforge.models.base import SliceSampler
+from lungforge.models.place import place_of
 from lungforge.randomness import numpy_generator
 from lungforge.visualisation.contact_sheets import Tile, contact_sheet, enlarge, png_bytes, render_map
 from services.train.config import TrainConfig
@@ -30,14 +31,21 @@ def preview_picture(
         The picture, [H, W, 3], and the same as PNG.
     """
     rows = index.read(np.linspace(0, len(index) - 1, min(_SLICES, len(index))).astype(int))
+    corners = [(0, 0)] * len(rows)
     if config.patch is not None:
-        rows = [
-            cut_patch(row, config.patch, numpy_generator(config.seed, "preview", position))
+        corners = [
+            patch_corner(row, config.patch, numpy_generator(config.seed, "preview", position))
             for position, row in enumerate(rows)
         ]
+        rows = [patch_at(row, config.patch, corner) for row, corner in zip(rows, corners, strict=True)]
+    places = [
+        place_of(row.spacing_mm, index.size, row.label.shape, corner)
+        for row, corner in zip(rows, corners, strict=True)
+    ]
     images = sampler.sample(
         np.stack([row.label for row in rows]),
         [(config.seed, "preview", position) for position in range(len(rows))],
+        np.stack(places),
     )
     factor = max(1, _TILE_PX // max(rows[0].image.shape))
     picture = contact_sheet(

@@ -27,7 +27,12 @@ class GauGANSliceSampler:
         self.generator = generator
 
     @torch.inference_mode()
-    def sample(self, labels: NDArray[np.uint8], identities: Sequence[Identity]) -> NDArray[np.int16]:
+    def sample(
+        self,
+        labels: NDArray[np.uint8],
+        identities: Sequence[Identity],
+        places: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.int16]:
         """Sample an image for each map; see ``SliceSampler``."""
         config = self.generator.config
         device = next(self.generator.parameters()).device

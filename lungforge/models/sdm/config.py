@@ -38,6 +38,9 @@ class UNetOptions(NetworkOptions):
     """Sides, in pixels, of the feature maps with self-attention."""
     head_channels: int = field(default=64, metadata=at_least(1))
     """Channels of an attention head."""
+    place: bool = field(default=False, metadata=ADDED)
+    """Take as inputs how large a pixel is in mm, and where in its slice a patch lies; for patches, and for
+    slices of several resolutions. In training both are hidden as often as the map."""
 
     def __post_init__(self) -> None:
         """Refuse what no network can be built from."""

@@ -61,7 +61,7 @@ def guided_network(
     channels = model.config.image_channels
 
     def output(x: Tensor, times: Tensor) -> Tensor:
-        features = model.encode(x, times)
+        features = model.encode(x, times, conditioning.place)
         guided = model.decode(features, conditioning)
         image, without = guided[:, :channels], model.decode(features, nothing)[:, :channels]
         return torch.cat([without + scale * (image - without), guided[:, channels:]], dim=1)

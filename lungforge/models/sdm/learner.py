@@ -40,12 +40,12 @@ class DiffusionLoss(nn.Module):
         self.objective = objective
         self.precision = precision
 
-    def forward(self, images: Tensor, maps: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, images: Tensor, maps: Tensor, times: Tensor, noise: Tensor, places: Tensor) -> Tensor:
         """Means over a batch: what the objective gives, and what it says of each band of noise."""
 
         def network(x: Tensor, t: Tensor) -> Tensor:
             with autocast(x.device, self.precision):
-                return self.network(x, t, maps)
+                return self.network(x, t, maps, places)
 
         losses = self.objective.loss(network, images, times, noise)
         error = self.objective.image_error([loss.detach() for loss in losses], times)
@@ -110,7 +110,7 @@ class DiffusionLearner(Learner):
         for index, micro_batch in enumerate(micro_batches, 1):
             with gradients_shared([self._loss], share=index == count):
                 batch = micro_batch.to(self.device)
-                losses = self._loss(batch.images, batch.maps, batch.times, batch.noise) / count
+                losses = self._loss(batch.images, batch.maps, batch.times, batch.noise, batch.places) / count
                 losses[0].backward()
             total += losses.detach()
         norm = self.trained[0].clip_grad_norm(self.settings.max_grad_norm)

@@ -57,9 +57,14 @@ class DiffusionSliceSampler:
         return self._guidance.low, self._guidance.high
 
     @torch.inference_mode()
-    def sample(self, labels: NDArray[np.uint8], identities: Sequence[Identity]) -> NDArray[np.int16]:
+    def sample(
+        self,
+        labels: NDArray[np.uint8],
+        identities: Sequence[Identity],
+        places: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.int16]:
         """Sample an image for each map; see ``SliceSampler``."""
-        denoiser, noise = self._begin(labels, identities, self.schedule)
+        denoiser, noise = self._begin(labels, identities, places, self.schedule)
         x_T = noise()
         match self.sampler:
             case "ancestral":
@@ -79,13 +84,14 @@ class DiffusionSliceSampler:
         identities: Sequence[Identity],
         real: NDArray[np.int16],
         mask: NDArray[np.bool_],
+        places: NDArray[np.float32] | None = None,
     ) -> NDArray[np.int16]:
         """Sample a part of each image, and keep the rest of it real; see ``InpaintingSampler``.
 
         Ancestral sampling with resampling; its steps are spread over the levels of noise.
         """
         schedule = self.objective.schedule(self.steps, even_in_noise=True)
-        denoiser, noise = self._begin(labels, identities, schedule)
+        denoiser, noise = self._begin(labels, identities, places, schedule)
         x_T = noise()
         known = torch.from_numpy(hu_to_unit(real))[:, None].to(x_T.device).expand(x_T.shape)
         inside = torch.from_numpy(mask)[:, None].to(x_T.device)
@@ -93,12 +99,17 @@ class DiffusionSliceSampler:
         return np.where(mask, to_hu(images), real)
 
     def _begin(
-        self, labels: NDArray[np.uint8], identities: Sequence[Identity], schedule: NoiseSchedule
+        self,
+        labels: NDArray[np.uint8],
+        identities: Sequence[Identity],
+        places: NDArray[np.float32] | None,
+        schedule: NoiseSchedule,
     ) -> tuple[Denoiser, IdentityNoise]:
         config = self.network.config
         device = next(self.network.parameters()).device
         maps = one_hot(torch.from_numpy(labels).to(device), config.classes)
-        conditioning = self.network.condition(maps)
+        given = None if places is None else torch.from_numpy(places).to(device)
+        conditioning = self.network.condition(maps, given)
         denoiser = guided_denoiser(
             self.network, self.objective, schedule, conditioning, self._null, self._guidance
         )

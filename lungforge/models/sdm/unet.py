@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lungforge.errors import InputError
+from lungforge.models.place import VALUES
 from lungforge.models.sdm.blocks import (
     Attention,
     ResidualBlock,
@@ -36,10 +37,13 @@ class Conditioning:
         semantic_map: The maps.
         modulations: The modulation of every normalisation in the order of the decoder, or None where it is
             computed anew at every call, because keeping it would not fit.
+        place: What the network makes of the places of the images, [N, width of the time]; None where it takes
+            none.
     """
 
     semantic_map: SemanticMap
     modulations: tuple[Modulation | None, ...]
+    place: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -116,14 +120,22 @@ class SemanticUNet(nn.Module):
             nn.GroupNorm(GROUPS, width), nn.SiLU(), nn.Conv2d(width, 2 * config.image_channels, 3, padding=1)
         )
         zero_init(self.out[2])
+        if config.place:
+            self.place_embed = nn.Sequential(
+                nn.Linear(VALUES, time_width), nn.SiLU(), nn.Linear(time_width, time_width)
+            )
+            zero_init(self.place_embed[2])
         self.to(memory_format=torch.channels_last)
 
-    def condition(self, maps: Tensor, keep_bytes: int | None = None) -> Conditioning:
-        """Compute all that the map decides.
+    def condition(
+        self, maps: Tensor, places: Tensor | None = None, keep_bytes: int | None = None
+    ) -> Conditioning:
+        """Compute all that the map and the place decide.
 
         Args:
             maps: One-hot maps [N, classes, H, W] as ``one_hot`` makes them; all zeros is the null map.
                 A batch of one serves any number of images.
+            places: Of the images, [N, VALUES]; None where they are not known.
             keep_bytes: Memory budget of the modulations. What does not fit is computed at every call of
                 the network instead; the result is the same.
 
@@ -144,22 +156,37 @@ class SemanticUNet(nn.Module):
             fits = torch.is_grad_enabled() or modulation.nbytes <= budget
             budget -= modulation.nbytes if fits else 0
             kept.append(modulation if fits else None)
+        place = self._place(places, maps)
         if torch.is_grad_enabled():
-            return Conditioning(semantic_map, tuple(kept))
+            return Conditioning(semantic_map, tuple(kept), place)
         # What is left of the budget goes into values that need no gathering at every step.
         for index, compact in enumerate(kept):
             if compact is not None and compact.whole_nbytes - compact.nbytes <= budget:
                 budget -= compact.whole_nbytes - compact.nbytes
                 kept[index] = compact.whole()
-        return Conditioning(semantic_map, tuple(kept))
+        return Conditioning(semantic_map, tuple(kept), place)
 
-    def forward(self, x: Tensor, timesteps: Tensor, conditioning: Conditioning | Tensor) -> Tensor:
+    def _place(self, places: Tensor | None, maps: Tensor) -> Tensor | None:
+        if not self.config.place:
+            return None
+        known = maps.new_zeros(1, VALUES) if places is None else places.to(maps.dtype)
+        embedded: Tensor = self.place_embed(known)
+        return embedded
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning | Tensor,
+        places: Tensor | None = None,
+    ) -> Tensor:
         """Predict the noise and the variance's interpolation.
 
         Args:
             x: Noisy images [N, C, H, W].
             timesteps: Steps of the full process [N].
             conditioning: What ``condition`` gave; or the one-hot maps themselves, as training passes them.
+            places: Beside maps: of the images, [N, VALUES].
 
         Returns:
             [N, 2C, H, W]: noise, then v in about [-1, 1].
@@ -168,11 +195,17 @@ class SemanticUNet(nn.Module):
             InputError: The images or maps have another shape than the network's.
         """
         if isinstance(conditioning, Tensor):
-            conditioning = self.condition(conditioning)
-        return self.decode(self.encode(x, timesteps), conditioning)
+            conditioning = self.condition(conditioning, places)
+        return self.decode(self.encode(x, timesteps, conditioning.place), conditioning)
 
-    def encode(self, x: Tensor, timesteps: Tensor) -> Features:
-        """The part that the map has no influence on: guidance runs it once for both of its passes."""
+    def encode(self, x: Tensor, timesteps: Tensor, place: Tensor | None = None) -> Features:
+        """The part that the map has no influence on: guidance runs it once for both of its passes.
+
+        Args:
+            x: Noisy images [N, C, H, W].
+            timesteps: Steps of the full process [N].
+            place: That of a ``Conditioning``.
+        """
         config = self.config
         expected = (config.image_channels, config.image_size, config.image_size)
         if tuple(x.shape[1:]) != expected:
@@ -181,6 +214,8 @@ class SemanticUNet(nn.Module):
             )
         h = x.contiguous(memory_format=torch.channels_last)
         time = self.time_embed(timestep_embedding(timesteps, config.base_channels).to(x.dtype))
+        if place is not None:
+            time = time + place
         skips = []
         for stage in self.input_blocks:
             for block in _blocks(stage):

@@ -13,7 +13,7 @@ from lungforge.models.sdm.unet import SemanticUNet
 #: A weight that every such network has.
 MARKER = "input_blocks.0.0.weight"
 #: Fields that the shapes of the weights tell; not the order of the attention sizes.
-_TOLD = ("classes", "image_channels", "base_channels", "channel_multipliers", "residual_blocks")
+_TOLD = ("classes", "image_channels", "base_channels", "channel_multipliers", "residual_blocks", "place")
 
 
 def build(config: UNetConfig, weights: Mapping[str, Tensor]) -> SemanticUNet:
@@ -99,4 +99,5 @@ def weights_config(weights: Mapping[str, Tensor], *, image_size: int, head_chann
         residual_blocks=blocks,
         attention_sizes=tuple(attention),
         head_channels=head_channels,
+        place="place_embed.0.weight" in weights,
     )

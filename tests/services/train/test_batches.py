@@ -8,9 +8,11 @@ import torch
 
 from lungforge.ct.window import hu_to_unit
 from lungforge.datasets import Dataset
+from lungforge.datasets.patches import patch_corner
 from lungforge.datasets.slices import SliceRow, index_rows
 from lungforge.models.learner import Batch, SampleNeeds
 from lungforge.models.sdm.objectives.eps import NoisePrediction
+from lungforge.randomness import numpy_generator
 from services.train.batches import make_batch
 from services.train.config import TrainConfig
 from services.train.presets import tiny
@@ -37,7 +39,7 @@ def config() -> TrainConfig:
 def test_a_sample_does_not_depend_on_its_neighbours(rows: list[SliceRow], config: TrainConfig) -> None:
     whole = _batch(rows, range(40, 48), config)
     alone = _batch([rows[5]], [45], config)
-    for name in ("images", "maps", "times", "noise"):
+    for name in ("images", "maps", "times", "noise", "places"):
         assert torch.equal(getattr(whole, name)[5:6], getattr(alone, name))
     other = _batch([rows[5]], [46], config)
     assert not torch.equal(alone.noise, other.noise)
@@ -89,5 +91,33 @@ def test_micro_batches_are_the_batch_in_order(rows: list[SliceRow], config: Trai
     assert (batch.times == 0).all()
     micro_batches = batch.micro_batches(4)
     assert [len(each.images) for each in micro_batches] == [2, 2, 2, 2]
-    for name in ("images", "maps", "times", "noise"):
+    for name in ("images", "maps", "times", "noise", "places"):
         assert torch.equal(torch.cat([getattr(each, name) for each in micro_batches]), getattr(batch, name))
+
+
+def test_places_are_those_of_the_patches_and_mirrored_with_them(
+    rows: list[SliceRow], config: TrainConfig
+) -> None:
+    noise = SampleNeeds((1, 8, 8), NoisePrediction().draw_time, 0.0)
+    network = dataclasses.replace(config.network, attention_sizes=())
+    cut = dataclasses.replace(config, network=network, patch=8, flip=0.0)
+    plain = make_batch(rows, range(8), cut, noise)
+    mirrored = make_batch(rows, range(8), dataclasses.replace(cut, flip=1.0), noise)
+    for index, row in enumerate(rows):
+        top, left = patch_corner(row, 8, numpy_generator(config.seed, "patch", index))
+        wanted = [np.log(2.0), (top + 4) / 8 - 1, (left + 4) / 8 - 1, 1.0]
+        assert plain.places[index].tolist() == pytest.approx(wanted)
+        assert mirrored.places[index].tolist() == pytest.approx([*wanted[:2], -wanted[2], 1.0])
+    # Patches are cut in different places, or this would say little.
+    assert len(set(map(tuple, plain.places.tolist()))) > 3
+
+
+def test_places_are_hidden_as_often_as_maps_and_independently(
+    rows: list[SliceRow], config: TrainConfig
+) -> None:
+    batches = [_batch(rows, range(start, start + 8), config, 0.5) for start in range(0, 800, 8)]
+    maps = torch.cat([batch.maps.sum((1, 2, 3)) == 0 for batch in batches])
+    places = torch.cat([(batch.places == 0).all(1) for batch in batches])
+    for hidden in (maps, places):
+        assert float(hidden.float().mean()) == pytest.approx(0.5, abs=0.06)
+    assert float((maps & places).float().mean()) == pytest.approx(0.25, abs=0.05)

@@ -88,7 +88,7 @@ def test_the_network_equals_its_plain_form_in_value_and_gradient(config):
 @torch.no_grad()
 def test_the_memory_budget_changes_no_result(keep_bytes):
     model, x, steps, maps, weights = make()
-    conditioning = model.condition(maps, keep_bytes)
+    conditioning = model.condition(maps, keep_bytes=keep_bytes)
     if keep_bytes is not None:
         assert conditioning.nbytes <= keep_bytes
     expected = plain_unet(weights, model.config.head_channels, x, steps, maps)
@@ -103,7 +103,7 @@ def test_random_maps_take_the_dense_path_to_the_same_result():
     maps = one_hot(torch.randint(0, 6, (2, 32, 32), generator=torch.Generator().manual_seed(0)), 6)
     expected = plain_unet(weights, model.config.head_channels, x, steps, maps)
     for keep_bytes in (0, None):
-        output = model(x, steps, model.condition(maps, keep_bytes))
+        output = model(x, steps, model.condition(maps, keep_bytes=keep_bytes))
         torch.testing.assert_close(output, expected, rtol=0, atol=2e-5)
 
 

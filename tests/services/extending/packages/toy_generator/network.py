@@ -29,7 +29,7 @@ class ToySampler:
         self.network = network
 
     @torch.inference_mode()
-    def sample(self, labels, identities):
+    def sample(self, labels, identities, places=None):
         config, device = self.network.config, self.network.levels.device
         maps = one_hot(torch.from_numpy(labels).to(device), config.classes)
         noise = IdentityNoise(identities, (1, config.image_size, config.image_size), device)
