@@ -26,7 +26,7 @@ $(INSTALLED): requirements.lock requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: $(INSTALLED) ## phantoms to a report, in minutes (DATA=folder for its files)
+demo: $(INSTALLED) ## synthetic CT, a short training and a report, in minutes (DATA=folder for its files)
 	$(BIN)/lungforge demo --out $(DATA)
 
 # A file's tests share what is costly to make, so each file stays in one process.
