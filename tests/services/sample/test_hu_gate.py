@@ -40,7 +40,12 @@ class _OffAtFirst:
     def __init__(self) -> None:
         self.batches: list[list[Identity]] = []
 
-    def sample(self, labels: NDArray[np.uint8], identities: Sequence[Identity]) -> NDArray[np.int16]:
+    def sample(
+        self,
+        labels: NDArray[np.uint8],
+        identities: Sequence[Identity],
+        places: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.int16]:
         self.batches.append(list(identities))
         images = []
         for label, identity in zip(labels, identities, strict=True):

@@ -12,6 +12,7 @@ import torch
 from lungforge.datasets import Dataset
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import ContentError, InputError
+from lungforge.models.place import place_of
 from services.sample.plan import make_plan
 from services.sample.worker import SamplingRun, UnitSampler, sample_id
 
@@ -52,6 +53,25 @@ def test_a_row_says_all_about_its_image(
     assert image.dtype == np.int16
     assert -1000 <= image.min() < image.max() <= 400
     assert len({row["sample_id"] for row in rows}) == 12
+
+
+def test_the_sampler_is_given_the_places_of_the_patches(
+    make_run: MakeRun, patch_model: str, other_slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(patch_model, other_slices, tmp_path / "samples")
+    units, given = UnitSampler(run, torch.device("cpu")), []
+    sample = units._sampler.sample
+
+    def noting(labels: Any, identities: Any, places: Any) -> Any:
+        given.extend(places)
+        return sample(labels, identities, places)
+
+    monkeypatch.setattr(units._sampler, "sample", noting)
+    rows = units._sample_all(units._requests(make_plan(run.config, run.index).unit(0)))
+    assert len(given) == len(rows)
+    for row, place in zip(rows, given, strict=True):
+        corner = (row["source_top"], row["source_left"])
+        assert np.array_equal(place, place_of(row["spacing_mm"], run.index.size, row["label"].shape, corner))
 
 
 def test_sample_ids_stay_what_they_are() -> None:
