@@ -15,6 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.metrics.real_baseline import BaselineComparison
+from lungforge.models.checkpoint import to_document
+from lungforge.models.sdm.spec import SPEC
 from lungforge.storage import join_uri, open_uri
 from services.eval.set_results import FrechetResult, KidResult
 from services.nightly import job
@@ -28,8 +30,10 @@ METRICS = ("images", "frechet", "frechet_spread", "frechet_real", "kid", "kid_sp
 
 
 def write_dataset(uri: str, kind: Kind, **config: Any) -> str:
+    """A dataset without what the nights here do not read; of a model, that is its weights."""
     writer = DatasetWriter(uri=uri, kind=kind, config=config, seed=0)
-    writer.commit([writer.write_file("config.json", json.dumps(config).encode())])
+    network = to_document(SPEC, SPEC.preset_config("tiny"))
+    writer.commit([writer.write_file("config.json", json.dumps(network).encode())])
     return uri
 
 
