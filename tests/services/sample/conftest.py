@@ -77,7 +77,10 @@ def make_model(
         head_channels=32,
     )
     generator = torch.Generator().manual_seed(seed)
-    network = SemanticUNet(shape)
+    # The same weights each time.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = SemanticUNet(shape)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
