@@ -170,7 +170,7 @@ def test_an_interrupted_job_resumes(
         os.killpg(job.pid, number) if number == signal.SIGKILL else os.kill(job.pid, number)
 
     ender = _when(lambda: _parts(out) >= 3, end)
-    _, errors = job.communicate(timeout=120)
+    _, errors = job.communicate(timeout=300)
     ender.join(timeout=5)
     assert job.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), errors
     if number == signal.SIGTERM:

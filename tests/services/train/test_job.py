@@ -161,7 +161,7 @@ def test_the_whole_job_killed_and_run_again_equals_unbroken(
     out = tmp_path / "model"
     job = _start(slices, out, model, own_ray)
     killer = _kill_when(out, "checkpoints/*/step-00000012", lambda: [job.pid, *_descendants(job.pid)])
-    _, errors = job.communicate(timeout=120)
+    _, errors = job.communicate(timeout=300)
     killer.join(timeout=10)
     assert job.returncode == -signal.SIGKILL, errors
     assert not (out / "manifest.json").exists()
@@ -179,7 +179,7 @@ def test_terminated_it_saves_its_step_and_resumes_from_there(
     terminator = _kill_when(
         out, "checkpoints/*/step-00000008/checkpoint.json", lambda: [job.pid], signal.SIGTERM
     )
-    _, errors = job.communicate(timeout=120)
+    _, errors = job.communicate(timeout=300)
     terminator.join(timeout=10)
     assert job.returncode == 130, errors
     said = re.search(r"saved: (\d+) steps are done", errors)
@@ -197,7 +197,7 @@ def test_a_model_on_s3_is_the_same(
     slices: str, s3_uri: str, model: str, unbroken: Path, own_ray: OwnRay
 ) -> None:
     job = _start(slices, s3_uri, model, own_ray, "--preview-every", "20")
-    _, errors = job.communicate(timeout=120)
+    _, errors = job.communicate(timeout=300)
     assert job.returncode == 0, errors
     manifest, local = (Dataset.open(uri).manifest for uri in (s3_uri, str(unbroken)))
     assert [part.sha256 for part in manifest.parts] == [part.sha256 for part in local.parts]
