@@ -20,7 +20,7 @@ from lungforge.ct.edits import EDITS, EditedMap, edit_map
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Kind
 from lungforge.datasets.patches import cut_patch
-from lungforge.datasets.slices import RowIndex, SliceRow, index_rows
+from lungforge.datasets.slices import RowIndex, SliceRow, evenly, index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.seam import seam_ratio
 from lungforge.models.base import InpaintingSampler, SamplingOptions, SliceSampler
@@ -107,7 +107,7 @@ def seams(
 ) -> dict[str, list[float]]:
     """Seam ratios of removed nodules: inpainted, pasted from an unconstrained sample, and real."""
     ratios: dict[str, list[float]] = {"inpainted": [], "pasted": [], "real": []}
-    chosen = np.linspace(0, len(index) - 1, min(images, len(index))).round().astype(int)
+    chosen = evenly(len(index), images)
     with progress("seams", len(chosen), unit="images") as advance:
         for start in range(0, len(chosen), BATCH):
             batch = []

@@ -17,7 +17,7 @@ from lungforge.ct.edits import EditName, edit_map
 from lungforge.ct.io.patient_table import scan_of
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Kind
-from lungforge.datasets.slices import SliceRow, index_rows
+from lungforge.datasets.slices import SliceRow, evenly, index_rows
 from lungforge.errors import InputError
 from lungforge.models.base import SamplingOptions
 from lungforge.models.model_dataset import ModelDataset
@@ -36,11 +36,11 @@ def unseen(data: Dataset, model: ModelDataset, count: int) -> tuple[list[SliceRo
     """
     index = index_rows(data, None)
     trained = {scan_of(uid) for uid in model.details.series_uids or ()}
-    rows = [row for row in index.read(range(len(index))) if scan_of(row.series_uid) not in trained]
-    if not rows:
+    new = np.asarray([scan_of(uid) not in trained for uid in index.series_uids])
+    rows = np.flatnonzero(new[index.series])
+    if not len(rows):
         raise InputError(f"{model.dataset.uri} was trained on all scans of {data.uri}; give other slices")
-    chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
-    return [rows[number] for number in chosen], index.diameters_mm
+    return index.read(rows[evenly(len(rows), count)]), index.diameters_mm
 
 
 def figure(model: ModelDataset, rows: list[SliceRow], diameters_mm: NDArray[np.float64]) -> bytes:

@@ -15,7 +15,7 @@ from lungforge.datasets.slices import SliceRow
 from lungforge.metrics.features import EFFICIENTNET_LITE0, Extractor, load_extractor
 from lungforge.metrics.fidelity import class_medians, nodule_contrasts
 from lungforge.metrics.near_duplicates import Query
-from lungforge.metrics.radiomics import FEATURES, radiomic_features
+from lungforge.metrics.radiomics import FEATURES, radiomic_features_of
 from lungforge.randomness import numpy_generator
 from lungforge.storage import join_uri, write_bytes_atomic
 from lungforge.storage.files import read_if_there
@@ -97,7 +97,7 @@ def _measure(
     contrasts = [nodule_contrasts(row.image, row.label, row.spacing_mm) for row in rows]
     return MeasuredRows(
         features=extractor.embed(hu),
-        radiomics=np.stack([radiomic_features(row.image, row.label, row.spacing_mm) for row in rows]),
+        radiomics=radiomic_features_of(hu, labels, [row.spacing_mm for row in rows]),
         medians=class_medians(hu, labels),
         contrasts=np.array([np.mean(values) if values else np.nan for values in contrasts]),
         copies=np.full(len(rows), False) if originals is None else _recognised(rows, originals),

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from lungforge.ct import classes
 from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset, Kind
-from lungforge.datasets.slices import SliceRow, index_rows
+from lungforge.datasets.slices import SliceRow, evenly, index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.features import EFFICIENTNET_LITE0, Extractor, load_extractor
 from lungforge.metrics.fidelity import class_medians
 from lungforge.metrics.frechet import frechet_distance_of_features
 from lungforge.metrics.radiomic_distance import radiomic_distances, regions_in_both
-from lungforge.metrics.radiomics import radiomic_features
+from lungforge.metrics.radiomics import radiomic_features_of
 from lungforge.metrics.real_baseline import BaselineComparison, compare_with_baseline
 from lungforge.models.base import Identity, SamplingOptions, SliceSampler
 from lungforge.models.model_dataset import ModelDataset
@@ -135,8 +135,7 @@ class Reference:
 
 
 def _radiomics(images: Iterable[NDArray[np.int16]], rows: Sequence[SliceRow]) -> NDArray[np.float32]:
-    pairs = zip(images, rows, strict=True)
-    return np.stack([radiomic_features(image, row.label, row.spacing_mm) for image, row in pairs])
+    return radiomic_features_of(images, [row.label for row in rows], [row.spacing_mm for row in rows])
 
 
 def main() -> int:
@@ -158,7 +157,7 @@ def main() -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    chosen = np.linspace(0, len(maps) - 1, min(arguments.images, len(maps))).round().astype(int)
+    chosen = evenly(len(maps), arguments.images)
     sources = maps.read(chosen)
     reference = Reference.of(real.read(range(len(real))), sources)
     labels = np.stack([row.label for row in sources])

@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
-from benchmarks.quality.judge import evenly
 from benchmarks.quality.results import MEASURES, Measure, QualityReport
 from lungforge.ct.window import hu_to_uint8
-from lungforge.datasets.slices import SliceRow
+from lungforge.datasets.slices import SliceRow, evenly
 from lungforge.visualisation.contact_sheets import WINDOW_TEXT, Tile, contact_sheet, png_bytes, render_map
 
 #: Maps of the picture sheet.

@@ -13,14 +13,14 @@ from benchmarks.steps import compare_with_real
 from lungforge.ct.io.patient_table import scan_of
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets.patches import Cut, cut_patch
-from lungforge.datasets.slices import RowIndex, SliceRow
+from lungforge.datasets.slices import RowIndex, SliceRow, evenly
 from lungforge.errors import InputError
 from lungforge.metrics.features import Extractor
 from lungforge.metrics.fidelity import class_medians
 from lungforge.metrics.near_duplicates import thumbnails
 from lungforge.metrics.patch_search import cells
 from lungforge.metrics.permutation import permute_scans
-from lungforge.metrics.radiomics import radiomic_features
+from lungforge.metrics.radiomics import radiomic_features_of
 from lungforge.randomness import numpy_generator
 from services.eval import measure
 from services.eval.copy_search import NOBODY, most_like
@@ -32,11 +32,6 @@ from services.eval.rounding import rounded_baseline
 _NAME, _SEED = "quality", 0
 #: Slices of each side, at least: enough for the third neighbour in halves.
 FEWEST: Final = 10
-
-
-def evenly(count: int, wanted: int) -> NDArray[np.int64]:
-    """Positions spread evenly over ``count``, first and last among them; all where there are fewer."""
-    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64))
 
 
 def disjoint(count: int, size: int) -> list[NDArray[np.int64]]:
@@ -159,7 +154,7 @@ def _measured(hu: NDArray[np.int16], rows: Sequence[SliceRow], extractor: Extrac
         features=extractor.embed(hu),
         keys=tuple((row.series_uid, row.slice_index) for row in rows),
         fidelity=Fidelity.of(hu, labels, spacings, ()),
-        radiomics=np.stack([radiomic_features(*given) for given in zip(hu, labels, spacings, strict=True)]),
+        radiomics=radiomic_features_of(hu, labels, spacings),
         medians=class_medians(hu, labels),
     )
 

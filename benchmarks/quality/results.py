@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
-from lungforge.errors import ContentError
 from lungforge.metrics.real_baseline import BaselineComparison
 from lungforge.public_uri import json_bytes
 from services.eval.copy_results import NearDuplicates
+from services.eval.results import read_strictly
 from services.eval.set_results import (
     FrechetResult,
     HounsfieldRow,
@@ -136,12 +136,7 @@ class QualityReport:
         Raises:
             ContentError: It is no such report.
         """
-        try:
-            return _adapter().validate_json(data, strict=True)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ContentError(f"no results of benchmarks.quality: {place}: {first['msg']}") from error
+        return read_strictly(_adapter(), data, "no results of benchmarks.quality")
 
 
 @functools.cache

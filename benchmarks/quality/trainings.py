@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from lungforge.config import digest, identity
-from lungforge.datasets import Dataset, DatasetWriter, Kind
+from lungforge.datasets import Dataset
 from lungforge.errors import InputError
 from lungforge.models.model_dataset import ModelDataset
 from lungforge.storage import join_uri, write_bytes_atomic
@@ -25,7 +25,7 @@ from services.common.progress import progress
 from services.train.config import TrainConfig
 from services.train.loop import train
 from services.train.presets import PRESETS
-from services.train.run import TrainingRun, prepare
+from services.train.run import TrainingRun, model_writer, prepare
 
 #: What is compared: the name to the generator, and to how its training differs from that of the preset.
 MODELS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
@@ -145,7 +145,7 @@ def carry_out(training: Training, terms: Terms) -> None:
         InputError: The model of another training is in its place.
     """
     config = training.config
-    if _writer(config, terms.data).find_manifest() is not None:
+    if model_writer(config, terms.data).find_manifest() is not None:
         return
     started: tuple[int, float] | None = None
     with progress(training.name, config.steps, unit="steps") as advance:
@@ -194,14 +194,8 @@ def _config(terms: Terms, model: str, *, out: str, steps: int, seed: int) -> Tra
     )
 
 
-def _writer(config: TrainConfig, data: Dataset) -> DatasetWriter:
-    return DatasetWriter(
-        uri=config.out, kind=Kind.MODEL, config=identity(config), seed=config.seed, parents=(data.parent(),)
-    )
-
-
 def _prepare(config: TrainConfig, data: Dataset) -> TrainingRun:
-    return prepare(config, data, _writer(config, data))
+    return prepare(config, data, model_writer(config, data))
 
 
 def _taken_place(config: TrainConfig) -> str:

@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{made.uri}: {sum(part.bytes for part in made.parts) / 1e6:.2f} MB")
+    print(f"{made.uri}: {made.manifest.nbytes / 1e6:.2f} MB")
     return 0
 
 

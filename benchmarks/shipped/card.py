@@ -90,7 +90,7 @@ class ModelCard:
         details, config = self.model.details, self.model.config
         kind = "whole slices" if details.patch is None else "patches around nodules, at native resolution,"
         dtype = self.model.dataset.manifest.config["weights"]
-        megabytes = sum(part.bytes for part in self.model.dataset.parts) / 1e6
+        megabytes = self.model.dataset.manifest.nbytes / 1e6
         objective = getattr(config, "objective", None)
         return [
             f"# {self.name}: synthetic chest CT, {config.image_size} px",

@@ -96,6 +96,11 @@ class Manifest:
         """The digest of ``config``."""
         return digest(self.config)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parts together."""
+        return sum(part.bytes for part in self.parts)
+
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, one space of indentation, UTF-8."""
         return json_bytes({**dataclasses.asdict(self), "config_sha256": self.config_sha256})

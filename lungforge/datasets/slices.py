@@ -107,6 +107,11 @@ class RowIndex:
         return [read[position] for position in wanted.tolist()]
 
 
+def evenly(count: int, wanted: int) -> NDArray[np.int64]:
+    """Positions spread evenly over ``count``, first and last among them; all where there are fewer."""
+    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64))
+
+
 def index_rows(dataset: Dataset, subsets: Sequence[int] | None = None) -> RowIndex:
     """Index the rows of some subsets, reading only the small columns.
 

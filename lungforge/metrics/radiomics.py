@@ -7,7 +7,7 @@ spacing) is a column of its own here.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -127,6 +127,15 @@ def radiomic_features(
             for region in REGIONS
         ]
     ).astype(np.float32)
+
+
+def radiomic_features_of(
+    hu: Iterable[NDArray[np.int16]],
+    labels: Iterable[NDArray[np.uint8]],
+    spacings_mm: Iterable[Sequence[float]],
+) -> NDArray[np.float32]:
+    """The features of some slices, float32 ``[N, F]``; each is what ``radiomic_features`` gives for it."""
+    return np.stack([radiomic_features(*given) for given in zip(hu, labels, spacings_mm, strict=True)])
 
 
 def _region(

@@ -7,7 +7,7 @@ strictly: a field that is missing, unknown or of another type is an error.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -28,6 +28,8 @@ from services.eval.set_results import (
     PrecisionRecallResult,
     RadiomicResult,
 )
+
+Document = TypeVar("Document")
 
 #: Version of the JSON document. It changes with every change of the fields here.
 FORMAT: Final = 3
@@ -215,14 +217,23 @@ class EvaluationReport:
                 f"the metrics of the report are of format {version!r}, and this LungForge reads format "
                 f"{FORMAT}; evaluate again with this version"
             )
-        try:
-            return _adapter().validate_json(data, strict=True)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ContentError(f"the metrics of the report are damaged: {place}: {first['msg']}") from error
+        return read_strictly(_adapter(), data, "the metrics of the report are damaged")
 
 
 @functools.cache
 def _adapter() -> TypeAdapter[EvaluationReport]:
     return TypeAdapter(EvaluationReport)
+
+
+def read_strictly(adapter: TypeAdapter[Document], data: bytes, problem: str) -> Document:
+    """Read a JSON document whose every field is of its type.
+
+    Raises:
+        ContentError: One is not: the problem, and where the first one is.
+    """
+    try:
+        return adapter.validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ContentError(f"{problem}: {place}: {first['msg']}") from error

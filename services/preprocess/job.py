@@ -127,7 +127,7 @@ def _result(config: PreprocessConfig, manifest: Manifest) -> PreprocessResult:
         slices=sum(part.rows for part in manifest.parts),
         nodules=sum(subset["nodules"] for subset in subsets),
         crops=manifest.details["crops"],
-        bytes=sum(part.bytes for part in manifest.parts),
+        bytes=manifest.nbytes,
         rejected=tuple(manifest.details["rejected"]),
         annotations_outside=tuple(manifest.details.get("annotations_outside", ())),
     )

@@ -155,7 +155,7 @@ def _maps(dataset: Dataset) -> PackagedMaps:
 
 
 def _megabytes(dataset: Dataset) -> float:
-    return round(sum(part.bytes for part in dataset.parts) / 1e6, 1)
+    return round(dataset.manifest.nbytes / 1e6, 1)
 
 
 def _of_luna16(subsets: tuple[int, ...] | None) -> str:

@@ -100,7 +100,7 @@ def run(config: ShowConfig) -> ShowResult:
         kind=Kind(manifest.kind).value,
         rows=dataset.rows,
         parts=len(manifest.parts),
-        megabytes=round(sum(part.bytes for part in manifest.parts) / 1e6, 1),
+        megabytes=round(manifest.nbytes / 1e6, 1),
         manifest_sha256=dataset.manifest_sha256,
         made_by=f"LungForge {manifest.code_version}",
         config=manifest.config,

@@ -15,8 +15,7 @@ import ray.train
 import torch
 from ray.train.torch import TorchTrainer, prepare_model
 
-from lungforge.config import identity
-from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest
+from lungforge.datasets import Dataset, Kind, Manifest
 from lungforge.errors import AccessError, InputError
 from lungforge.models.model_dataset import ModelDetails
 from lungforge.storage import join_uri, open_uri
@@ -28,7 +27,7 @@ from services.train.collectives import Fault
 from services.train.config import TrainConfig
 from services.train.coordinator import Coordinator, start_coordinator
 from services.train.loop import train
-from services.train.run import TrainingRun, prepare
+from services.train.run import TrainingRun, model_writer, prepare
 
 #: Seconds between two reports of the first worker: reporting every step would slow quick steps down.
 _REPORT_INTERVAL_S = 0.5
@@ -63,9 +62,7 @@ def run(config: TrainConfig) -> TrainResult:
         AccessError: The store could not be read or written.
     """
     data = Dataset.open(config.data, Kind.SLICES)
-    writer = DatasetWriter(
-        uri=config.out, kind=Kind.MODEL, config=identity(config), seed=config.seed, parents=(data.parent(),)
-    )
+    writer = model_writer(config, data)
     finished = writer.find_manifest()
     if finished is not None:
         say(f"{writer.uri} is finished already")

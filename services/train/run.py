@@ -5,10 +5,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from lungforge.config import identity
 from lungforge.ct.window import hu_to_unit
-from lungforge.datasets import Dataset, DatasetWriter
+from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.datasets.patches import cut_patch
-from lungforge.datasets.slices import RowIndex, SliceRow, index_rows
+from lungforge.datasets.slices import RowIndex, SliceRow, evenly, index_rows
 from lungforge.errors import InputError
 from lungforge.metrics.hu_gate import HuRanges
 from lungforge.models.learner import Distribute, Learner
@@ -61,6 +62,13 @@ class TrainingRun:
         )
 
 
+def model_writer(config: TrainConfig, data: Dataset) -> DatasetWriter:
+    """The writer of the model of a run."""
+    return DatasetWriter(
+        uri=config.out, kind=Kind.MODEL, config=identity(config), seed=config.seed, parents=(data.parent(),)
+    )
+
+
 def prepare(config: TrainConfig, data: Dataset, writer: DatasetWriter) -> TrainingRun:
     """Look up the rows to train on, and size the network for them.
 
@@ -95,7 +103,7 @@ def prepare(config: TrainConfig, data: Dataset, writer: DatasetWriter) -> Traini
 
 def measured_images(index: RowIndex, config: TrainConfig) -> list[SliceRow]:
     """Training images to measure, spread evenly over the training set: patches where it is on patches."""
-    chosen = np.unique(np.linspace(0, len(index) - 1, _MEASURED_IMAGES).round().astype(np.int64))
+    chosen = evenly(len(index), _MEASURED_IMAGES)
     rows = index.read(chosen)
     if config.patch is None:
         return rows
