@@ -94,7 +94,7 @@ lock: ## resolve the locks afresh from pyproject.toml, with the hashes of all fi
 	  --report build/lock/all.json '.[dev]'
 	$(PYTHON) .ci/lock.py --pins build/lock/all.json > build/lock/pins.txt
 	build/lock/bin/python -m pip install --quiet --dry-run --ignore-installed \
-	  --report build/lock/runtime.json --constraint build/lock/pins.txt .
+	  --report build/lock/runtime.json --constraint build/lock/pins.txt '.[all]'
 	build/lock/bin/python -m pip install --quiet --dry-run --ignore-installed --no-deps \
 	  --report build/lock/opencv.json "$$(sed -n 's/^opencv-python==/opencv-python-headless==/p' build/lock/pins.txt)"
 	$(PYTHON) .ci/lock.py build/lock/runtime.json build/lock/all.json build/lock/opencv.json
