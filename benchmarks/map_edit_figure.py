@@ -1,8 +1,8 @@
 """The figure of map edits on a slice: ``python -m benchmarks.map_edit_figure --source URI --out FILE``.
 
-Makes the first figure of ``docs/map-edits.md`` from a slices dataset. Of the slices whose only nodule is
-inside a lung, it shows the one whose nodule's diameter is nearest to 15 mm. The CT is the original one in
-all columns.
+Makes the first figure of ``docs/concepts/map-edits.md`` from a slices dataset. Of the slices whose only
+nodule is inside a lung, it shows the one whose nodule's diameter is nearest to 15 mm. The CT is the
+original one in all columns.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Samples of edited maps: ``python -m benchmarks.map_edit_samples --data URI --models URI ... --out FILE``.
 
-Makes the second figure of ``docs/map-edits.md``: one slice, or a patch of it, with a column per edit and a
-row per model; for diffusion models also a row with inpainting, where only the surroundings of the edit are
-synthetic. Then it measures the seam of inpainting over the slices: the ratio of HU differences across the
+Makes the second figure of ``docs/concepts/map-edits.md``: one slice, or a patch of it, with a column per edit
+and a row per model; for diffusion models also a row with inpainting, where only the surroundings of the edit
+are synthetic. Then it measures the seam of inpainting over the slices: the ratio of HU differences across the
 border of the synthetic region to those beside it.
 """
 

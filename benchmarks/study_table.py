@@ -1,6 +1,7 @@
 """The results of an evaluation as Markdown tables: ``python -m benchmarks.study_table --report URI``.
 
-Writes what ``docs/study-luna16-mini.md`` holds, from the ``metrics.json`` of ``lungforge evaluate``.
+Writes what ``docs/measurements/study-luna16-mini.md`` holds, from the ``metrics.json`` of ``lungforge
+evaluate``.
 """
 
 import argparse

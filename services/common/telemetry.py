@@ -1,4 +1,4 @@
-"""What the services count for Prometheus, by way of Ray's metrics; docs/monitoring.md says what it means.
+"""What the services count for Prometheus, by way of Ray's metrics: docs/operations/monitoring.md explains it.
 
 Ray exports each name with ``ray_`` before it, and ``_total`` behind that of a counter. Without Ray nothing
 is counted, and nothing fails. What is done is counted by the process that started the job: it knows what is

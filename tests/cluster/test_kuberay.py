@@ -11,7 +11,7 @@ import pytest
 from lungforge import __version__
 
 STAGES = ("preprocess", "train", "sample", "evaluate")
-PAGE = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "operations" / "kubernetes.md").read_text(encoding="utf-8")
 #: Environment variables that name a file with a secret.
 _FILES = ("AWS_SHARED_CREDENTIALS_FILE", "RAY_AUTH_TOKEN_PATH")
 

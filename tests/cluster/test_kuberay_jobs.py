@@ -10,7 +10,7 @@ from typing import Any
 from services.cli.commands import parse
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "operations" / "kubernetes.md").read_text(encoding="utf-8")
 STAGES = ("preprocess", "train", "sample", "evaluate")
 
 

@@ -92,7 +92,7 @@ def test_every_alert_is_tested_both_ways() -> None:
 
 
 def test_every_alert_is_in_the_page() -> None:
-    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "operations" / "monitoring.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`(LungForge\w+)`", page)) == {rule["alert"] for rule in _rules()}
 
 
@@ -105,7 +105,7 @@ def test_alerts_and_panels_ask_for_metrics_that_are_counted() -> None:
 def test_what_the_services_count_is_in_the_page_and_on_the_dashboard() -> None:
     counted = {name for name in _ours() if not name.startswith("ray_lungforge_train_")}
     assert len(counted) >= 7
-    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "operations" / "monitoring.md").read_text(encoding="utf-8")
     assert {name for name in counted if name not in page} == set()
     shown = " ".join(_queries())
     assert {name for name in counted if name not in shown} == set()
@@ -193,7 +193,7 @@ def test_the_component_scrapes_all_nodes_and_lets_prometheus_in(
 
 
 def test_the_page_makes_a_prometheus_rule_of_the_alerts() -> None:
-    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "operations" / "monitoring.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"\{ printf (?:.+\n)+?.+; \} \|", page)
     done = subprocess.run(
         ["bash", "-euc", command.removesuffix("|")],

@@ -12,7 +12,7 @@ import pytest
 from services.cli.commands import parse
 from tests.cluster.slurm_cluster import SCRIPT
 
-PAGE = SCRIPT.parents[2] / "docs" / "slurm.md"
+PAGE = SCRIPT.parents[2] / "docs" / "operations" / "slurm.md"
 
 
 def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

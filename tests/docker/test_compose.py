@@ -239,7 +239,7 @@ def test_settings_of_the_user_are_kept(tmp_path: Path) -> None:
 
 def test_the_page_names_every_setting_and_no_other() -> None:
     settings = set(re.findall(r"\$\{(LUNGFORGE_[A-Z_]+)", COMPOSE.read_text(encoding="utf-8")))
-    page = (ROOT / "docs" / "containers.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "operations" / "containers.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`(LUNGFORGE_[A-Z_]+)`", page)) == settings
     defaults = dict(
         re.findall(r"\$\{(LUNGFORGE_WORKER_[A-Z]+):-([^}]+)\}", COMPOSE.read_text(encoding="utf-8"))

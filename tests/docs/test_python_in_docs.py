@@ -1,4 +1,4 @@
-"""The Python that docs/datasets.md shows opens a dataset with other programs, and gets its rows."""
+"""The Python that docs/reference/datasets.md shows opens a dataset with other programs, and gets its rows."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from lungforge.datasets import DatasetWriter, Kind, table_from_rows
 from tests.factories import crop_row, nodule_at, slice_row
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE = DOCS / "datasets.md"
+PAGE = DOCS / "reference" / "datasets.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -48,7 +48,7 @@ def test_other_programs_read_a_dataset(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_candidates_are_scored_from_python() -> None:
-    (block,) = BLOCK.findall((DOCS / "score-candidates.md").read_text(encoding="utf-8"))
+    (block,) = BLOCK.findall((DOCS / "reference" / "score-candidates.md").read_text(encoding="utf-8"))
     names: dict[str, Any] = {}
     exec(compile(block, "score-candidates.md", "exec"), names)
     assert names["score"].cpm == 1.0

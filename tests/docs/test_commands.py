@@ -1,23 +1,36 @@
-"""Every command that the pages show is run: one user, one folder, the pages in the order of the README."""
+"""Every command that the pages show is run: one user, one folder, the pages in the order of the site."""
 
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
-LINK = re.compile(r"\]\((docs/[a-z0-9-]+\.md)\)")
+DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def _pages() -> list[Path]:
-    named = [
-        ROOT / name for name in dict.fromkeys(LINK.findall((ROOT / "README.md").read_text(encoding="utf-8")))
-    ]
-    assert set(named) == set((ROOT / "docs").glob("*.md")), "the README leads to every page, and to no other"
-    return named
+    """The pages of the site, in the order of its navigation."""
+
+    def below(entry: Any) -> Iterator[Path]:
+        if isinstance(entry, str):
+            yield DOCS / entry
+        else:
+            for inner in entry.values() if isinstance(entry, dict) else entry:
+                yield from below(inner)
+
+    return list(below(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+
+
+def test_the_site_leads_to_every_page_once() -> None:
+    pages = _pages()
+    assert sorted(pages) == sorted(DOCS.rglob("*.md"))
 
 
 @pytest.mark.slow
@@ -43,6 +56,6 @@ def test_the_commands_in_the_docs_run(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
