@@ -2,7 +2,6 @@
 
 import os
 import re
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,8 +94,8 @@ def test_the_plain_night_goes_to_the_cluster_that_stays(overlay: Any) -> None:
 def test_the_kustomization_of_the_page_reaches_everything(
     overlay: Any, tmp_path: Path, build: Callable[[Path], tuple[dict[str, Any], ...]]
 ) -> None:
-    (block,) = re.findall(r"^    namespace: lungforge\n(?:    .*\n)+", PAGE, re.MULTILINE)
-    text = textwrap.dedent(block).replace("../cluster", os.path.relpath(ROOT / "cluster", tmp_path.resolve()))
+    (block,) = re.findall(r"^```yaml\n(namespace: lungforge\n.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    text = block.replace("../cluster", os.path.relpath(ROOT / "cluster", tmp_path.resolve()))
     (tmp_path / "kustomization.yaml").write_text(text.replace("/gpu/", f"/{overlay.name}/"), encoding="utf-8")
     built = build(tmp_path)
     images = re.findall(r"'image': '([^']*)'", str(built))
