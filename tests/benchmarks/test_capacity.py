@@ -262,7 +262,7 @@ def test_a_store_that_is_no_s3_folder_is_refused(tmp_path: Path, capsys: pytest.
 def test_the_page_has_the_results_of_the_model_for_the_stored_rates() -> None:
     root = Path(__file__).parents[2]
     limits, kept = read_rates(root / "benchmarks" / "capacity" / "rates.json")
-    page = (root / "docs" / "operations" / "capacity.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "measurements" / "capacity.md").read_text(encoding="utf-8")
     assert [stage.name for stage in kept] == ["preprocess", "train", "sample", "evaluate"]
     for stage in kept:
         times = [f"{simulate(stage, limits, workers).seconds:.0f}" for workers in (1, 2, 8, 32, 128, 256)]
