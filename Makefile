@@ -11,7 +11,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # What the tests of containers, Slurm, Prometheus and the reports need of Debian.
 PACKAGES := iproute2 prometheus chromium docker.io docker-compose iptables debootstrap slurm-wlm munge
 
-.PHONY: help demo test test-slow test-all test-cluster packages lint format bench cluster image up down lock clean
+.PHONY: help demo test test-slow test-all test-cluster packages lint format docs bench cluster image up down lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -49,7 +49,7 @@ packages: ## install what those need, by apt-get
 	apt-get update --quiet
 	apt-get install --quiet --yes --no-install-recommends $(PACKAGES)
 
-lint: $(INSTALLED) ## style, types, and who may import whom
+lint: $(INSTALLED) ## style, types, words, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -57,10 +57,14 @@ lint: $(INSTALLED) ## style, types, and who may import whom
 	$(BIN)/shellcheck .ci/run cluster/local/*.sh cluster/slurm/lungforge.sbatch docker/*.sh
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/yamllint --strict .
+	$(BIN)/python .ci/glossary.py
 
 format: $(INSTALLED) ## put the code into its standard form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED) ## the site, in build/site (then: python3 -m http.server --directory build/site)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(INSTALLED) ## the benchmarks, one after another (tens of minutes)
 	$(BIN)/python -m benchmarks.preprocess

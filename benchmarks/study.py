@@ -2,7 +2,7 @@
 
 Trains the baseline and the diffusion model on the training subsets, samples from the same maps, and evaluates
 both on the test subsets, downstream tasks included. Every step is a job that resumes: the same command again
-goes on where it was, and of a finished study only prints the tables.
+continues where it was, and of a finished study only prints the tables.
 """
 
 import argparse

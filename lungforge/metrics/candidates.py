@@ -86,7 +86,7 @@ def join_nodules(series_uid: str, planes: Sequence[Plane]) -> list[Annotation]:
 
     Entries with one centre and one diameter are one nodule. The height of its centre is the middle of the
     slices that it crosses, which is right to half their distance. A nodule in the first or the last slice may
-    go on beyond it; its centre is a radius away from the end that is seen.
+    extend beyond it; its centre is a radius away from the end that is seen.
 
     Args:
         series_uid: The scan.
@@ -125,7 +125,7 @@ def _in_mm(plane: Plane) -> NDArray[np.float64]:
 
 
 def _partner(box: NDArray[np.float64], others: NDArray[np.float64], free: NDArray[np.bool_]) -> int | None:
-    """Which of the boxes of the next slice goes on with a box; None if none does."""
+    """Which of the boxes of the next slice continues a box; None if none does."""
     centre, centres = box[:2] + box[2:] / 2, others[:, :2] + others[:, 2:] / 2
     apart = np.abs(centres - centre)
     reach = np.minimum(box[2:], others[:, 2:]) / 2 + _ROUNDING_MM

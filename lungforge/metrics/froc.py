@@ -12,7 +12,7 @@ page on evaluation:
   Its point on the curve is the false positives a scan, of all scans listed, also those without a nodule or a
   candidate, and the share of all nodules that are detected.
 - The points of all thresholds are connected by straight lines, the first with (0, 0); beyond the last point
-  the curve goes on at its height. Where it rises straight up, its value is the upper end.
+  the curve stays at its height. Where it rises straight up, its value is the upper end.
 - CPM, the competition performance metric (Niemeijer et al. 2011), is the mean sensitivity at ``RATES``.
 - Intervals are percentiles over draws of as many scans, with replacement, as there are; a scan that is drawn
   twice counts twice, with its nodules and its candidates.

@@ -21,7 +21,8 @@ LEAST_PIXELS: Final = 20
 #: lowest and highest of n with probability 2 / (n + 1), which is 5 % here.
 LEAST_SLICES: Final = 40
 #: The range, as quantiles of the medians. Lowest and highest would be set by the oddest training slice: of
-#: real slices that are 100 HU too bright, they let 24 % pass and this range none (docs/measurements/sampling.md).
+#: real slices that are 100 HU too bright, they let 24 % pass and this range none: see
+#: docs/measurements/sampling.md.
 QUANTILES: Final = (0.005, 0.995)
 
 

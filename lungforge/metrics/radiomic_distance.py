@@ -36,7 +36,7 @@ class FeatureShift:
     Attributes:
         name: What is measured.
         region: Where: lungs, body or nodules.
-        unit: How the difference is told: HU, times, share or plain.
+        unit: How the difference is stated: HU, times, share or plain.
         real_median: Over the real slices that show the region.
         synthetic_median: Over the synthetic ones.
         shift: Difference of the means, in standard deviations of the real slices; features of unit "times" by

@@ -48,7 +48,7 @@ class Feature:
         region: Where it is measured: both lungs; the body without lungs, trachea and nodules; or nodules and
             the lung around them.
         name: What is measured, in words.
-        unit: How a change of it is told: in HU, as a share of 1, as so many times as much (positive values,
+        unit: How a change of it is stated: in HU, as a share of 1, as so many times as much (positive values,
             compared by their logarithms), or plainly.
     """
 

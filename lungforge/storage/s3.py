@@ -22,7 +22,7 @@ CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 #: Requests in all. botocore waits up to 1, 2, 4, 8, 16, 20, 20, 20 s between them, half of it on average.
 ATTEMPTS = 9
-#: A request that is tried again is told after the first time, and one whose first try is still without an
+#: A request that is tried again is reported after the first time, and one whose first try is still without an
 #: answer (a large upload may be) after the second.
 TOLD_AFTER_S, TOLD_UNTRIED_AFTER_S = 3.0, 15.0
 #: Seconds between two lines of a process, however many of its requests wait.
@@ -31,7 +31,7 @@ TOLD_EVERY_S = 5.0
 #: Pauses before XML that breaks off, or is none, is asked for again.
 _PAUSES_S = (0.1, 0.5, 2.0)
 
-#: Answers with which s3fs or the caller goes on; no error for a user.
+#: Answers with which s3fs or the caller continues; no error for a user.
 _MEANINGFUL = (404, 409, 412, 416)
 #: Requests whose answer has no body that would say why, and those that are answered alike but for that.
 _ANSWERED_WITH_REASON: dict[str, tuple[str, dict[str, Any]]] = {

@@ -117,7 +117,7 @@ def write_history(uri: str, nights: Sequence[Night], *, before: Sequence[Night])
         AccessError: Another run has written it since it was read, or it cannot be written now.
     """
     content = read_if_there(uri)
-    changed = f"{uri}: another run has written it meanwhile; the same command again goes on from there"
+    changed = f"{uri}: another run has written it meanwhile; the same command again resumes from there"
     if _decoded(content, uri) != list(before):
         raise AccessError(changed)
     table = pa.Table.from_pylist([dataclasses.asdict(night) for night in nights], schema=SCHEMA)

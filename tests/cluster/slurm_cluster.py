@@ -55,7 +55,7 @@ PartitionName=all Nodes=n1,n2 Default=YES OverSubscribe=NO State=UP
 def missing() -> str | None:
     """What this machine lacks for a cluster, or None."""
     if os.environ.get("LUNGFORGE_TEST_CLUSTER") != "1":
-        return "raises a cluster: set LUNGFORGE_TEST_CLUSTER=1 (make test-cluster does)"
+        return "starts a cluster: set LUNGFORGE_TEST_CLUSTER=1 (make test-cluster does)"
     programs = [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if shutil.which(name) is None]
     if programs:
         return f"needs {', '.join(programs)} (Debian: slurm-wlm, munge)"

@@ -1,61 +1,62 @@
-"""Every command that the pages show is run: one user, one folder, the pages in the order of the site."""
+"""Every command and program that the pages show is run: one user, one folder, the pages in their order.
+
+Blocks marked ``bash`` and ``python`` are run; those marked ``sh`` need a cluster, a GPU or hours, and are
+read by ``test_shell_blocks.py``.
+"""
 
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from tests.docs.site import DOCS, ROOT, blocks, pages
 
-
-def _pages() -> list[Path]:
-    """The pages of the site, in the order of its navigation."""
-
-    def below(entry: Any) -> Iterator[Path]:
-        if isinstance(entry, str):
-            yield DOCS / entry
-        else:
-            for inner in entry.values() if isinstance(entry, dict) else entry:
-                yield from below(inner)
-
-    return list(below(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
-
-
-def test_the_site_leads_to_every_page_once() -> None:
-    pages = _pages()
-    assert sorted(pages) == sorted(DOCS.rglob("*.md"))
+#: Pages whose commands have a test of their own: on real scans.
+ELSEWHERE = {DOCS / "tutorial-luna16.md"}
 
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_the_commands_in_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
-    ran = 0
-    for page in _pages():
-        for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
+    ran = {"bash": 0, "python": 0}
+    for page in pages():
+        for block in [] if page in ELSEWHERE else blocks(page, *ran):
+            shell = ["bash", "-euo", "pipefail", "-c"]
             done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", block],
+                [*(shell if block.language == "bash" else [sys.executable, "-c"]), block.text],
                 cwd=tmp_path,
                 capture_output=True,
                 encoding="utf-8",
                 check=False,
                 timeout=600,
             )
-            printed = f"{page.name}:\n{block}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+            printed = f"{page.name}:\n{block.text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
             assert done.returncode == 0, printed
-            ran += 1
-    assert ran >= 8
+            ran[block.language] += 1
+    assert ran["bash"] >= 20
+    assert ran["python"] >= 3
 
 
-def test_links_between_pages_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+def test_the_site_leads_to_every_page_once() -> None:
+    assert sorted(pages()) == sorted(DOCS.rglob("*.md"))
+
+
+def test_every_block_says_what_it_is() -> None:
+    languages = {block.language for page in pages() for block in blocks(page)}
+    assert languages <= {"bash", "sh", "python", "text", "yaml", "toml"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs"])
+def test_links_between_pages_lead_somewhere(name: str) -> None:
+    path = ROOT / name
+    links = 0
+    for page in [path] if path.is_file() else sorted(path.rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            links += 1
+    assert links

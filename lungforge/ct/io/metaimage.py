@@ -194,7 +194,7 @@ def _read_fields(uri: str) -> Fields:
     for head in _HEADS:
         data += read_range(uri, len(data), min(head, size))
         fields = Fields.parse(data)
-        # A list of file names goes on to the end of the file.
+        # A list of file names runs to the end of the file.
         if fields is not None and not (fields.lines_after and len(data) < size):
             return fields
         if len(data) == size:

@@ -8,7 +8,7 @@ from lungforge.metrics.radiomic_distance import FeatureShift
 from services.eval.report.wording import MINUS, signed_integer
 from services.eval.set_results import HounsfieldRow
 
-#: A factor from this on is told as "3.0 times as large", a smaller one in percent.
+#: A factor from this on is stated as "3.0 times as large", a smaller one in percent.
 _LARGE_FACTOR: Final = 1.5
 #: Shifts in a sentence.
 _NAMED: Final = 3

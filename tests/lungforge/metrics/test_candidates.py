@@ -58,7 +58,7 @@ def test_of_several_boxes_the_one_that_overlaps_most_goes_on() -> None:
 
 
 def test_a_box_is_of_one_candidate_and_the_higher_score_chooses() -> None:
-    """Both boxes of the middle slice could go on with the one above; the surer takes it."""
+    """Both boxes of the middle slice could continue the one above; the surer takes it."""
     planes = [_plane(0, (10, 10, 4, 4, 0.5)), _plane(1, (9, 10, 4, 4, 0.6), (11, 10, 4, 4, 0.7))]
     first, second = _merged(*planes)
     assert first.probability == 0.7

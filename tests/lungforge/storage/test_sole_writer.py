@@ -1,4 +1,4 @@
-"""Of two that write into a local folder, one is told."""
+"""Of two that write into a local folder, one is refused."""
 
 import os
 import signal

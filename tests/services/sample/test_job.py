@@ -280,7 +280,7 @@ def test_the_gate_gives_the_same_samples_with_any_workers_and_after_a_kill(
     for row, other, median in zip(rows, plain, medians, strict=True):
         assert (row["hu_retries"] == 0) == np.array_equal(row["image"], other["image"])
         assert (row["hu_retries"] > 0) == (median > highest)
-    # A run that was killed before its last parts, and goes on with two workers.
+    # A run that was killed before its last parts, and resumes with two workers.
     whole = (tmp_path / "one" / "manifest.json").read_bytes()
     (tmp_path / "one" / "manifest.json").unlink()
     for part in sorted((tmp_path / "one").glob("parts-*/part-*.parquet"))[2:]:

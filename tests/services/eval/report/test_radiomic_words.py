@@ -63,5 +63,5 @@ def test_hounsfield_units_name_what_differs_by_more_than_chance():
         "left lung −190 HU, body +12 HU; the other classes differ by no more than chance"
     )
     assert hounsfield_words(rows[2:]) == "the medians of all classes agree as far as these scans can tell"
-    # Without a test every difference is told.
+    # Without a test every difference is stated.
     assert hounsfield_words([row("body", 12, None)]) == "body +12 HU"
