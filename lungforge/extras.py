@@ -1,0 +1,41 @@
+"""What is installed beside the core, and what to install where something is missing.
+
+The core (storage, datasets, CT, figures, exports) needs neither PyTorch nor Ray. What else is needed comes as
+extras of ``pyproject.toml``: a message about a missing package names the extra that installs it.
+"""
+
+import importlib.util
+
+from lungforge.errors import InputError
+
+#: What packages call themselves, where that is not the name of their module.
+_NAMES = {
+    "torch": "PyTorch",
+    "ray": "Ray",
+    "tensorboard": "TensorBoard",
+    "mmcv": "mmcv-lite",
+    "jinja2": "Jinja",
+    "mlflow": "MLflow",
+    "wandb": "Weights & Biases",
+}
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module without a dot in its name can be imported; it is not imported."""
+    return importlib.util.find_spec(module) is not None
+
+
+def require_extra(module: str, extra: str, what: str) -> None:
+    """Raise unless a package is there; called before the first import of it.
+
+    Args:
+        module: What is imported of the package, without a dot in its name: ``highdicom``.
+        extra: The extra of LungForge that installs it: ``dicom``.
+        what: What needs it, as the user wrote it: ``--format dicom``.
+
+    Raises:
+        InputError: The package is not installed: "--format dicom needs highdicom: pip install
+            'lungforge[dicom]'".
+    """
+    if not is_installed(module):
+        raise InputError(f"{what} needs {_NAMES.get(module, module)}: pip install 'lungforge[{extra}]'")
