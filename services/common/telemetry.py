@@ -9,9 +9,25 @@ its last ten seconds with it.
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
-from ray.util.metrics import Counter, Gauge
+from lungforge.extras import is_installed
+
+if is_installed("ray"):
+    from ray.util.metrics import Counter, Gauge
+else:
+
+    class Counter:
+        """Counts nothing."""
+
+        def __init__(self, *description: Any) -> None: ...
+
+        def inc(self, *value_and_tags: Any) -> None:
+            """Do nothing."""
+
+        set = inc
+
+    Gauge = Counter
 
 #: The services that may be stalled, or have to do something again.
 Service = Literal["preprocess", "train", "sample"]
