@@ -13,21 +13,23 @@ from typing import Any, Literal
 
 from lungforge.extras import is_installed
 
+
+class _Uncounted:
+    """A counter of what nobody asks for."""
+
+    def __init__(self, *description: Any) -> None:
+        pass
+
+    def inc(self, *value_and_tags: Any) -> None:
+        """Count nothing."""
+
+    set = inc
+
+
 if is_installed("ray"):
     from ray.util.metrics import Counter, Gauge
 else:
-
-    class Counter:
-        """Counts nothing."""
-
-        def __init__(self, *description: Any) -> None: ...
-
-        def inc(self, *value_and_tags: Any) -> None:
-            """Do nothing."""
-
-        set = inc
-
-    Gauge = Counter
+    Counter = Gauge = _Uncounted
 
 #: The services that may be stalled, or have to do something again.
 Service = Literal["preprocess", "train", "sample"]
