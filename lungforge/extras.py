@@ -70,7 +70,7 @@ def require_extras(extras: Sequence[str], what: str) -> None:
 
     Args:
         extras: Keys of ``MODULES``.
-        what: What needs them, as the user wrote it: ``this command``.
+        what: What needs them, as ``require_extra`` says it.
 
     Raises:
         InputError: Names the first package that is missing, and the extras.

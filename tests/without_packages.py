@@ -1,7 +1,7 @@
 """Runs the command line, or imports modules, as where some packages are not installed.
 
-    python tests/without_packages.py torch,ray lungforge show FOLDER
-    python tests/without_packages.py torch,ray import lungforge.ct services.export.job
+python tests/without_packages.py torch,ray lungforge show FOLDER
+python tests/without_packages.py torch,ray import lungforge.ct services.export.job
 """
 
 import importlib
