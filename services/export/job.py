@@ -67,13 +67,14 @@ def run(config: ExportConfig) -> ExportResult:
     made = make_format(config)
     datasets = [Dataset.open(uri) for uri in config.data]
     for dataset in datasets:
-        _check(dataset, made, config.format)
+        _check(dataset, made)
+    split = make_split(config, datasets)
     description = describe(datasets, config, made)
     with sole_writer(config.out):
         whole = find_complete(config.out, description)
         written = whole is None
         if whole is None:
-            whole = _write(datasets, config, made, description)
+            whole = _write(datasets, split, config, made, description)
         else:
             say(f"{config.out} is complete already; nothing to write")
     counted = {field.name for field in dataclasses.fields(ExportResult)} - {"out", "format", "written"}
@@ -83,10 +84,13 @@ def run(config: ExportConfig) -> ExportResult:
 
 
 def _write(
-    datasets: Sequence[Dataset], config: ExportConfig, made: ExportFormat, description: dict[str, Any]
+    datasets: Sequence[Dataset],
+    split: Split,
+    config: ExportConfig,
+    made: ExportFormat,
+    description: dict[str, Any],
 ) -> dict[str, Any]:
     """Write all files; returns the provenance."""
-    split = make_split(config, datasets)
     with _writing(config.out):
         mark_started(config.out, description)
     sums = FileSums()
@@ -96,7 +100,7 @@ def _write(
     return document
 
 
-def _check(dataset: Dataset, made: ExportFormat, name: str) -> None:
+def _check(dataset: Dataset, made: ExportFormat) -> None:
     kind = dataset.manifest.kind
     if kind not in (Kind.SLICES, Kind.SAMPLES, Kind.CROPS):
         raise InputError(f"{dataset.uri} is a {kind.value} dataset; export takes slices, samples or crops")

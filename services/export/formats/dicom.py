@@ -130,7 +130,8 @@ def ct_image(item: Item) -> Dataset:
     ct.BodyPartExamined = "CHEST"
     ct.PatientPosition = "HFS"
     ct.ImageComments = "; ".join(filter(None, (item.marker and f"Synthetic: {item.marker}", item.origin)))
-    ct.AcquisitionNumber = ct.KVP = ct.SliceThickness = None
+    ct.AcquisitionNumber = ct.KVP = None
+    ct.SliceThickness = 1  # not known; viewers and highdicom need one
     ct.InstanceNumber = item.slice_index + 1
     ct.ImagePositionPatient = [0, 0, round(item.z_mm, 4)]
     ct.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
