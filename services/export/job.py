@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lungforge.datasets import Dataset, Kind
+from lungforge.datasets.sources import SOURCES
 from lungforge.errors import AccessError, InputError
 from lungforge.storage import join_uri, write_bytes_atomic
 from lungforge.storage.sole_writer import sole_writer
@@ -19,7 +20,6 @@ from services.export.config import ExportConfig
 from services.export.formats.base import ExportFormat, Files, make_format
 from services.export.provenance import describe, find_complete, mark_complete, mark_started
 from services.export.rows import Item, items
-from services.export.sources import SOURCES
 from services.export.split import VALIDATION, Split, make_split
 
 #: Rows that are encoded and written concurrently: on object storage every file is a round trip.

@@ -8,7 +8,7 @@ from typing import Any
 
 from lungforge.ct.orientation import upright
 from lungforge.datasets import Dataset, Kind, rows_from_table
-from services.export.sources import from_luna16
+from lungforge.datasets.sources import from_luna16
 from services.export.split import Split
 
 #: Folders of ``imagefolder``, indexed by the class of a crop.

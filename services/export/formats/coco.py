@@ -8,11 +8,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from lungforge import __version__
+from lungforge.datasets.sources import ATTRIBUTION, LICENCE, LICENCE_URL
 from services.export.boxes import NoduleBox, annotated_nodules
 from services.export.formats.base import ExportFormat, Files
 from services.export.pictures import grey_png
 from services.export.rows import Item
-from services.export.sources import ATTRIBUTION, LICENCE, LICENCE_URL
 
 #: Id of the only category, and of the only licence.
 NODULE_CATEGORY, LUNA16_LICENCE = 1, 1

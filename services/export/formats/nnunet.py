@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from lungforge.ct import classes
+from lungforge.datasets.sources import ATTRIBUTION, LICENCE
 from services.export.formats.base import ExportFormat, Files
 from services.export.formats.nifti import header_note
 from services.export.itk_files import nifti_bytes
 from services.export.rows import Item
-from services.export.sources import ATTRIBUTION, LICENCE
 from services.export.split import TRAIN, VALIDATION
 
 _ENDING = ".nii.gz"

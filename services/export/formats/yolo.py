@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from lungforge.datasets.sources import ATTRIBUTION, LICENCE
 from services.export.boxes import annotated_nodules
 from services.export.formats.base import ExportFormat, Files
 from services.export.pictures import grey_png
 from services.export.rows import Item
-from services.export.sources import ATTRIBUTION, LICENCE
 from services.export.split import TRAIN, VALIDATION
 
 

@@ -1,4 +1,4 @@
-"""Public data that exported images come from, with their licences."""
+"""Public data that slices come from: how to recognise them, their licences, and what they leave out."""
 
 from typing import Any
 
@@ -11,6 +11,9 @@ ATTRIBUTION = (
     "LUNA16 (Setio et al., Medical Image Analysis 2017, doi:10.1016/j.media.2017.06.015), made of LIDC-IDRI "
     "(Armato et al., Medical Physics 2011, doi:10.1118/1.3528204)"
 )
+
+UNANNOTATED = "LUNA16 annotates nodules below 30 mm: larger masses are in the images and not in the maps"
+"""What a reader of its slices has to know: a mass without a nodule in the map is no error of the map."""
 
 SOURCES: list[dict[str, Any]] = [
     {
