@@ -12,7 +12,9 @@ ATTRIBUTION = (
     "(Armato et al., Medical Physics 2011, doi:10.1118/1.3528204)"
 )
 
-UNANNOTATED = "LUNA16 annotates nodules below 30 mm: larger masses are in the images and not in the maps"
+UNANNOTATED = (
+    "LUNA16 leaves most masses of 30 mm and more unannotated: they are in the images, not in the maps"
+)
 """What a reader of its slices has to know: a mass without a nodule in the map is no error of the map."""
 
 SOURCES: list[dict[str, Any]] = [

@@ -70,9 +70,10 @@ def _tiles(kind: Kind, row: Mapping[str, Any]) -> list[Tile]:
         caption = f"sample {row['sample_id']}"
     else:
         caption = f"...{row['series_uid'][-12:]}, slice {row['slice_index']}, subset {row['subset']}"
+    turned = "stored turned by 180 degrees" if slice_.turned else ""
     return [
         Tile(_grey(slice_, LUNG_WINDOW_HU, factor), caption),
-        Tile(_grey(slice_, SOFT_TISSUE_WINDOW_HU, factor), "turned by 180 degrees" if slice_.turned else ""),
+        Tile(_grey(slice_, SOFT_TISSUE_WINDOW_HU, factor), turned),
         Tile(enlarge(render_map(slice_.label), factor), nodule_words(slice_.label, slice_.nodules)),
         Tile(
             render_overlay(
