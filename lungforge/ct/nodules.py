@@ -26,6 +26,7 @@ __all__ = [
     "SliceNodule",
     "nearest_nodules",
     "nodule_boxes",
+    "nodule_masks",
     "nodules_in_slice",
     "read_annotations",
     "read_candidates",
@@ -239,6 +240,26 @@ def nearest_nodules(
     return owner, np.take_along_axis(distances, owner[None], axis=0)[0]
 
 
+def nodule_masks(label: NDArray[np.uint8], nodules: Sequence[Mapping[str, float]]) -> list[NDArray[np.bool_]]:
+    """The pixels of each nodule of a map, assigned as by :func:`nearest_nodules`.
+
+    Args:
+        label: Classes 0-5, shape [H, W].
+        nodules: Entries of the column ``nodules``: x, y, diameter_px.
+
+    Returns:
+        One mask [H, W] per nodule, in the given order; empty for a nodule without pixels in the map. With a
+        nodule at all, together they are all nodule pixels.
+    """
+    masks = [np.zeros(label.shape, bool) for _ in nodules]
+    rows, columns = np.nonzero(label == NODULE)
+    if masks and len(rows):
+        owner, _ = nearest_nodules(rows, columns, nodules)
+        for index, mask in enumerate(masks):
+            mask[rows[owner == index], columns[owner == index]] = True
+    return masks
+
+
 def nodule_boxes(label: NDArray[np.uint8], nodules: Sequence[Mapping[str, float]]) -> list[Box]:
     """Bounding box of each nodule of a map.
 
@@ -252,16 +273,12 @@ def nodule_boxes(label: NDArray[np.uint8], nodules: Sequence[Mapping[str, float]
     Returns:
         One box per nodule, in the given order.
     """
-    if not nodules:
-        return []
-    rows, columns = np.nonzero(label == NODULE)
-    owner, _ = nearest_nodules(rows, columns, nodules)
     boxes = []
-    for index, nodule in enumerate(nodules):
-        its_rows, its_columns = rows[owner == index], columns[owner == index]
-        if len(its_rows):
-            left, top = float(its_columns.min()), float(its_rows.min())
-            right, bottom = its_columns.max() + 1.0, its_rows.max() + 1.0
+    for nodule, mask in zip(nodules, nodule_masks(label, nodules), strict=True):
+        rows, columns = np.nonzero(mask)
+        if len(rows):
+            left, top = float(columns.min()), float(rows.min())
+            right, bottom = columns.max() + 1.0, rows.max() + 1.0
         else:
             height, width = label.shape
             radius = nodule["diameter_px"] / 2

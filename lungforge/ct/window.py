@@ -10,6 +10,10 @@ from lungforge.errors import ContentError
 WINDOW_HU: Final = (-1000, 400)
 """Lower and upper bound of the window, in HU; values outside are clipped."""
 
+LUNG_WINDOW_HU: Final = (-1350, 150)
+SOFT_TISSUE_WINDOW_HU: Final = (-160, 240)
+"""The windows that radiologists read a chest in: level -600, width 1500, and level 40, width 400."""
+
 HU_PER_UNIT: Final = (WINDOW_HU[1] - WINDOW_HU[0]) / 2
 """Hounsfield units that a difference of 1 is worth in [-1, 1]."""
 

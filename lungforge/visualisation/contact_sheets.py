@@ -8,17 +8,17 @@ A picture is a uint8 array, grey [H, W] or RGB [H, W, 3].
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 
 from lungforge.ct import classes
 from lungforge.ct.window import WINDOW_HU, hu_to_uint8
+from lungforge.visualisation.marks import mark_orientation, write_sizes
+from lungforge.visualisation.text import INK, LINE_PX, TEXT_PX, font, text_width, wrapped
 
 HU_OFFSET = 32768
 """Offset of Hounsfield units in 16-bit images, so that every int16 maps to a uint16."""
@@ -28,9 +28,6 @@ WINDOW_TEXT = f"window {WINDOW_HU[0]} to {WINDOW_HU[1]} HU"
 
 _COLOURS = np.array(classes.COLOURS, np.uint8)
 _PAPER = (24, 24, 28)
-_INK = (235, 235, 235)
-_TEXT_PX = 13
-_LINE_PX = 18
 _MARGIN = 8
 
 
@@ -61,31 +58,30 @@ def render_overlay(
     nodules: Iterable[Mapping[str, float]] = (),
     *,
     factor: int = 1,
+    window_hu: tuple[int, int] = WINDOW_HU,
 ) -> NDArray[np.uint8]:
     """Render a slice with the outlines of lungs, trachea and nodules, and the diameters of the nodules.
 
     An outline runs along the first enlarged pixels outside a class, so it hides nothing inside; no outline
-    covers a nodule.
+    covers a nodule. Where the map shows both lungs, the sides of the patient are marked.
 
     Args:
         hu: Shape [H, W], in HU.
         label: Classes 0-5, shape [H, W].
         nodules: Entries of the column ``nodules``: x, y, diameter_px, diameter_mm.
         factor: Integer factor of enlargement.
+        window_hu: Lowest and highest HU: black and white.
 
     Returns:
         Shape [H * factor, W * factor, 3].
     """
-    picture = np.repeat(enlarge(hu_to_uint8(hu), factor)[..., None], 3, axis=2)
+    picture = np.repeat(enlarge(hu_to_uint8(hu, window_hu), factor)[..., None], 3, axis=2)
     enlarged = enlarge(label, factor)
     for value in (classes.LEFT_LUNG, classes.RIGHT_LUNG, classes.TRACHEA, classes.NODULE):
         inside = enlarged == value
         outline = ndimage.binary_dilation(inside) & ~inside & (enlarged != classes.NODULE)
         picture[outline] = _COLOURS[value]
-    drawing = Image.fromarray(picture)
-    for nodule in nodules:
-        _write_size(drawing, nodule, factor)
-    return np.asarray(drawing)
+    return mark_orientation(write_sizes(picture, list(nodules), factor), label)
 
 
 def enlarge(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
@@ -122,24 +118,24 @@ def contact_sheet(
     """
     pictures = [[_fitted(tile.picture, tile_px) for tile in row] for row in rows]
     cell = max((max(picture.shape[:2]) for row in pictures for picture in row), default=tile_px)
-    captions = [[_wrapped(tile.caption, cell) for tile in row] for row in rows]
-    row_lines = [_wrapped(heading, cell // 2) for heading in row_headings]
+    captions = [[wrapped(tile.caption, cell) for tile in row] for row in rows]
+    row_lines = [wrapped(heading, cell // 2) for heading in row_headings]
     left = _MARGIN + (
-        max(_width(line) for words in row_lines for line in words) + _MARGIN if row_lines else 0
+        max(text_width(line) for words in row_lines for line in words) + _MARGIN if row_lines else 0
     )
-    heading_lines = [_wrapped(heading, cell) for heading in column_headings]
-    top = _MARGIN + max((len(words) for words in heading_lines), default=0) * _LINE_PX
+    heading_lines = [wrapped(heading, cell) for heading in column_headings]
+    top = _MARGIN + max((len(words) for words in heading_lines), default=0) * LINE_PX
     heights = [
         max((picture.shape[0] for picture in row), default=0)
-        + max((len(words) for words in lines), default=0) * _LINE_PX
+        + max((len(words) for words in lines), default=0) * LINE_PX
         + _MARGIN
         for row, lines in zip(pictures, captions, strict=True)
     ]
     columns = max((len(row) for row in rows), default=0)
     width = left + columns * (cell + _MARGIN)
     entries = _legend_entries(width) if legend else []
-    footer_lines = _wrapped(footer, width - 2 * _MARGIN)
-    height = top + sum(heights) + (len(entries) + len(footer_lines)) * _LINE_PX + _MARGIN
+    footer_lines = wrapped(footer, width - 2 * _MARGIN)
+    height = top + sum(heights) + (len(entries) + len(footer_lines)) * LINE_PX + _MARGIN
     sheet = Image.new("RGB", (width, height), _PAPER)
     for column, words in enumerate(heading_lines):
         _write(sheet, words, left + column * (cell + _MARGIN), _MARGIN)
@@ -155,7 +151,7 @@ def contact_sheet(
     for entry_row in entries:
         for x, value in entry_row:
             _draw_legend_entry(sheet, x, at, value)
-        at += _LINE_PX
+        at += LINE_PX
     _write(sheet, footer_lines, _MARGIN, at)
     return np.asarray(sheet)
 
@@ -195,19 +191,6 @@ def png_bytes(
     return file.getvalue()
 
 
-def _write_size(drawing: Image.Image, nodule: Mapping[str, float], factor: int) -> None:
-    """Write the diameter beside a nodule, within the picture."""
-    words = f"{nodule['diameter_mm']:.1f} mm"
-    x, y = ((nodule[axis] + 0.5) * factor for axis in ("x", "y"))
-    gap = nodule["diameter_px"] * factor / 2 + 4
-    width = _width(words)
-    left = x + gap if x + gap + width <= drawing.width else x - gap - width
-    top = min(max(y - _LINE_PX / 2, 0), drawing.height - _LINE_PX)
-    ImageDraw.Draw(drawing).text(
-        (round(max(left, 0)), round(top)), words, _INK, font=_font(), stroke_width=2, stroke_fill=(0, 0, 0)
-    )
-
-
 def _fitted(picture: NDArray[np.uint8], tile_px: int) -> NDArray[np.uint8]:
     enlarged = enlarge(picture, max(tile_px // max(picture.shape[:2]), 1))
     return enlarged if enlarged.ndim == 3 else np.repeat(enlarged[..., None], 3, axis=2)
@@ -218,7 +201,7 @@ def _legend_entries(width: int) -> list[list[tuple[int, int]]]:
     entries: list[list[tuple[int, int]]] = [[]]
     x = _MARGIN
     for value, name in enumerate(classes.NAMES):
-        step = _LINE_PX + _width(name) + 2 * _MARGIN
+        step = LINE_PX + text_width(name) + 2 * _MARGIN
         if entries[-1] and x + step > width:
             entries.append([])
             x = _MARGIN
@@ -228,51 +211,13 @@ def _legend_entries(width: int) -> list[list[tuple[int, int]]]:
 
 
 def _draw_legend_entry(sheet: Image.Image, x: int, y: int, value: int) -> None:
-    side = _TEXT_PX - 2
+    side = TEXT_PX - 2
     box = (x, y + 3, x + side, y + 3 + side)
     ImageDraw.Draw(sheet).rectangle(box, classes.COLOURS[value], outline=(128, 128, 128))
-    _write(sheet, [classes.NAMES[value]], x + _LINE_PX, y)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Wrap a text to ``width`` px, between words."""
-    lines: list[str] = []
-    for paragraph in text.splitlines():
-        line = ""
-        for word in paragraph.split(" "):
-            longer = f"{line} {word}" if line else word
-            if line and _width(longer) > width:
-                lines.append(line)
-                line = word
-            else:
-                line = longer
-        lines.append(line)
-    return [_shortened(line, width) for line in lines]
-
-
-def _shortened(line: str, width: int) -> str:
-    """Shorten a line to ``width`` px by leaving out its middle, as UIDs differ at their ends."""
-    kept = len(line)
-    short = line
-    while _width(short) > width and kept > 2:
-        kept -= 1
-        short = f"{line[: (kept + 1) // 2]}…{line[len(line) - kept // 2 :]}"
-    return short
+    _write(sheet, [classes.NAMES[value]], x + LINE_PX, y)
 
 
 def _write(sheet: Image.Image, lines: Sequence[str], x: int, y: int) -> None:
     drawing = ImageDraw.Draw(sheet)
     for index, line in enumerate(lines):
-        drawing.text((x, y + index * _LINE_PX), line, _INK, font=_font())
-
-
-def _width(line: str) -> int:
-    return int(np.ceil(_font().getlength(line)))
-
-
-@lru_cache(maxsize=1)
-def _font() -> ImageFont.FreeTypeFont:
-    # Matplotlib's font: the digits of Pillow's are unevenly spaced, and captions are full of them.
-    path = files("matplotlib") / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-    # The basic layout places digits on whole pixels, evenly, and the same in every build of Pillow.
-    return ImageFont.truetype(str(path), _TEXT_PX, layout_engine=ImageFont.Layout.BASIC)
+        drawing.text((x, y + index * LINE_PX), line, INK, font=font())

@@ -138,7 +138,7 @@ COMMANDS = {
         "(CPM), and 95 % intervals from 1,000 bootstraps over the scans. Nothing is written.",
     ),
     "export": Command(
-        "write a dataset's images for other programs: PNG, COCO, MetaImage, class folders",
+        "write datasets for other programs: PNG, COCO, YOLO, nnU-Net, NIfTI, DICOM, MetaImage, class folders",
         "services.export.config:ExportConfig",
         "services.export.job:run",
     ),

@@ -1,28 +1,34 @@
-"""``lungforge export``: a dataset as image files for other programs, with their provenance."""
+"""``lungforge export``: datasets as files for other programs, with their provenance."""
 
+import csv
 import dataclasses
+import io
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import PurePosixPath
 from typing import Any
 
-from lungforge.datasets import Dataset, Kind, rows_from_table
+from lungforge.datasets import Dataset, Kind
+from lungforge.datasets.sources import SOURCES
 from lungforge.errors import AccessError, InputError
 from lungforge.storage import join_uri, write_bytes_atomic
 from lungforge.storage.sole_writer import sole_writer
 from services.common.file_sums import FileSums
 from services.common.progress import progress, say
-from services.export.coco import ANNOTATIONS_NAME, CocoAnnotations
 from services.export.config import ExportConfig
-from services.export.files import CLASS_FOLDERS, Row, RowFiles, UniqueNames
+from services.export.formats.base import ExportFormat, Files, make_format
 from services.export.provenance import describe, find_complete, mark_complete, mark_started
+from services.export.rows import Item, items
+from services.export.split import VALIDATION, Split, make_split
 
 #: Rows that are encoded and written concurrently: on object storage every file is a round trip.
 WRITERS = 8
+#: The table that says of every file which row it is of.
+TABLE_NAME = "files.csv"
+_COLUMNS = ("path", "synthetic", "split", "series_uid", "slice_index", "sample_id", "turned", "dataset")
 
-Paths = list[PurePosixPath]
+Paths = list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,128 +38,169 @@ class ExportResult:
     out: str
     format: str
     rows: int
-    """Rows of the dataset."""
+    """Rows of the datasets."""
     files: dict[str, int]
-    """Number of files by type: ct (8 bits), hu, map."""
+    """Number of files by what they hold: ct (8 bits), hu, map, ..."""
     classes: dict[str, int]
     """For imagefolder: number of crops by class."""
     boxes: int
-    """For coco: number of nodule boxes."""
+    """For coco and yolo: number of nodule boxes."""
+    small_boxes: int
+    """For coco and yolo: boxes that are left out, as they are smaller than ``min_box_px``."""
+    splits: dict[str, int]
+    """Rows for training and for validation, where they are split."""
+    left_out: int
+    """Synthetic rows that are left out, as their patient is for validation."""
     written: bool
     """Whether this run wrote it; False if it was complete already."""
 
 
 def run(config: ExportConfig) -> ExportResult:
-    """Write the images, and ``provenance.json`` last: without it, an export is incomplete.
+    """Write the files, and ``provenance.json`` last: without it, an export is incomplete.
 
     Raises:
-        InputError: ``data`` is not a dataset, or has no images for the format; or ``out`` holds other files,
-            or another run is writing there.
-        ContentError: The dataset is damaged.
+        InputError: ``data`` names no dataset, or one without images for the format; or the format needs a
+            package; or ``out`` holds other files, or another run is writing there.
+        ContentError: A dataset is damaged.
         AccessError: ``out`` cannot be written now.
     """
-    dataset = Dataset.open(config.data)
-    _check(dataset, config)
-    description = describe(dataset, config)
+    made = make_format(config)
+    datasets = [Dataset.open(uri) for uri in config.data]
+    for dataset in datasets:
+        _check(dataset, made)
+    split = make_split(config, datasets)
+    description = describe(datasets, config, made)
     with sole_writer(config.out):
         whole = find_complete(config.out, description)
         written = whole is None
         if whole is None:
-            whole = _write(dataset, config, description)
+            whole = _write(datasets, split, config, made, description)
         else:
             say(f"{config.out} is complete already; nothing to write")
+    counted = {field.name for field in dataclasses.fields(ExportResult)} - {"out", "format", "written"}
     return ExportResult(
-        out=config.out,
-        format=config.format,
-        written=written,
-        **{name: whole[name] for name in ("rows", "files", "classes", "boxes")},
+        out=config.out, format=config.format, written=written, **{name: whole[name] for name in counted}
     )
 
 
-def _write(dataset: Dataset, config: ExportConfig, description: dict[str, Any]) -> dict[str, Any]:
+def _write(
+    datasets: Sequence[Dataset],
+    split: Split,
+    config: ExportConfig,
+    made: ExportFormat,
+    description: dict[str, Any],
+) -> dict[str, Any]:
     """Write all files; returns the provenance."""
     with _writing(config.out):
         mark_started(config.out, description)
     sums = FileSums()
-    document = description | _write_rows(dataset, config, sums)
+    document = description | _write_rows(datasets, split, config, made, sums)
     with _writing(config.out):
-        folders = CLASS_FOLDERS if config.format == "imagefolder" else ()
-        mark_complete(config.out, document, sums, folders)
+        mark_complete(config.out, document, sums)
     return document
 
 
-def _check(dataset: Dataset, config: ExportConfig) -> None:
+def _check(dataset: Dataset, made: ExportFormat) -> None:
     kind = dataset.manifest.kind
     if kind not in (Kind.SLICES, Kind.SAMPLES, Kind.CROPS):
-        raise InputError(f"{config.data} is a {kind.value} dataset; export takes slices, samples or crops")
-    if kind is Kind.CROPS and config.format in ("coco", "metaimage"):
-        lacking = "boxes" if config.format == "coco" else "spacing"
-        raise InputError(f"crops have no {lacking}; export them with --format imagefolder or png")
+        raise InputError(f"{dataset.uri} is a {kind.value} dataset; export takes slices, samples or crops")
+    if not made.takes(kind):
+        raise InputError(f"crops have no {made.crops_lack}; export them with --format imagefolder or png")
     if dataset.rows == 0:
-        raise InputError(f"{config.data} has no rows; there is nothing to export")
+        raise InputError(f"{dataset.uri} has no rows; there is nothing to export")
 
 
-def _write_rows(dataset: Dataset, config: ExportConfig, sums: FileSums) -> dict[str, Any]:
+def _write_rows(
+    datasets: Sequence[Dataset], split: Split, config: ExportConfig, made: ExportFormat, sums: FileSums
+) -> dict[str, Any]:
     """Write the files of all rows; records them, and returns the counts for the provenance."""
-    maker, annotations = RowFiles(dataset, config), CocoAnnotations()
+    rows = sum(dataset.rows for dataset in datasets)
     files: Counter[str] = Counter()
-    classes: Counter[str] = Counter(dict.fromkeys(CLASS_FOLDERS, 0) if config.format == "imagefolder" else {})
+    splits: Counter[str] = Counter()
     edits: Counter[str] = Counter()
     models: set[str] = set()
+    turned = left_out = 0
+    from_luna16 = False
+    table = _Table()
 
-    def write(name: str, row: Row) -> Paths:
+    def put(make: Callable[[], Files]) -> Paths:
         with _writing(config.out):
-            made = maker.make(name, row)
-            for path, data in made.items():
+            some = make()
+            for path, data in some.items():
                 write_bytes_atomic(join_uri(config.out, path), data)
                 sums.add(path, data)
-        return [PurePosixPath(path) for path in made]
+        return list(some)
 
-    with ThreadPoolExecutor(WRITERS) as pool, progress("export", dataset.rows, unit="rows") as advance:
-        for row, paths in _in_order(pool, write, _named_rows(dataset)):
-            files.update(path.stem.rsplit("_", 1)[-1] for path in paths)
-            if config.format == "imagefolder":
-                classes.update(path.parts[0] for path in paths)
-            if config.format == "coco":
-                annotations.add(paths[0].name, row)
-            if dataset.manifest.kind is Kind.SAMPLES:
-                edits[row["edit"]] += 1
-                models.add(row["model_sha256"])
+    def write(item: Item | None) -> Paths:
+        return [] if item is None else put(lambda: made.encode(item))
+
+    with ThreadPoolExecutor(WRITERS) as pool, progress("export", rows, unit="rows") as advance:
+        for item, paths in _in_order(pool, write, items(datasets, split)):
             advance()
-    if config.format == "coco":
-        with _writing(config.out):
-            data = annotations.to_bytes(dataset)
-            write_bytes_atomic(join_uri(config.out, ANNOTATIONS_NAME), data)
-            sums.add(ANNOTATIONS_NAME, data)
-    for name, crops in classes.items():
-        if not crops:
-            say(f"{name} is empty: no such slices (for healthy ones: preprocess --healthy-every)")
+            if item is None:
+                left_out += 1
+                continue
+            made.add(item, paths)
+            table.add(item, paths)
+            files.update(map(made.content_of, paths))
+            turned += item.turned
+            from_luna16 |= item.from_luna16
+            if item.split:
+                splits[item.split] += 1
+            if item.synthetic:
+                edits[item.row["edit"]] += 1
+                models.add(item.row["model_sha256"])
+    put(lambda: {**made.finish(), TABLE_NAME: table.to_bytes()})
+    if config.splits and not splits[VALIDATION]:
+        say("no patient is for validation; give a larger --validation-share")
     return {
-        "rows": dataset.rows,
+        "rows": rows,
         "files": dict(files),
-        "classes": dict(classes),
-        "boxes": annotations.boxes,
+        "classes": {},
+        "boxes": 0,
+        "small_boxes": 0,
+        **made.counts(),
+        "splits": dict(splits),
+        "left_out": left_out,
+        "turned": turned,
         "edits": dict(edits),
         "models": sorted(models),
+        "sources": SOURCES if from_luna16 else [],
     }
 
 
-def _named_rows(dataset: Dataset) -> Iterator[tuple[str, Row]]:
-    names = UniqueNames(dataset.manifest.kind)
-    for part in dataset.parts:
-        for table in dataset.iter_batches(part):
-            for row in rows_from_table(table):
-                yield names.next(row), row
+class _Table:
+    """``files.csv``: a line for each file of a row."""
+
+    def __init__(self) -> None:
+        self._text = io.StringIO()
+        self._lines = csv.writer(self._text, lineterminator="\n")
+        self._lines.writerow(_COLUMNS)
+
+    def add(self, item: Item, paths: Paths) -> None:
+        words = [
+            str(item.synthetic).lower(),
+            item.split,
+            item.series_uid,
+            item.slice_index,
+            item.row.get("sample_id", ""),
+            str(item.turned).lower(),
+            item.dataset.manifest_sha256,
+        ]
+        self._lines.writerows([path, *words] for path in paths)
+
+    def to_bytes(self) -> bytes:
+        return self._text.getvalue().encode()
 
 
 def _in_order(
-    pool: Executor, write: Callable[[str, Row], Paths], named_rows: Iterable[tuple[str, Row]]
-) -> Iterator[tuple[Row, Paths]]:
+    pool: Executor, write: Callable[[Item | None], Paths], rows: Iterable[Item | None]
+) -> Iterator[tuple[Item | None, Paths]]:
     """Write rows concurrently, across parts; yield each with its paths, in the order of the rows."""
-    pending: deque[tuple[Row, Future[Paths]]] = deque()
+    pending: deque[tuple[Item | None, Future[Paths]]] = deque()
     try:
-        for name, row in named_rows:
-            pending.append((row, pool.submit(write, name, row)))
+        for row in rows:
+            pending.append((row, pool.submit(write, row)))
             # Bounded, so that few rows are in memory.
             if len(pending) == 2 * WRITERS:
                 row, written = pending.popleft()

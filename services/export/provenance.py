@@ -1,13 +1,13 @@
 """The provenance of an export, in ``provenance.json``, which is written last.
 
-A folder holds one export. ``unfinished.json`` is created before the first image, by one of those that try,
+A folder holds one export. ``unfinished.json`` is created before the first file, by one of those that try,
 and removed after ``provenance.json``, so that a stopped run can be recognised and resumed, and two exports
 never mix. The provenance holds size and sha256 of every file: only as long as they agree is an export whole.
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lungforge import __version__
@@ -19,42 +19,35 @@ from lungforge.public_uri import json_bytes
 from lungforge.storage import join_uri, open_uri, write_bytes_atomic
 from lungforge.storage.errors import explained
 from lungforge.storage.files import read_if_there, remove_temporaries
-from lungforge.visualisation.contact_sheets import HU_OFFSET
 from services.common.file_sums import FileSums
 from services.common.progress import say
 from services.export.config import ExportConfig
+from services.export.formats.base import ExportFormat
 
 #: The files that mark an export as complete, and as incomplete.
 PROVENANCE_NAME, UNFINISHED_NAME = "provenance.json", "unfinished.json"
 
-_SOURCES = [
-    {
-        "name": "LUNA16",
-        "licence": "CC BY 4.0",
-        "cite": "Setio et al., Medical Image Analysis 2017, doi:10.1016/j.media.2017.06.015",
-    },
-    {
-        "name": "LIDC-IDRI",
-        "licence": "CC BY 3.0",
-        "cite": "Armato et al., Medical Physics 2011, doi:10.1118/1.3528204",
-    },
-]
+
+def describe(datasets: Sequence[Dataset], config: ExportConfig, made: ExportFormat) -> dict[str, Any]:
+    """The provenance that is known before the first file."""
+    return {
+        "datasets": [_describe(dataset) for dataset in datasets],
+        "synthetic": all(dataset.manifest.kind is Kind.SAMPLES for dataset in datasets),
+        "exported_by": f"LungForge {__version__}",
+        "export": _options(config, made),
+    }
 
 
-def describe(dataset: Dataset, config: ExportConfig) -> dict[str, Any]:
-    """The provenance that is known before the first image."""
+def _describe(dataset: Dataset) -> dict[str, Any]:
     manifest = dataset.manifest
     return {
-        "dataset": dataclasses.asdict(dataset.parent()),
+        **dataclasses.asdict(dataset.parent()),
+        "rows": dataset.rows,
+        "synthetic": manifest.kind is Kind.SAMPLES,
         "made_from": [dataclasses.asdict(parent) for parent in manifest.parents],
         "made_by": f"LungForge {manifest.code_version}",
         "config": manifest.config,
         "seed": manifest.seed,
-        "synthetic": manifest.kind is Kind.SAMPLES,
-        "exported_by": f"LungForge {__version__}",
-        "export": _options(manifest.kind, config),
-        "sources": _SOURCES,
-        "sources_note": "of the volumes, where they come from these sources: see config and made_from",
     }
 
 
@@ -106,30 +99,29 @@ def mark_started(out: str, description: Mapping[str, Any]) -> None:
         raise
 
 
-def mark_complete(out: str, document: Mapping[str, Any], sums: FileSums, folders: tuple[str, ...]) -> None:
+def mark_complete(out: str, document: Mapping[str, Any], sums: FileSums) -> None:
     """Mark the export as complete.
 
     Args:
         out: Folder of the export.
         document: The result of ``describe``, and the counts.
         sums: All its files.
-        folders: Subfolders of ``out``.
     """
-    for folder in (out, *(join_uri(out, name) for name in folders)):
+    folders = {out} | {join_uri(out, path.rpartition("/")[0]) for path in sums.files if "/" in path}
+    for folder in sorted(folders):
         remove_temporaries(folder)
     provenance = {**document, "sums": sums.to_json()}
     write_bytes_atomic(join_uri(out, PROVENANCE_NAME), json_bytes(provenance))
     remove_mark(out)
 
 
-def _options(kind: Kind, config: ExportConfig) -> dict[str, Any]:
+def _options(config: ExportConfig, made: ExportFormat) -> dict[str, Any]:
     """The options that determine the bytes; None for those that the format ignores."""
-    options = identity(config) | {"hu_offset": HU_OFFSET if config.format == "png" else None}
-    if config.format == "metaimage":
-        options["window"] = None
-    if config.format != "imagefolder" or kind is Kind.CROPS:
-        options["crop"] = None
-    return options
+    always = {"format", "validation_share", "validation_subsets"}
+    options = {
+        name: value if name in always | made.reads else None for name, value in identity(config).items()
+    }
+    return options | {"hu_offset": None, **made.notes}
 
 
 def _read_same(out: str, name: str, description: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -155,15 +147,20 @@ def _read_same(out: str, name: str, description: Mapping[str, Any]) -> dict[str,
     ]
     if differing:
         raise InputError(
-            f"{out} holds another export, of {document['dataset']['uri']}, which differs in "
+            f"{out} holds another export, of {_uris(document)}, which differs in "
             f"{', '.join(differing)}; choose another --out"
         )
     return document
 
 
 def _determinants(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What determines the files of an export; the dataset by content, wherever it is stored."""
-    return {"the dataset's sha256": document["dataset"]["sha256"], **document["export"]}
+    """What determines the files of an export; the datasets by content, wherever they are stored."""
+    sums = [dataset["sha256"] for dataset in document["datasets"]]
+    return {"the dataset's sha256": sums[0] if len(sums) == 1 else sums, **document["export"]}
+
+
+def _uris(document: Mapping[str, Any]) -> str:
+    return " and ".join(str(dataset["uri"]) for dataset in document["datasets"])
 
 
 def _names(out: str) -> list[str]:

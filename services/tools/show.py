@@ -14,17 +14,10 @@ from lungforge.datasets.lineage import Ancestor, Finding, ancestors
 from lungforge.errors import InputError
 from lungforge.models.model_dataset import ModelDetails, read_history
 from lungforge.storage import write_bytes_atomic
-from lungforge.visualisation.contact_sheets import (
-    WINDOW_TEXT,
-    Tile,
-    contact_sheet,
-    enlarge,
-    png_bytes,
-    render_map,
-    render_overlay,
-)
+from lungforge.visualisation.contact_sheets import WINDOW_TEXT, Tile, contact_sheet, png_bytes
 from lungforge.visualisation.training_curves import plot_curves
 from services.eval.results import EvaluationReport
+from services.tools.slice_sheet import slice_sheet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +28,8 @@ class ShowConfig:
     """URI or folder of the dataset."""
 
     sheet: str | None = None
-    """Write a contact sheet to this PNG file: CT, map, and CT with outlines; for a model, its training
-    curves."""
+    """Write a contact sheet to this PNG file: CT in two windows, map, and CT with outlines; for a model, its
+    training curves."""
 
     rows: int = dataclasses.field(default=6, metadata=between(1, 100))
     """Number of rows on the contact sheet, evenly spaced over the dataset."""
@@ -160,7 +153,7 @@ def curves(dataset: Dataset) -> bytes | None:
 def sheet(dataset: Dataset, count: int) -> bytes:
     """A PNG of evenly spaced rows of the dataset.
 
-    Slices and samples are shown as CT, map, and CT with the outlines of lungs and nodules.
+    Slices and samples are shown upright, in the lung and the soft-tissue window, with map and outlines.
 
     Raises:
         InputError: The dataset has no images.
@@ -176,28 +169,7 @@ def sheet(dataset: Dataset, count: int) -> bytes:
         tiles = [Tile(hu_to_uint8(row["image"]), "nodule" if row["label"] else "no nodule") for row in rows]
         lines = [tiles[start : start + 6] for start in range(0, len(tiles), 6)]
         return png_bytes(contact_sheet(lines, footer=WINDOW_TEXT, tile_px=160), text)
-    picture = contact_sheet(
-        [_tiles(kind, row) for row in rows],
-        column_headings=("synthetic CT" if kind is Kind.SAMPLES else "CT", "map", "outlines"),
-        footer=WINDOW_TEXT,
-        legend=True,
-    )
-    return png_bytes(picture, text)
-
-
-def _tiles(kind: Kind, row: dict[str, Any]) -> list[Tile]:
-    hu, label = row["image"], row["label"]
-    factor = max(1, 256 // max(hu.shape))
-    if kind is Kind.SAMPLES:
-        caption = f"sample {row['sample_id']}"
-    else:
-        caption = f"...{row['series_uid'][-12:]}, slice {row['slice_index']}, subset {row['subset']}"
-    sizes = ", ".join(f"{nodule['diameter_mm']:.1f} mm" for nodule in row["nodules"])
-    return [
-        Tile(enlarge(hu_to_uint8(hu), factor), caption),
-        Tile(enlarge(render_map(label), factor), f"nodules: {sizes}" if sizes else "no nodule"),
-        Tile(render_overlay(hu, label, row["nodules"], factor=factor)),
-    ]
+    return png_bytes(slice_sheet(kind, rows), text)
 
 
 def spread(rows: int, count: int) -> list[int]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lungforge.ct import classes
+from lungforge.ct.orientation import has_sides, is_turned, turn
 from lungforge.metrics.froc import rate_words
 from lungforge.visualisation.contact_sheets import render_map
 from services.eval.copy_results import MemorisedPair
@@ -132,25 +133,14 @@ def upright(images: SliceImages) -> SliceImages:
 
     Some scans of LUNA16 have rows and columns reversed: their maps show the lungs on the wrong sides.
     """
-    if has_sides(images.label) and _column(images.label, classes.LEFT_LUNG) < _column(
-        images.label, classes.RIGHT_LUNG
-    ):
-        return dataclasses.replace(
-            images,
-            label=images.label[::-1, ::-1],
-            real=None if images.real is None else images.real[::-1, ::-1],
-            synthetic=images.synthetic[::-1, ::-1],
-        )
-    return images
-
-
-def has_sides(label: NDArray[np.uint8]) -> bool:
-    """Whether a map shows both lungs, so that left and right are known."""
-    return bool((label == classes.LEFT_LUNG).any() and (label == classes.RIGHT_LUNG).any())
-
-
-def _column(label: NDArray[np.uint8], lung: int) -> float:
-    return float(np.nonzero(label == lung)[1].mean())
+    if not is_turned(images.label):
+        return images
+    return dataclasses.replace(
+        images,
+        label=turn(images.label),
+        real=None if images.real is None else turn(images.real),
+        synthetic=turn(images.synthetic),
+    )
 
 
 def _lung_share(label: NDArray[np.uint8]) -> float:

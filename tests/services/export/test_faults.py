@@ -29,11 +29,11 @@ def test_another_dataset_is_named_whole_or_not(
     with monkeypatch.context() as patch:
         patch.setattr(job, "write_bytes_atomic", failing(1, write_error(errno.EIO)))
         with pytest.raises(AccessError):
-            run(ExportConfig(data=other, out=out))
+            run(ExportConfig(data=(other,), out=out))
     for _ in range(2):
         with pytest.raises(InputError, match=f"holds another export, of {other}, .* dataset's sha256"):
-            run(ExportConfig(data=samples, out=out))
-        run(ExportConfig(data=other, out=out))  # whole the second time
+            run(ExportConfig(data=(samples,), out=out))
+        run(ExportConfig(data=(other,), out=out))  # whole the second time
 
 
 def write_error(number: int) -> Callable[[], None]:
@@ -62,8 +62,8 @@ def failing(after: int, fault: Callable[[], None]) -> Callable[..., None]:
 def test_a_full_disk_is_a_line_and_the_export_is_not_taken_for_whole(
     build, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    run(ExportConfig(data=samples, out=str(tmp_path / "undisturbed"), format="coco"))
-    config = ExportConfig(data=samples, out=str(tmp_path / "out"), format="coco")
+    run(ExportConfig(data=(samples,), out=str(tmp_path / "undisturbed"), format="coco"))
+    config = ExportConfig(data=(samples,), out=str(tmp_path / "out"), format="coco")
     with monkeypatch.context() as patch:
         patch.setattr(job, "write_bytes_atomic", failing(after, write_error(errno.ENOSPC)))
         with pytest.raises(AccessError) as error:
@@ -77,11 +77,11 @@ def test_a_full_disk_is_a_line_and_the_export_is_not_taken_for_whole(
     assert build.tree(tmp_path / "out") == build.tree(tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize("renames", [1, 2, 9, 16, 22])
+@pytest.mark.parametrize("renames", [1, 2, 9, 16, 23])
 def test_a_killed_export_resumes_to_the_same_bytes(build, samples: str, tmp_path: Path, renames: int) -> None:
-    """Seven rows are 21 files, after the mark, which is linked, and before the provenance: 22 renames."""
-    run(ExportConfig(data=samples, out=str(tmp_path / "undisturbed")))
-    config = ExportConfig(data=samples, out=str(tmp_path / "out"))
+    """Seven rows are 21 files, after the mark, which is linked; then table and provenance: 23 renames."""
+    run(ExportConfig(data=(samples,), out=str(tmp_path / "undisturbed")))
+    config = ExportConfig(data=(samples,), out=str(tmp_path / "out"))
     child = os.fork()
     if child == 0:
         die_before_rename(renames)
@@ -98,7 +98,7 @@ def test_a_killed_export_resumes_to_the_same_bytes(build, samples: str, tmp_path
 def test_killed_between_the_provenance_and_the_end_it_is_whole(
     build, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = ExportConfig(data=samples, out=str(tmp_path / "out"))
+    config = ExportConfig(data=(samples,), out=str(tmp_path / "out"))
     with monkeypatch.context() as patch:
         patch.setattr(provenance, "remove_mark", _interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -117,21 +117,21 @@ def test_a_damaged_dataset_gives_no_export(build, tmp_path: Path) -> None:
     part = Path(join_uri(dataset.uri, dataset.parts[1].path))
     part.write_bytes(part.read_bytes()[:-1])
     with pytest.raises(ContentError, match="altered since it was written"):
-        run(ExportConfig(data=dataset.uri, out=str(tmp_path / "out")))
+        run(ExportConfig(data=(dataset.uri,), out=str(tmp_path / "out")))
     assert "provenance.json" not in build.tree(tmp_path / "out")
 
 
 def test_a_place_that_cannot_be_is_named(samples: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match="something is in the way"):
-        run(ExportConfig(data=samples, out=str(tmp_path / "file" / "out")))
+        run(ExportConfig(data=(samples,), out=str(tmp_path / "file" / "out")))
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "a byte", "gone", "longer", "annotations", "a folder"])
 def test_a_file_that_is_not_as_it_was_written_is_written_again(
     build, samples: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
-    config = ExportConfig(data=samples, out=str(tmp_path / "out"), format="coco")
+    config = ExportConfig(data=(samples,), out=str(tmp_path / "out"), format="coco")
     run(config)
     before = build.tree(tmp_path / "out")
     path = tmp_path / "out" / ("annotations.json" if damage == "annotations" else "synthetic_03_ct.png")
@@ -154,7 +154,7 @@ def test_a_file_that_is_not_as_it_was_written_is_written_again(
 
 
 def test_a_cut_file_in_a_store_is_written_again(samples: str, store_uri: str) -> None:
-    config = ExportConfig(data=samples, out=store_uri, format="metaimage")
+    config = ExportConfig(data=(samples,), out=store_uri, format="metaimage")
     run(config)
     fs, path = open_uri(join_uri(store_uri, "synthetic_00_hu.mha"))
     content = fs.cat_file(path)
@@ -165,7 +165,7 @@ def test_a_cut_file_in_a_store_is_written_again(samples: str, store_uri: str) ->
 
 @pytest.mark.parametrize("sums", [None, [], {"a": 1}, {"a": {"bytes": 1}}, {"../../etc/passwd": None}])
 def test_a_record_that_says_nothing_proves_nothing(samples: str, tmp_path: Path, sums: object) -> None:
-    config = ExportConfig(data=samples, out=str(tmp_path / "out"))
+    config = ExportConfig(data=(samples,), out=str(tmp_path / "out"))
     run(config)
     place = tmp_path / "out" / "provenance.json"
     sound = place.read_bytes()
@@ -180,24 +180,24 @@ def test_a_record_that_is_none_is_refused(samples: str, tmp_path: Path, name: st
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{name} is not what `lungforge export` wrote"):
-        run(ExportConfig(data=samples, out=str(tmp_path / "out")))
+        run(ExportConfig(data=(samples,), out=str(tmp_path / "out")))
 
 
 @pytest.mark.parametrize("other", [{}, {"format": "coco"}], ids=["the same", "another"])
 def test_of_two_exports_at_once_one_is_refused(
     build, samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]
 ) -> None:
-    run(ExportConfig(data=samples, out=str(tmp_path / "undisturbed")))
+    run(ExportConfig(data=(samples,), out=str(tmp_path / "undisturbed")))
     out = str(tmp_path / "out")
     refused = []
 
     def meanwhile() -> None:
         with pytest.raises(InputError, match="another run is writing there") as error:
-            run(ExportConfig(data=samples, out=out, **other))
+            run(ExportConfig(data=(samples,), out=out, **other))
         refused.append(error)
 
     monkeypatch.setattr(job, "write_bytes_atomic", once_during(5, meanwhile))
-    assert run(ExportConfig(data=samples, out=out)).written
+    assert run(ExportConfig(data=(samples,), out=out)).written
     assert len(refused) == 1
     assert build.tree(tmp_path / "out") == build.tree(tmp_path / "undisturbed")
 
@@ -208,7 +208,7 @@ def test_where_no_lock_tells_another_export_is_refused_all_the_same(
 ) -> None:
     """On a store, only the mark tells: the second one begins at some moment of the first."""
     monkeypatch.setattr(job, "sole_writer", lambda uri: contextlib.nullcontext())
-    first, second = ExportConfig(data=samples, out=store_uri), ExportConfig(samples, store_uri, "coco")
+    first, second = ExportConfig(data=(samples,), out=store_uri), ExportConfig((samples,), store_uri, "coco")
     ended = []
 
     def other() -> None:

@@ -13,11 +13,13 @@ from lungforge import __version__
 from lungforge.ct.classes import BODY, NODULE
 from lungforge.datasets import Dataset, Kind
 from services.export.config import ExportConfig
-from services.export.files import RowFiles, UniqueNames, row_name
+from services.export.formats.base import make_format
+from services.export.rows import UniqueNames, make_item, row_name
 
 
 def make(dataset: Dataset, row: dict[str, Any], **options: Any) -> dict[str, bytes]:
-    return RowFiles(dataset, ExportConfig(data="-", out="-", **options)).make("n", row)
+    config = ExportConfig(data=("-",), out="-", **options)
+    return make_format(config).encode(make_item("n", row, dataset))
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -111,15 +113,14 @@ def test_an_identifier_cannot_lead_out_of_the_folder(build) -> None:
 
 
 def test_two_rows_of_one_name_get_different_files(build) -> None:
-    names = UniqueNames(Kind.CROPS)
+    names = UniqueNames()
     first, second = build.crop(40.2), build.crop(39.8)
-    assert [names.next(row) for row in (first, second, build.crop(label=0))] == [
+    assert [names.next(Kind.CROPS, row) for row in (first, second, build.crop(label=0))] == [
         "real_1.2.3_z0007_x40_y9_nodule",
         "real_1.2.3_z0007_x40_y9_nodule_2",
         "real_1.2.3_z0007_x40_y9_no_nodule",
     ]
-    samples = UniqueNames(Kind.SAMPLES)
-    made = [samples.next(build.sample(name)) for name in ("a", "a_2", "a")]
+    made = [names.next(Kind.SAMPLES, build.sample(name)) for name in ("a", "a_2", "a")]
     assert made == ["synthetic_a", "synthetic_a_2", "synthetic_a_3"]
 
 

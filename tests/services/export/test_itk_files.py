@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from services.export.metaimage import metaimage_bytes
+from services.export.itk_files import metaimage_bytes
 
 
 def read(folder: Path, data: bytes) -> SimpleITK.Image:
