@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.map_edit_figure import edit, example
 from lungforge.ct import classes
-from lungforge.ct.edits import EDITS, EditedMap, edit_map
+from lungforge.ct.edits import EDITS, EditedMap, edit_map, surroundings
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Kind
 from lungforge.datasets.patches import cut_patch
@@ -36,7 +36,6 @@ from lungforge.visualisation.contact_sheets import (
     render_map,
 )
 from services.common.progress import progress
-from services.sample.worker import surroundings
 
 FACTOR = 3
 BATCH = 8

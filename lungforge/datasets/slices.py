@@ -1,4 +1,4 @@
-"""Reading the rows of a slices dataset: an index of a few bytes a row, and images by row group.
+"""Reading the rows of a dataset of slices or samples: an index of a few bytes a row, and images by row group.
 
 The images of a dataset need not fit in memory; the index (which series, which slice, where in which
 part) does: about 40 bytes a row.
@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lungforge.datasets import Dataset, Part, tensor_values
+from lungforge.datasets import Dataset, Kind, Part, tensor_values
 from lungforge.errors import InputError
 
 #: Footers that are read at a time: on object storage each is a round trip.
 _READERS = 8
+#: The columns of a sample that say which slice its map is of: what a slice says of itself.
+_SOURCE = {"source_series_uid": "series_uid", "source_slice_index": "slice_index"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class SliceRow:
     """One slice with its map.
 
     Attributes:
-        series_uid: The scan.
+        series_uid: The scan; of a sample, that of its map.
         subset: The subset of LUNA16 that the scan is in; -1 where unknown.
         slice_index: Which slice of the volume.
         spacing_mm: Of this image, [row, column].
@@ -116,7 +118,7 @@ def index_rows(dataset: Dataset, subsets: Sequence[int] | None = None) -> RowInd
     """Index the rows of some subsets, reading only the small columns.
 
     Args:
-        dataset: A slices dataset.
+        dataset: Slices, or samples, whose series and slice are those of their maps.
         subsets: The subsets wanted; all when None.
 
     Raises:
@@ -184,23 +186,27 @@ class _PartScan:
 
 
 def _scan_part(dataset: Dataset, part: Part) -> _PartScan:
+    series_uid, slice_index = "series_uid", "slice_index"
+    if dataset.manifest.kind is Kind.SAMPLES:
+        series_uid, slice_index = _SOURCE
     with dataset.open_part(part) as (file, size):
         lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        table = file.read(columns=["series_uid", "subset", "slice_index", "nodules"])
+        table = file.read(columns=[series_uid, "subset", slice_index, "nodules"])
     return _PartScan(
         group=np.repeat(np.arange(len(lengths)), lengths),
         row=np.concatenate([np.arange(length) for length in lengths] or [np.zeros(0, dtype=int)]),
         subset=table.column("subset").to_numpy(),
-        slice_index=table.column("slice_index").to_numpy(),
+        slice_index=table.column(slice_index).to_numpy(),
         nodules=pc.list_value_length(table.column("nodules")).to_numpy(),
         diameters_mm=pc.struct_field(pc.list_flatten(table.column("nodules")), "diameter_mm").to_numpy(),
-        series_uid=table.column("series_uid").to_pylist(),
+        series_uid=table.column(series_uid).to_pylist(),
         size=size,
     )
 
 
 def rows_of(table: pa.Table) -> list[SliceRow]:
-    """The rows of a table with the columns of slices; others are ignored."""
+    """The rows of a table with the columns of slices or samples; others are ignored."""
+    table = table.rename_columns([_SOURCE.get(name, name) for name in table.column_names])
     images, labels = tensor_values(table.column("image")), tensor_values(table.column("label"))
     small = table.select(["series_uid", "subset", "slice_index", "spacing_mm", "nodules"]).to_pylist()
     return [

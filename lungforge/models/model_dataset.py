@@ -21,7 +21,7 @@ from lungforge.models.document import from_document, to_document
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from lungforge.models.snapshots import Snapshot
 
@@ -204,14 +204,24 @@ class ModelDataset:
         Raises:
             InputError: The weights are damaged, or do not fit the network or the classes.
         """
+        return self.spec.sampler(self.network(classes=classes).to(device), options)
+
+    def network(self, *, classes: int) -> "nn.Module":
+        """Read the weights into the network, which is in evaluation mode, on the CPU.
+
+        Args:
+            classes: Class count of the maps; checked.
+
+        Raises:
+            InputError: The weights are damaged, or do not fit the network or the classes.
+        """
         from lungforge.models.checkpoint import load_network
 
         data = self.dataset.read_file(_WEIGHTS)
         try:
-            network = load_network(data, to_document(self.spec, self.config), classes=classes)
+            return load_network(data, to_document(self.spec, self.config), classes=classes)
         except ContentError as error:
             raise ContentError(f"{self.dataset.uri}: {error}") from error
-        return self.spec.sampler(network.to(device), options)
 
     def read_weights(self) -> "dict[str, Tensor]":
         """The weights by name, in the precision that they are stored in, on the CPU.

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lungforge.config import digest
 from lungforge.ct import classes
-from lungforge.ct.edits import EditedMap, EditName, edit_map, edits_for
+from lungforge.ct.edits import EditedMap, EditName, edit_map, edits_for, surroundings
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, Part, table_from_rows
 from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import RowIndex, SliceRow
 from lungforge.errors import ContentError, InputError
 from lungforge.metrics.hu_gate import GateCounts, HuRanges
 from lungforge.models.base import Identity, InpaintingSampler
+from lungforge.models.identity import image_identity
 from lungforge.models.model_dataset import ModelDataset
 from lungforge.models.place import place_of
 from lungforge.models.sampling import NotFiniteError
@@ -26,11 +26,6 @@ from lungforge.randomness import numpy_generator
 from services.sample.config import SampleConfig
 from services.sample.hu_gate import RETRIES, retried, stored_counts
 from services.sample.plan import SampleUnit
-
-#: How far around an edit a slice is sampled anew, in mm and at least in px: a nodule's edge is blurred by the
-#: scanner, and its vessels lead to it.
-INPAINTED_MM = 5.0
-INPAINTED_PX = 2
 
 
 @dataclass(frozen=True)
@@ -277,22 +272,11 @@ def choose_edit(config: SampleConfig, row: SliceRow, replicate: int) -> EditName
     return choices[int(generator.choice(len(choices), p=weights / weights.sum()))][0]
 
 
-def surroundings(changed: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> NDArray[np.bool_]:
-    """What is sampled anew around an edit, [H, W]: all that is near a pixel whose class has changed.
-
-    Args:
-        changed: [H, W], not all False.
-        spacing_mm: Distance between pixel centres (row, column).
-    """
-    in_mm = ndimage.distance_transform_edt(~changed, sampling=spacing_mm)
-    in_px = ndimage.distance_transform_edt(~changed)
-    return (in_mm <= INPAINTED_MM) | (in_px <= INPAINTED_PX)
-
-
 def sample_identity(config: SampleConfig, row: SliceRow, replicate: int, edit: EditName) -> Identity:
     """What decides the noise of an image, and so tells it from all others of a model."""
-    kind = f"{edit}, inpainted" if config.inpaint else edit
-    return (config.seed, row.series_uid, row.slice_index, replicate, kind)
+    return image_identity(
+        config.seed, row.series_uid, row.slice_index, replicate, edit, inpainted=config.inpaint
+    )
 
 
 def sample_id(identity: Identity) -> str:

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from lungforge.ct.classes import NODULE
+from lungforge.ct.edits import surroundings
 from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
 from services.sample.plan import make_plan
-from services.sample.worker import SamplingRun, UnitSampler, choose_edit, request_image, surroundings
+from services.sample.worker import SamplingRun, UnitSampler, choose_edit, request_image
 
 #: The fixtures of that name.
 MakeRun = Callable[..., SamplingRun]
@@ -131,16 +132,6 @@ def test_inpainted_images_do_not_depend_on_the_batch(
         difference = np.abs(row["image"].astype(int) - other["image"])
         assert (difference > 0).mean() < 0.1
         assert difference.max() <= 20
-
-
-def test_the_surroundings_of_an_edit() -> None:
-    changed = np.zeros((21, 21), bool)
-    changed[10, 10] = True
-    rows, columns = np.nonzero(surroundings(changed, (1.0, 2.5)))
-    # 5 mm: five rows, two columns.
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (5, 15, 8, 12)
-    assert surroundings(changed, (1.0, 1.0)).sum() == 81  # lattice points within 5
-    assert surroundings(changed, (9.0, 9.0)).sum() == 13  # at least 2 px
 
 
 def test_a_gaugan_samples_in_one_pass(
