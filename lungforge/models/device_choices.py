@@ -4,6 +4,7 @@ A CPU computes as it always has, to the last bit. Any other device is a queue: t
 so nothing may be read back or copied and waited for within a step.
 """
 
+import contextlib
 from typing import Any, Final, Literal
 
 import torch
@@ -47,6 +48,13 @@ def guides_in_one_batch(device: torch.device) -> bool:
 def sampling_precision(device: torch.device) -> Precision:
     """What the network computes in when sampling; its last layer is float32 in either case."""
     return "bfloat16" if device.type == "cuda" else "float32"
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[None]:
+    """The context in which networks compute: bfloat16 where that is the precision, else their own type."""
+    if precision == "float32" and not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def steps_between_reads(device: torch.device) -> int:

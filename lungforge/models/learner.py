@@ -303,11 +303,6 @@ def gradients_shared(modules: Iterable[nn.Module], *, share: bool) -> Iterator[N
         yield
 
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context in which networks compute: bfloat16 where that is the precision, else their own type."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-
-
 def mean_over_workers(values: Tensor) -> Tensor:
     """The mean of a tensor over the workers, on each of them."""
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lungforge.models.device_choices import optimiser_options
+from lungforge.models.device_choices import autocast, optimiser_options
 from lungforge.models.ema import MovingAverages
 from lungforge.models.gaugan.config import GauGANConfig
 from lungforge.models.gaugan.discriminator import Discriminator
@@ -29,7 +29,6 @@ from lungforge.models.learner import (
     SampleNeeds,
     Trained,
     TrainingSettings,
-    autocast,
     gradients_shared,
     mean_over_workers,
 )

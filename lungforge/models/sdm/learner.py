@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lungforge.models.base import SamplingOptions
-from lungforge.models.device_choices import Precision, optimiser_options
+from lungforge.models.device_choices import Precision, autocast, optimiser_options
 from lungforge.models.ema import MovingAverages
 from lungforge.models.learner import (
     Batch,
@@ -17,7 +17,6 @@ from lungforge.models.learner import (
     State,
     Trained,
     TrainingSettings,
-    autocast,
     gradients_shared,
     mean_over_workers,
 )

@@ -1,5 +1,6 @@
 """Slices from maps, by a semantic diffusion model."""
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +10,7 @@ from torch import Tensor
 
 from lungforge.ct.window import hu_to_unit
 from lungforge.models.base import Identity, SamplingOptions
-from lungforge.models.device_choices import sampling_precision, sent
-from lungforge.models.learner import autocast
+from lungforge.models.device_choices import autocast, sampling_precision, sent
 from lungforge.models.sampling import IdentityNoise, to_hu
 from lungforge.models.sdm.config import sampling_of
 from lungforge.models.sdm.diffusion import Denoiser, Estimate, NoiseSchedule
@@ -135,5 +135,5 @@ class DiffusionSliceSampler:
         shape = (config.image_channels, config.image_size, config.image_size)
         return denoise, IdentityNoise(identities, shape, device)
 
-    def _precision(self) -> torch.autocast:
+    def _precision(self) -> contextlib.AbstractContextManager[None]:
         return autocast(self._device, sampling_precision(self._device))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lungforge.errors import InputError
-from lungforge.models.device_choices import fuses_norms
+from lungforge.models.device_choices import autocast, fuses_norms
 from lungforge.models.device_choices import keep_bytes as default_keep_bytes
 from lungforge.models.place import VALUES
 from lungforge.models.sdm.blocks import (
@@ -148,17 +148,18 @@ class SemanticUNet(nn.Module):
             raise InputError(
                 f"the maps are {tuple(maps.shape[1:])} (classes, rows, columns); expected {expected}"
             )
-        budget = default_keep_bytes(maps.device) if keep_bytes is None else keep_bytes
         semantic_map = SemanticMap(maps.to(next(self.parameters()).dtype))
+        place = self._place(places, maps)
+        if torch.is_grad_enabled():
+            modulations = tuple(norm.modulation(semantic_map, size) for norm, size in self._norms())
+            return Conditioning(semantic_map, modulations, place)
+        budget = default_keep_bytes(maps.device) if keep_bytes is None else keep_bytes
         kept: list[Modulation | None] = []
         for norm, size in self._norms():
             modulation = norm.modulation(semantic_map, size)
-            fits = torch.is_grad_enabled() or modulation.nbytes <= budget
+            fits = modulation.nbytes <= budget
             budget -= modulation.nbytes if fits else 0
             kept.append(modulation if fits else None)
-        place = self._place(places, maps)
-        if torch.is_grad_enabled():
-            return Conditioning(semantic_map, tuple(kept), place)
         # What is left of the budget goes into values that need no gathering at every step.
         for index, compact in enumerate(kept):
             if compact is not None and compact.whole_nbytes - compact.nbytes <= budget:
@@ -239,7 +240,7 @@ class SemanticUNet(nn.Module):
         # noisiest times would be magnified to a fifth of the image's range.
         norm, _, convolution = self.out
         h = norm_activate(h, norm)
-        with torch.autocast(h.device.type, enabled=False):
+        with autocast(h.device, "float32"):
             return convolution(h.float())
 
     def _modulations(self, conditioning: Conditioning) -> Iterator[Modulation]:
