@@ -5,25 +5,25 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lungforge.ct import classes
 from lungforge.errors import InputError
 from lungforge.models.base import SliceSampler
+from lungforge.models.device_choices import Precision
 from lungforge.models.ema import MovingAverages
+from lungforge.models.spade import one_hot_or_hidden
 
 #: Puts a module on its device and shares its gradients among the workers.
 Distribute = Callable[[nn.Module], nn.Module]
 
 #: Named groups of named tensors.
 State = dict[str, dict[str, Tensor]]
-
-#: What networks compute in; their weights are float32.
-Precision = Literal["float32", "bfloat16"]
 
 
 class TrainingSettings(Protocol):
@@ -92,7 +92,8 @@ class Batch:
 
     Attributes:
         images: float32 [N, 1, H, W] in [-1, 1].
-        maps: One-hot [N, classes, H, W]; all zeros where the map is hidden.
+        labels: Classes, uint8 [N, H, W]; ``HIDDEN_ID`` everywhere where the map is hidden. A twenty-fourth of
+            what the one-hot maps take, which are made where they are needed.
         times: What the learner drew for each, [N]: the timestep, or ln σ of its noise.
         noise: Standard normal [N, ...].
         places: Where each image is, [N, VALUES], as ``lungforge.models.place`` has it; all zeros where that
@@ -100,13 +101,22 @@ class Batch:
     """
 
     images: Tensor
-    maps: Tensor
+    labels: Tensor
     times: Tensor
     noise: Tensor
     places: Tensor
 
+    @property
+    def maps(self) -> Tensor:
+        """One-hot maps, float32 [N, classes, H, W], on the device of the labels; all zeros where hidden."""
+        return one_hot_or_hidden(self.labels, classes.COUNT)
+
+    def pinned(self) -> "Batch":
+        """The same in memory that a GPU copies from while the host goes on."""
+        return Batch(*(value.pin_memory() for value in self._values()))
+
     def to(self, device: torch.device) -> "Batch":
-        """The same on another device."""
+        """The same on another device; from pinned memory, the host does not wait for it."""
         return Batch(*(value.to(device, non_blocking=True) for value in self._values()))
 
     def micro_batches(self, count: int) -> list["Batch"]:
@@ -115,7 +125,7 @@ class Batch:
         return [Batch(*values) for values in zip(*chunks, strict=True)]
 
     def _values(self) -> tuple[Tensor, ...]:
-        return self.images, self.maps, self.times, self.noise, self.places
+        return self.images, self.labels, self.times, self.noise, self.places
 
 
 class DivergedError(InputError):
@@ -165,19 +175,39 @@ class Learner(ABC):
         return next(self.trained[0].network.parameters()).device
 
     @abstractmethod
-    def step(self, micro_batches: Sequence[Batch], step: int) -> list[float]:
-        """Take one step of the optimiser.
+    def step(self, micro_batches: Sequence[Batch], step: int) -> Tensor:
+        """Take one step of the optimiser, without waiting for the device.
 
         Args:
             micro_batches: This worker's share of the batch, in micro-batches of equal length.
             step: Which step it is, from 0.
 
         Returns:
-            The values of ``METRICS``, over all workers.
+            What was measured, over all workers, on the device: ``metrics`` turns it into ``METRICS``.
+        """
+
+    def metrics(self, measured: Sequence[float]) -> list[float]:
+        """The values of ``METRICS`` from what a step measured; called once for every step, in order."""
+        return list(measured)
+
+    def read(self, measured: Sequence[Tensor], first: int) -> Iterator[list[float]]:
+        """Read back what steps have measured, and wait for them.
+
+        Args:
+            measured: What ``step`` gave, one after another.
+            first: The step of the first of them.
+
+        Yields:
+            The values of ``METRICS`` of each step.
 
         Raises:
-            DivergedError: Loss or gradient are not finite; the weights are as they were.
+            DivergedError: Loss or gradient of a step are not finite.
         """
+        rows = torch.stack(list(measured)).tolist() if measured else []
+        for step, row in enumerate(rows, first):
+            metrics = self.metrics(row)
+            self.require_finite(metrics, step)
+            yield metrics
 
     @abstractmethod
     def sampler(self) -> SliceSampler:
@@ -223,10 +253,10 @@ class Trained:
     def __init__(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         self.name, self.network, self.optimiser = name, network, optimiser
 
-    def clip_grad_norm(self, max_norm: float | None) -> float:
+    def clip_grad_norm(self, max_norm: float | None) -> Tensor:
         """Scale the gradient to a norm of at most ``max_norm``, if given; returns the norm before."""
         limit = math.inf if max_norm is None else max_norm
-        return float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+        return nn.utils.clip_grad_norm_(self.network.parameters(), limit)
 
     def step(self, rate: float) -> None:
         """Take a step of the optimiser, and forget the gradient."""
@@ -252,11 +282,12 @@ class Trained:
         """Resume from what ``state`` gave."""
         self.network.load_state_dict(state[f"{self.name}_weights"])
         first, second = (state[f"{self.name}_{order}_moments"] for order in ("first", "second"))
+        fused = self.optimiser.defaults.get("fused")
         for name, value in self.network.named_parameters():
             if name in first:
                 # In the memory layout of the weight, as the optimiser would have made them.
                 self.optimiser.state[value] = {
-                    "step": torch.tensor(float(steps)),
+                    "step": torch.tensor(float(steps), device=value.device if fused else None),
                     "exp_avg": torch.empty_like(value, requires_grad=False).copy_(first[name]),
                     "exp_avg_sq": torch.empty_like(value, requires_grad=False).copy_(second[name]),
                 }
@@ -270,11 +301,6 @@ def gradients_shared(modules: Iterable[nn.Module], *, share: bool) -> Iterator[N
             if not share and isinstance(module, DistributedDataParallel):
                 stack.enter_context(module.no_sync())
         yield
-
-
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context in which networks compute: bfloat16 where that is the precision, else their own type."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def mean_over_workers(values: Tensor) -> Tensor:

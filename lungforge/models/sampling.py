@@ -10,6 +10,7 @@ from torch import Tensor
 from lungforge.ct.window import unit_to_hu
 from lungforge.errors import ContentError
 from lungforge.models.base import Identity
+from lungforge.models.device_choices import sent
 from lungforge.randomness import torch_generator
 
 
@@ -32,7 +33,7 @@ class IdentityNoise:
     def __call__(self, step: int | None = None) -> Tensor:
         """Fresh noise, [N, *shape]; the step does not matter."""
         noise = [torch.randn(self._shape, generator=generator) for generator in self._generators]
-        return torch.stack(noise).to(self._device)
+        return sent(torch.stack(noise), self._device)
 
 
 class NotFiniteError(ContentError):
@@ -53,8 +54,9 @@ def to_hu(images: Tensor) -> NDArray[np.int16]:
     Raises:
         NotFiniteError: An image has a value that is NaN or infinite.
     """
+    images = images.cpu()
     bad = (~images.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
     if bad:
         raise NotFiniteError(bad)
     # A network of three channels was trained on three equal ones.
-    return unit_to_hu(images.float().mean(1).cpu().numpy())
+    return unit_to_hu(images.float().mean(1).numpy())

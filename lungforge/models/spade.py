@@ -16,11 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lungforge.errors import InputError
+from lungforge.models.device_choices import finds_neighbourhoods
 
 #: Width of the layer between the map and γ, β.
 HIDDEN = 128
 #: Share of distinct 3x3 windows among the pixels above which plain convolutions are quicker.
 DENSE_SHARE = 0.75
+#: The id of every pixel of a map that is hidden from the network: of no class.
+HIDDEN_ID = 255
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
@@ -30,12 +33,23 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
         InputError: An id is not in 0 .. classes - 1.
     """
     labels = labels.long()
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise InputError(
-            f"the map holds ids from {int(labels.min())} to {int(labels.max())}; "
-            f"the network knows the classes 0 to {classes - 1}"
-        )
+    if labels.numel():
+        require_classes(int(labels.min()), int(labels.max()), classes)
     return F.one_hot(labels, classes).permute(0, 3, 1, 2).float()
+
+
+def require_classes(lowest: int, highest: int, classes: int) -> None:
+    """Raise ``InputError`` where the ids of a map are not all in 0 .. classes - 1."""
+    if not 0 <= lowest <= highest < classes:
+        raise InputError(
+            f"the map holds ids from {lowest} to {highest}; the network knows the classes 0 to {classes - 1}"
+        )
+
+
+def one_hot_or_hidden(labels: Tensor, classes: int) -> Tensor:
+    """The same of ids that are known to be right, without asking the device; zeros for ``HIDDEN_ID``."""
+    known = torch.arange(classes, dtype=labels.dtype, device=labels.device)
+    return labels[..., None].eq(known).permute(0, 3, 1, 2).float()
 
 
 @dataclass(frozen=True)
@@ -171,7 +185,8 @@ class SemanticMap:
             width = self.maps.shape[3] * size // self.maps.shape[2]
             maps = F.interpolate(self.maps, size=(size, width), mode="nearest")
             with torch.no_grad():
-                self._levels[size] = maps, find_neighbourhoods(maps)
+                found = find_neighbourhoods(maps) if finds_neighbourhoods(maps.device) else None
+                self._levels[size] = maps, found
         return self._levels[size]
 
 
@@ -224,6 +239,11 @@ class SpadeModulation(nn.Module):
     def modulation(self, semantic_map: SemanticMap, size: int) -> Modulation:
         """1 + γ and β for features of ``size`` rows."""
         maps, neighbourhoods = semantic_map.at(size)
+        if not finds_neighbourhoods(maps.device):
+            # In two convolutions, as a half of one would keep the memory of both for the gradient.
+            hidden = self.mlp_shared(maps)
+            scale = F.conv2d(hidden, self.mlp_gamma.weight, _bias(self.mlp_gamma) + 1, padding=1)
+            return Modulation(scale, self.mlp_beta(hidden))
         # γ and β are one convolution; the 1 of 1 + γ goes into its bias.
         weight = torch.cat([self.mlp_gamma.weight, self.mlp_beta.weight])
         bias = torch.cat([_bias(self.mlp_gamma) + 1, _bias(self.mlp_beta)])

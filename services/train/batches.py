@@ -12,7 +12,7 @@ from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import SliceRow
 from lungforge.models.learner import Batch, SampleNeeds
 from lungforge.models.place import place_of
-from lungforge.models.spade import one_hot
+from lungforge.models.spade import HIDDEN_ID, require_classes
 from lungforge.randomness import numpy_generator, torch_generator
 from services.train.config import TrainConfig
 
@@ -48,11 +48,12 @@ def make_batch(
         place = place_of(row.spacing_mm, slice_px, row.label.shape, corner, mirrored=flip)
         known = numpy_generator(config.seed, "place", sample).random() >= needs.condition_dropout
         places.append(place if known else np.zeros_like(place))
-    maps = one_hot(torch.from_numpy(np.stack(labels)), classes.COUNT)
-    maps[torch.tensor(hidden)] = 0
+    maps = np.stack(labels)
+    require_classes(int(maps.min()), int(maps.max()), classes.COUNT)
+    maps[hidden] = HIDDEN_ID
     return Batch(
         images=torch.from_numpy(np.stack(images))[:, None],
-        maps=maps,
+        labels=torch.from_numpy(maps),
         times=torch.tensor(times),
         noise=torch.stack(noise),
         places=torch.from_numpy(np.stack(places)),

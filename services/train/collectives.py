@@ -1,5 +1,6 @@
 """What the workers of a run tell one another beside gradients."""
 
+import functools
 from typing import NamedTuple, Self
 
 import torch
@@ -41,17 +42,18 @@ def agree(fault: Fault | None, *, stop: bool) -> WorkerStatus:
     """Give this worker's status, and return that of all workers together: the same on each of them.
 
     Without it, workers would wait for the gradients of one that has left until a time-out. It runs before
-    every step; faults are exchanged only if there is any.
+    every step, between the hosts: a GPU's queue is not waited for. Faults are exchanged only if there is any.
     """
     if not _distributed():
         return WorkerStatus(fault, stop)
-    flags = torch.tensor([float(fault is not None), float(stop)], device=_collective_device())
-    torch.distributed.all_reduce(flags)
+    group = _hosts()
+    flags = torch.tensor([float(fault is not None), float(stop)])
+    torch.distributed.all_reduce(flags, group=group)
     faulty, stopped = flags.bool().tolist()
     if not faulty:
         return WorkerStatus(None, stopped)
     faults: list[Fault | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(faults, fault)
+    torch.distributed.all_gather_object(faults, fault, group=group)
     return WorkerStatus(next(each for each in faults if each is not None), stopped)
 
 
@@ -64,9 +66,10 @@ def from_first_worker(value: int | None) -> int | None:
     return box[0]
 
 
-def _collective_device() -> torch.device:
-    nccl = torch.distributed.get_backend() == "nccl"
-    return torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
+@functools.cache
+def _hosts() -> torch.distributed.ProcessGroup | None:
+    """The group of all workers through which their hosts talk; None is the default one."""
+    return torch.distributed.new_group(backend="gloo") if torch.distributed.get_backend() == "nccl" else None
 
 
 def _distributed() -> bool:

@@ -2,8 +2,11 @@
 
 import contextlib
 
+from torch import Tensor
+
 from lungforge.datasets.shuffling import RowStream
 from lungforge.errors import AccessError, InputError
+from lungforge.models.device_choices import steps_between_reads
 from lungforge.models.learner import Batch, Distribute, DivergedError
 from services.train.batches import make_batch
 from services.train.checkpoints import CheckpointStore
@@ -12,7 +15,7 @@ from services.train.divergence import require_no_rise, settled_after, with_advic
 from services.train.monitoring import Rates
 from services.train.prefetch import prefetch
 from services.train.run import TrainingRun
-from services.train.worker import FirstTrainWorker, Report, Stop, TrainWorker
+from services.train.worker import FirstTrainWorker, Report, Stop, TrainWorker, is_recorded
 
 
 def train(
@@ -56,10 +59,26 @@ def train(
         history = worker.resume(learner)
         steps = range(len(history), config.steps)
 
-        def make(step: int) -> Batch:
-            return make_batch(stream.rows(step), stream.samples(step), config, learner.needs)
+        pinned = learner.device.type == "cuda"
 
-        rates = Rates(config.batch)
+        def make(step: int) -> Batch:
+            batch = make_batch(stream.rows(step), stream.samples(step), config, learner.needs)
+            return batch.pinned() if pinned else batch
+
+        rates, unread = Rates(config.batch), list[Tensor]()
+        every = steps_between_reads(learner.device)
+
+        def read() -> None:
+            """Read back what the last steps have measured, and record them."""
+            try:
+                for metrics in learner.read(unread, len(history)):
+                    history.append(metrics)
+                    require_no_rise(learner, history)
+                    worker.on_step_end(history, rates.values())
+            except DivergedError as error:
+                raise with_advice(error, checkpoints) from None
+            unread.clear()
+
         with worker.recording(learner, len(history)), contextlib.closing(prefetch(make, steps)) as batches:
             for step in steps:
                 batch, fault = None, None
@@ -75,13 +94,13 @@ def train(
                 if status.stop:
                     break
                 assert batch is not None
-                try:
-                    history.append(learner.step(batch.micro_batches(config.gradient_accumulation), step))
-                    require_no_rise(learner, history)
-                except DivergedError as error:
-                    raise with_advice(error, checkpoints) from None
+                unread.append(learner.step(batch.micro_batches(config.gradient_accumulation), step))
                 rates.step_done()
-                worker.on_step_end(history, rates.values())
+                # Whatever is kept of a step is read first, so that nothing of a diverged run is kept. All
+                # workers read after the same steps, and end there together.
+                if (step + 1) % every == 0 or is_recorded(config, step + 1):
+                    read()
+            read()
         if steps.start < len(history) < config.steps:
             worker.save(learner, history)
     if len(history) == config.steps:

@@ -15,6 +15,7 @@ from lungforge.storage import join_uri, write_bytes_atomic
 from services.common.progress import say
 from services.train.checkpoints import Checkpoint, CheckpointStore, history_tensor
 from services.train.collectives import from_first_worker
+from services.train.config import TrainConfig
 from services.train.monitoring import Monitor
 from services.train.preview import preview_picture
 from services.train.run import TrainingRun
@@ -25,6 +26,16 @@ Report = Callable[[int, dict[str, float]], None]
 Stop = Callable[[], bool]
 #: The metrics of every step.
 History = list[list[float]]
+
+
+def is_recorded(config: TrainConfig, done: int) -> bool:
+    """Whether something of the run is kept after so many steps: a checkpoint, averages, a picture, the model."""
+    return (
+        done == config.steps
+        or done % config.checkpoint_every == 0
+        or bool(config.preview_every and done % config.preview_every == 0)
+        or bool(config.keep_averages and done in snapshot_steps(config.steps))
+    )
 
 
 class TrainWorker:

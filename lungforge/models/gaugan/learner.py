@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lungforge.models.device_choices import autocast, optimiser_options
 from lungforge.models.ema import MovingAverages
 from lungforge.models.gaugan.config import GauGANConfig
 from lungforge.models.gaugan.discriminator import Discriminator
@@ -28,7 +29,6 @@ from lungforge.models.learner import (
     SampleNeeds,
     Trained,
     TrainingSettings,
-    autocast,
     gradients_shared,
     mean_over_workers,
 )
@@ -90,14 +90,14 @@ class AdversarialLearner(Learner):
             settings,
             SampleNeeds(noise_shape=(config.latent_channels,)),
             [
-                Trained(name, network, torch.optim.Adam(network.parameters(), betas=ADAM_BETAS))
+                Trained(name, network, _adam(network))
                 for name, network in (("generator", autoencoder), ("discriminator", discriminator))
             ],
             MovingAverages(folded_state(self.generator), settings.average_lengths) if averages else None,
         )
 
     @override
-    def step(self, micro_batches: Sequence[Batch], step: int) -> list[float]:
+    def step(self, micro_batches: Sequence[Batch], step: int) -> Tensor:
         for network in self.trained:
             iterate_once(network.network)
         losses, count = torch.zeros(5, device=self.device), len(micro_batches)
@@ -105,25 +105,24 @@ class AdversarialLearner(Learner):
             with gradients_shared([self._autoencoder, self._discriminator], share=index == count):
                 losses += self._backward(micro_batch.to(self.device), count)
         norms = [network.clip_grad_norm(self.settings.max_grad_norm) for network in self.trained]
-        metrics = [*mean_over_workers(losses).tolist(), *norms]
-        self.require_finite(metrics, step)
         rate = self.rate(self.settings.learning_rate, step)
         for network, factor in zip(self.trained, (1, _RATE_RATIO), strict=True):
             network.step(rate * factor)
         if self.average is not None:
             self.average.update(folded_state(self.generator))
-        return metrics
+        return torch.cat([mean_over_workers(losses), torch.stack(norms)])
 
     def _backward(self, batch: Batch, count: int) -> Tensor:
         """Add a micro-batch, one of ``count``, to the gradients of both; its part of the losses, [5]."""
+        maps = batch.maps
         with autocast(self.device, self.settings.precision):
-            fake, mean, log_variance = self._autoencoder(batch.images, batch.maps, batch.noise)
+            fake, mean, log_variance = self._autoencoder(batch.images, maps, batch.noise)
             generator = generator_loss(
-                self.trained[1].network, batch.maps, batch.images, fake, Encoding(mean, log_variance)
+                self.trained[1].network, maps, batch.images, fake, Encoding(mean, log_variance)
             )
         (generator.total / count).backward()
         with autocast(self.device, self.settings.precision):
-            discriminator = discriminator_loss(self._discriminator, batch.maps, batch.images, fake)
+            discriminator = discriminator_loss(self._discriminator, maps, batch.images, fake)
         (discriminator.total / count).backward()
         assert generator.kl is not None
         terms = (generator.total, generator.adversarial, generator.feature_matching, generator.kl)
@@ -133,3 +132,8 @@ class AdversarialLearner(Learner):
     def sampler(self) -> GauGANSliceSampler:
         assert self.average is not None
         return GauGANSliceSampler(build(self.config, self.average.weights).to(self.device))
+
+
+def _adam(network: nn.Module) -> torch.optim.Adam:
+    weights = list(network.parameters())
+    return torch.optim.Adam(weights, betas=ADAM_BETAS, **optimiser_options(weights[0].device))

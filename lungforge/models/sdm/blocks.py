@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lungforge.models.device_choices import fuses_norms
 from lungforge.models.sdm.config import GROUPS
+from lungforge.models.sdm.fused_norm import ScaleAndShift, fused_norm
 from lungforge.models.sdm.normalisation import group_norm, modulate
 from lungforge.models.spade import Modulation, SpadeModulation, pointwise
 
@@ -54,13 +56,13 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Features [N, width, H, W], time [N, time_width] to [N, out_width, H, W]; half the side if down."""
         norm, _, convolution = self.in_layers
-        h = _activate(group_norm(x, norm))
+        h = norm_activate(x, norm)
         if self.down:
             h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
         h = convolution(h)
         scale, shift = self.emb_layers(time)[:, :, None, None].chunk(2, dim=1)
         norm, _, dropout, convolution = self.out_layers
-        h = _activate(modulate(group_norm(h, norm), 1 + scale, shift))
+        h = norm_activate(h, norm, (1 + scale, shift))
         return convolution(dropout(h)).add_(_shortcut(self.skip_connection, x))
 
 
@@ -85,12 +87,11 @@ class SpadeBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor, before: Modulation, after: Modulation) -> Tensor:
         """Features [N, width, H, W] to [N, out_width, H, W], twice the side if up."""
         before = before.whole()
-        h = _activate(modulate(group_norm(x), before.scale, before.shift))
+        h = norm_activate(x, None, (before.scale, before.shift))
         h = _upsampled_convolution(h, self.in_layers[1]) if self.up else self.in_layers[1](h)
         scale, shift = self.emb_layers(time)[:, :, None, None].chunk(2, dim=1)
         after = after.whole()
-        h = modulate(group_norm(h), after.scale, after.shift)
-        h = _activate(modulate(h, 1 + scale, shift))
+        h = norm_activate(h, None, (after.scale, after.shift), (1 + scale, shift))
         h = self.out_layers[2](self.out_layers[1](h))
         if not self.up:
             return h.add_(_shortcut(self.skip_connection, x))
@@ -112,7 +113,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features [N, C, H, W] to the same shape."""
         count, width, height, columns = x.shape
-        qkv = pointwise(group_norm(x, self.norm), self.qkv.weight[:, :, 0], self.qkv.bias)
+        normalised = (
+            fused_norm(x, self.norm, activate=False) if fuses_norms(x.device) else group_norm(x, self.norm)
+        )
+        qkv = pointwise(normalised, self.qkv.weight[:, :, 0], self.qkv.bias)
         # The heads are split before query, key and value.
         qkv = qkv.permute(0, 2, 3, 1).view(count, height * columns, self.heads, 3, width // self.heads)
         query, key, value = qkv.permute(3, 0, 2, 1, 4)
@@ -131,8 +135,14 @@ def _shortcut(convolution: nn.Module, x: Tensor) -> Tensor:
     return x
 
 
-def _activate(h: Tensor) -> Tensor:
-    """SiLU, in place where no gradient needs what was there."""
+def norm_activate(x: Tensor, layer: nn.Module | None, *modulations: ScaleAndShift) -> Tensor:
+    """Normalise features, modulate them in order, and activate them by SiLU; see ``fused_norm``."""
+    if fuses_norms(x.device):
+        return fused_norm(x, layer, modulations)
+    h = group_norm(x, layer)
+    for scale, shift in modulations:
+        h = modulate(h, scale, shift)
+    # In place where no gradient needs what was there.
     return F.silu(h, inplace=not torch.is_grad_enabled())
 
 

@@ -5,6 +5,7 @@ arXiv 2006.11239). Dividing by √ᾱ gives the variance-exploding one of EDM, w
 deviation σ = √(1/ᾱ - 1). Images are float tensors [N, C, H, W] in [-1, 1]; timesteps are int64 tensors [N].
 """
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ Denoiser = Callable[[Tensor, int], Estimate]
 class NoiseSchedule:
     """How much noise each step holds, and everything that follows from it.
 
-    All tables are float64 tensors [steps] on the CPU.
+    All tables are float64 tensors [steps] on the CPU; ``on`` gives them elsewhere.
 
     Attributes:
         betas: Variance that each step adds.
@@ -62,6 +63,19 @@ class NoiseSchedule:
         self.posterior_log_variance = clipped.log()
         self.posterior_x_0 = self.betas * self.alphas_cumprod_prev.sqrt() / (1 - self.alphas_cumprod)
         self.posterior_x_t = (1 - self.alphas_cumprod_prev) * alphas.sqrt() / (1 - self.alphas_cumprod)
+        self._elsewhere: dict[torch.device, NoiseSchedule] = {}
+
+    def on(self, device: torch.device) -> "NoiseSchedule":
+        """The same with its tables on a device, where they are sent once."""
+        if device == self.betas.device:
+            return self
+        if device not in self._elsewhere:
+            moved = copy.copy(self)
+            for name, value in vars(self).items():
+                if isinstance(value, Tensor):
+                    setattr(moved, name, value.to(device, non_blocking=True))
+            self._elsewhere[device] = moved
+        return self._elsewhere[device]
 
     def __len__(self) -> int:
         return len(self.betas)
@@ -115,7 +129,10 @@ class NoiseSchedule:
         return torch.tensor([min(step, len(self) - count + index) for index, step in enumerate(chosen)])
 
     def at(self, table: Tensor, steps: Tensor, like: Tensor) -> Tensor:
-        """Values of a table at ``steps`` [N], as [N, 1, 1, 1] beside ``like``, in float32 at least."""
+        """Values of a table at ``steps`` [N], as [N, 1, 1, 1] beside ``like``, in float32 at least.
+
+        A table of a schedule that is ``on`` the device of ``like`` is not sent there again.
+        """
         values = table.to(like.device)[steps.to(like.device)]
         return values.to(at_least_float32(like)).view(-1, *[1] * (like.ndim - 1))
 
@@ -151,6 +168,7 @@ def _spaced_steps(spacing: str, steps: int) -> Tensor:
 
 def q_sample(schedule: NoiseSchedule, x_0: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
     """Draw x_t from q(x_t | x_0) with the given standard normal noise."""
+    schedule = schedule.on(x_0.device)
     signal = schedule.at(schedule.alphas_cumprod.sqrt(), steps, x_0)
     spread = schedule.at((1 - schedule.alphas_cumprod).sqrt(), steps, x_0)
     return signal * x_0 + spread * noise
@@ -158,6 +176,7 @@ def q_sample(schedule: NoiseSchedule, x_0: Tensor, steps: Tensor, noise: Tensor)
 
 def q_posterior(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and log variance of q(x_{t-1} | x_t, x_0); the log variance is clipped at the first step."""
+    schedule = schedule.on(x_t.device)
     mean = (
         schedule.at(schedule.posterior_x_0, steps, x_t) * x_0
         + schedule.at(schedule.posterior_x_t, steps, x_t) * x_t
@@ -167,6 +186,7 @@ def q_posterior(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, steps: Tensor
 
 def predict_noise(schedule: NoiseSchedule, x_t: Tensor, steps: Tensor, x_0: Tensor) -> Tensor:
     """The noise that lies between ``x_0`` and x_t."""
+    schedule = schedule.on(x_t.device)
     inverse = 1 / schedule.alphas_cumprod
     return (schedule.at(inverse.sqrt(), steps, x_t) * x_t - x_0) / schedule.at(
         (inverse - 1).sqrt(), steps, x_t
@@ -189,6 +209,7 @@ def reverse_step(schedule: NoiseSchedule, estimate: Estimate, x_t: Tensor, steps
         x_t: Noisy images [N, C, H, W].
         steps: Steps [N] of this schedule.
     """
+    schedule = schedule.on(x_t.device)
     mean, smallest = q_posterior(schedule, estimate.x_0, x_t, steps)
     if estimate.variance is None:
         return ReverseStep(mean, smallest)

@@ -40,8 +40,10 @@ def shares_and_errors(error: ImageError, side: int) -> Tensor:
         The share of the images that are in each band, then the same with each image counted by its
         root-mean-square error, in [-1, 1] units, [2 * bands].
     """
-    bounds = error.sigma.new_tensor(_BOUNDS) * (side / REFERENCE_SIDE)
-    inside = torch.nn.functional.one_hot(torch.bucketize(error.sigma, bounds), len(BANDS))
+    # As plain numbers: a tensor would have to be sent to the device.
+    low, high = (torch.tensor(_BOUNDS, dtype=error.sigma.dtype) * (side / REFERENCE_SIDE)).tolist()
+    above_low, above_high = error.sigma > low, error.sigma > high
+    inside = torch.stack([~above_low, above_low & ~above_high, above_high], 1)
     return torch.cat([inside.float().mean(0), (inside * error.squared.sqrt()[:, None]).mean(0)])
 
 

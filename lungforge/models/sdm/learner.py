@@ -7,17 +7,16 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lungforge.models.base import SamplingOptions
+from lungforge.models.device_choices import Precision, autocast, optimiser_options
 from lungforge.models.ema import MovingAverages
 from lungforge.models.learner import (
     Batch,
     Distribute,
     Learner,
-    Precision,
     SampleNeeds,
     State,
     Trained,
     TrainingSettings,
-    autocast,
     gradients_shared,
     mean_over_workers,
 )
@@ -90,7 +89,10 @@ class DiffusionLearner(Learner):
                 if isinstance(block, (ResidualBlock, SpadeBlock, Attention)):
                     block.compile()
         self._loss = distribute(DiffusionLoss(self.network, objective, settings.precision))
-        optimiser = torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+        weights = list(self.network.parameters())
+        optimiser = torch.optim.AdamW(
+            weights, lr=settings.learning_rate, weight_decay=0.0, **optimiser_options(weights[0].device)
+        )
         super().__init__(
             settings,
             SampleNeeds(
@@ -103,7 +105,7 @@ class DiffusionLearner(Learner):
         )
 
     @override
-    def step(self, micro_batches: Sequence[Batch], step: int) -> list[float]:
+    def step(self, micro_batches: Sequence[Batch], step: int) -> Tensor:
         self._loss.train()
         total = torch.zeros(self._losses + 2 * len(BANDS), device=self.device)
         count = len(micro_batches)
@@ -114,14 +116,15 @@ class DiffusionLearner(Learner):
                 losses[0].backward()
             total += losses.detach()
         norm = self.trained[0].clip_grad_norm(self.settings.max_grad_norm)
-        means = mean_over_workers(total).tolist()
-        errors = self._errors.update(means[self._losses :])
-        metrics = [*means[: self._losses], *errors, norm]
-        self.require_finite(metrics, step)
         self.trained[0].step(self.rate(self.settings.learning_rate, step))
         if self.average is not None:
             self.average.update(self.network.state_dict())
-        return metrics
+        return torch.cat([mean_over_workers(total), norm[None]])
+
+    @override
+    def metrics(self, measured: Sequence[float]) -> list[float]:
+        *means, norm = measured
+        return [*means[: self._losses], *self._errors.update(means[self._losses :]), norm]
 
     @override
     def state(self) -> State:

@@ -74,6 +74,7 @@ def ddim_step(
     eta: float = 0.0,
 ) -> Tensor:
     """One step of DDIM from x_t, equation 12 of arXiv 2010.02502; without noise, only the mean."""
+    schedule = schedule.on(x_t.device)
     direction = predict_noise(schedule, x_t, steps, estimate.x_0)
     alpha_bar = schedule.at(schedule.alphas_cumprod, steps, x_t)
     alpha_bar_prev = schedule.at(schedule.alphas_cumprod_prev, steps, x_t)

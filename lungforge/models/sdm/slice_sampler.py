@@ -1,22 +1,25 @@
 """Slices from maps, by a semantic diffusion model."""
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lungforge.ct.window import hu_to_unit
 from lungforge.models.base import Identity, SamplingOptions
+from lungforge.models.device_choices import autocast, sampling_precision, sent
 from lungforge.models.sampling import IdentityNoise, to_hu
 from lungforge.models.sdm.config import sampling_of
-from lungforge.models.sdm.diffusion import Denoiser, NoiseSchedule
+from lungforge.models.sdm.diffusion import Denoiser, Estimate, NoiseSchedule
 from lungforge.models.sdm.guidance import Guidance, guided_denoiser, null_map
 from lungforge.models.sdm.inpainting import sample_inpainted
 from lungforge.models.sdm.objectives import objective_of
 from lungforge.models.sdm.samplers import sample_ancestral, sample_ddim, sample_dpmpp_2m, sample_heun
 from lungforge.models.sdm.unet import SemanticUNet
-from lungforge.models.spade import one_hot
+from lungforge.models.spade import one_hot_or_hidden, require_classes
 
 
 class DiffusionSliceSampler:
@@ -43,7 +46,8 @@ class DiffusionSliceSampler:
         self._guidance = Guidance(chosen.guidance, *(chosen.guidance_interval or ()))
         evaluated = (self.steps + 1) // 2 if self.sampler == "heun" else self.steps
         self.schedule = self.objective.schedule(evaluated, even_in_noise=self.sampler in ("dpmpp", "heun"))
-        with torch.inference_mode():
+        self._device = next(network.parameters()).device
+        with torch.inference_mode(), self._precision():
             self._null = network.condition(null_map(network)) if chosen.guidance != 1 else None
 
     @property
@@ -64,7 +68,7 @@ class DiffusionSliceSampler:
         places: NDArray[np.float32] | None = None,
     ) -> NDArray[np.int16]:
         """Sample an image for each map; see ``SliceSampler``."""
-        denoiser, noise = self._begin(labels, identities, places, self.schedule)
+        denoiser, noise = self.prepare(labels, identities, places, self.schedule)
         x_T = noise()
         match self.sampler:
             case "ancestral":
@@ -91,27 +95,45 @@ class DiffusionSliceSampler:
         Ancestral sampling with resampling; its steps are spread over the levels of noise.
         """
         schedule = self.objective.schedule(self.steps, even_in_noise=True)
-        denoiser, noise = self._begin(labels, identities, places, schedule)
+        denoiser, noise = self.prepare(labels, identities, places, schedule)
         x_T = noise()
         known = torch.from_numpy(hu_to_unit(real))[:, None].to(x_T.device).expand(x_T.shape)
         inside = torch.from_numpy(mask)[:, None].to(x_T.device)
         images = sample_inpainted(denoiser, x_T, schedule, noise, known, inside)
         return np.where(mask, to_hu(images), real)
 
-    def _begin(
+    def prepare(
         self,
         labels: NDArray[np.uint8],
         identities: Sequence[Identity],
         places: NDArray[np.float32] | None,
         schedule: NoiseSchedule,
     ) -> tuple[Denoiser, IdentityNoise]:
-        config = self.network.config
-        device = next(self.network.parameters()).device
-        maps = one_hot(torch.from_numpy(labels).to(device), config.classes)
-        given = None if places is None else torch.from_numpy(places).to(device)
-        conditioning = self.network.condition(maps, given)
-        denoiser = guided_denoiser(
-            self.network, self.objective, schedule, conditioning, self._null, self._guidance
-        )
+        """What the steps of sampling need: the denoiser of a batch of maps, and its noise.
+
+        Args:
+            labels: As for ``sample``.
+            identities: As for ``sample``.
+            places: As for ``sample``.
+            schedule: The steps to take.
+        """
+        config, device = self.network.config, self._device
+        if labels.size:
+            require_classes(int(labels.min()), int(labels.max()), config.classes)
+        maps = one_hot_or_hidden(sent(torch.from_numpy(labels), device), config.classes)
+        given = None if places is None else sent(torch.from_numpy(places), device)
+        with self._precision():
+            conditioning = self.network.condition(maps, given)
+            denoiser = guided_denoiser(
+                self.network, self.objective, schedule, conditioning, self._null, self._guidance
+            )
+
+        def denoise(x_t: Tensor, index: int) -> Estimate:
+            with self._precision():
+                return denoiser(x_t, index)
+
         shape = (config.image_channels, config.image_size, config.image_size)
-        return denoiser, IdentityNoise(identities, shape, device)
+        return denoise, IdentityNoise(identities, shape, device)
+
+    def _precision(self) -> contextlib.AbstractContextManager[None]:
+        return autocast(self._device, sampling_precision(self._device))

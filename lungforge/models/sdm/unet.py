@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lungforge.errors import InputError
+from lungforge.models.device_choices import autocast, fuses_norms
+from lungforge.models.device_choices import keep_bytes as default_keep_bytes
 from lungforge.models.place import VALUES
 from lungforge.models.sdm.blocks import (
     Attention,
     ResidualBlock,
     SpadeBlock,
+    norm_activate,
     timestep_embedding,
     zero_init,
 )
 from lungforge.models.sdm.config import GROUPS, UNetConfig
 from lungforge.models.spade import Modulation, SemanticMap, SpadeModulation
-
-#: Bytes of modulations that ``condition`` keeps by default where no gradient is wanted.
-KEEP_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class SemanticUNet(nn.Module):
             maps: One-hot maps [N, classes, H, W] as ``one_hot`` makes them; all zeros is the null map.
                 A batch of one serves any number of images.
             places: Of the images, [N, VALUES]; None where they are not known.
-            keep_bytes: Memory budget of the modulations. What does not fit is computed at every call of
+            keep_bytes: Memory budget of the modulations; what suits the device when not given. What does not fit is computed at every call of
                 the network instead; the result is the same.
 
         Raises:
@@ -148,17 +148,18 @@ class SemanticUNet(nn.Module):
             raise InputError(
                 f"the maps are {tuple(maps.shape[1:])} (classes, rows, columns); expected {expected}"
             )
-        budget = KEEP_BYTES if keep_bytes is None else keep_bytes
         semantic_map = SemanticMap(maps.to(next(self.parameters()).dtype))
+        place = self._place(places, maps)
+        if torch.is_grad_enabled():
+            modulations = tuple(norm.modulation(semantic_map, size) for norm, size in self._norms())
+            return Conditioning(semantic_map, modulations, place)
+        budget = default_keep_bytes(maps.device) if keep_bytes is None else keep_bytes
         kept: list[Modulation | None] = []
         for norm, size in self._norms():
             modulation = norm.modulation(semantic_map, size)
-            fits = torch.is_grad_enabled() or modulation.nbytes <= budget
+            fits = modulation.nbytes <= budget
             budget -= modulation.nbytes if fits else 0
             kept.append(modulation if fits else None)
-        place = self._place(places, maps)
-        if torch.is_grad_enabled():
-            return Conditioning(semantic_map, tuple(kept), place)
         # What is left of the budget goes into values that need no gathering at every step.
         for index, compact in enumerate(kept):
             if compact is not None and compact.whole_nbytes - compact.nbytes <= budget:
@@ -233,7 +234,14 @@ class SemanticUNet(nn.Module):
             h = torch.cat([h, skips.pop()], dim=1)
             for block in _blocks(stage):
                 h = self._run_decoder(block, h, features.time, modulations)
-        return self.out(h)
+        if not fuses_norms(h.device):
+            return self.out(h)
+        # In float32 whatever the blocks compute in: rounded to bfloat16, what noise prediction says at the
+        # noisiest times would be magnified to a fifth of the image's range.
+        norm, _, convolution = self.out
+        h = norm_activate(h, norm)
+        with autocast(h.device, "float32"):
+            return convolution(h.float())
 
     def _modulations(self, conditioning: Conditioning) -> Iterator[Modulation]:
         for (norm, size), kept in zip(self._norms(), conditioning.modulations, strict=True):

@@ -39,7 +39,7 @@ def config() -> TrainConfig:
 def test_a_sample_does_not_depend_on_its_neighbours(rows: list[SliceRow], config: TrainConfig) -> None:
     whole = _batch(rows, range(40, 48), config)
     alone = _batch([rows[5]], [45], config)
-    for name in ("images", "maps", "times", "noise", "places"):
+    for name in ("images", "labels", "times", "noise", "places"):
         assert torch.equal(getattr(whole, name)[5:6], getattr(alone, name))
     other = _batch([rows[5]], [46], config)
     assert not torch.equal(alone.noise, other.noise)
@@ -91,7 +91,7 @@ def test_micro_batches_are_the_batch_in_order(rows: list[SliceRow], config: Trai
     assert (batch.times == 0).all()
     micro_batches = batch.micro_batches(4)
     assert [len(each.images) for each in micro_batches] == [2, 2, 2, 2]
-    for name in ("images", "maps", "times", "noise", "places"):
+    for name in ("images", "labels", "times", "noise", "places"):
         assert torch.equal(torch.cat([getattr(each, name) for each in micro_batches]), getattr(batch, name))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -19,7 +20,7 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.datasets.shuffling import RowStream
 from lungforge.datasets.slices import SliceRow, index_rows
 from lungforge.errors import AccessError, InputError
-from lungforge.models.learner import Batch, DivergedError
+from lungforge.models.learner import DivergedError
 from lungforge.models.model_dataset import ModelDetails
 from lungforge.models.posthoc import read_snapshots
 from lungforge.models.sdm.config import DiffusionOptions
@@ -380,15 +381,15 @@ def test_what_must_not_rise_stops_training_and_names_the_last_good_checkpoint(
     slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(divergence, "WATCH_STEPS", 5)
-    learn = DiffusionLearner.step
+    read, steps = DiffusionLearner.metrics, itertools.count()
 
-    def turn(self: DiffusionLearner, micro_batches: list[Batch], step: int) -> list[float]:
-        metrics = learn(self, micro_batches, step)
+    def turn(self: DiffusionLearner, measured: list[float]) -> list[float]:
+        metrics, step = read(self, measured), next(steps)
         for watched in self.WATCHED:
             metrics[self.METRICS.index(watched)] = 10.0 if watched == name and step >= 18 else 1.0
         return metrics
 
-    monkeypatch.setattr(DiffusionLearner, "step", turn)
+    monkeypatch.setattr(DiffusionLearner, "metrics", turn)
     config = _config(slices, tmp_path / "model", steps=60, checkpoint_every=1, keep=2)
     with pytest.raises(DivergedError) as error:
         _train(config)

@@ -97,7 +97,7 @@ class EDM:
 
     def estimate(self, network: Network, schedule: NoiseSchedule, x_t: Tensor, index: int) -> Estimate:
         """See ``Objective``."""
-        steps = steps_like(x_t, index)
+        steps, schedule = steps_like(x_t, index), schedule.on(x_t.device)
         sigma = schedule.at(schedule.sigmas, steps, x_t)
         noisy = x_t / schedule.at(schedule.alphas_cumprod.sqrt(), steps, x_t) - self.mean
         c_skip, c_out = self.skip_and_out(sigma)

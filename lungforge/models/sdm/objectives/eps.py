@@ -45,7 +45,7 @@ class NoisePrediction:
     def image_error(self, losses: Sequence[Tensor], times: Tensor) -> ImageError:
         """See ``Objective``: the noise's error, times the σ of the noise."""
         _, mse, _ = losses
-        sigma = self.process.sigmas.to(mse.device)[times].to(mse.dtype)
+        sigma = self.process.on(mse.device).sigmas[times].to(mse.dtype)
         return ImageError(sigma, sigma**2 * mse)
 
     def schedule(self, steps: int, *, even_in_noise: bool) -> NoiseSchedule:
@@ -60,6 +60,7 @@ class NoisePrediction:
 
 def predict_x_0(schedule: NoiseSchedule, x_t: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
     """The image that x_t would come from, were ``noise`` the noise in it."""
+    schedule = schedule.on(x_t.device)
     inverse = 1 / schedule.alphas_cumprod
     return (
         schedule.at(inverse.sqrt(), steps, x_t) * x_t - schedule.at((inverse - 1).sqrt(), steps, x_t) * noise
@@ -114,7 +115,7 @@ def training_loss(
         noise: Standard normal, like ``x_0``.
     """
     x_t = q_sample(schedule, x_0, steps, noise)
-    output = network(x_t, schedule.timesteps.to(steps.device)[steps]).float()
+    output = network(x_t, schedule.on(steps.device).timesteps[steps]).float()
     predicted, spread = output.chunk(2, dim=1)
     mse = _mean_of_image((noise - predicted) ** 2)
     frozen = torch.cat([predicted.detach(), spread], dim=1)

@@ -33,12 +33,10 @@ class ToyLearner(Learner):
                 loss.backward()
             total += loss.detach()
         norm = self.trained[0].clip_grad_norm(self.settings.max_grad_norm)
-        metrics = [*mean_over_workers(total).tolist(), norm]
-        self.require_finite(metrics, step)
         self.trained[0].step(self.rate(self.settings.learning_rate, step))
         if self.average is not None:
             self.average.update(self.network.state_dict())
-        return metrics
+        return torch.cat([mean_over_workers(total), norm[None]])
 
     def sampler(self):
         network = ToyNetwork(self.network.config)
