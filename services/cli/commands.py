@@ -11,6 +11,7 @@ from typing import Any
 
 from lungforge.public_uri import public_text, require_public
 from services.cli.reading import Form, read
+from services.common.progress import waiting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,8 @@ def execute(name: str, arguments: Sequence[str]) -> Any:
     """
     command = COMMANDS[name]
     config = parse(name, arguments)
-    run: Callable[[Any], Any] = load(command.run)
+    with waiting("loading", logged=False):
+        run: Callable[[Any], Any] = load(command.run)
     return run(config)
 
 

@@ -77,7 +77,7 @@ class ConfigFile:
             return None
         try:
             converted = _of_type(option.hint, value)
-            # As on the command line, where 1 is 1.0. A list stays as it was written: defaults have whole ones.
+            # 1 is 1.0, as on the command line. Lists stay as they are: those of presets have whole numbers.
             return float(converted) if option.hint is float else converted
         except _OtherTypeError as error:
             raise InputError(f"{self.uri}: {option.name} is {value!r}; give {error}") from None

@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_FAILURE
         raise
     print_result(result, as_json=as_json)
+    for step in getattr(result, "next_steps", ()):
+        say(f"next: {step}")
     exit_code: int = getattr(result, "exit_code", 0)
     return exit_code
 

@@ -12,6 +12,7 @@ from lungforge.datasets import Dataset, Kind, rows_from_table
 from lungforge.errors import AccessError, InputError
 from lungforge.storage import join_uri, write_bytes_atomic
 from lungforge.storage.sole_writer import sole_writer
+from services.common.config_file import keep_config
 from services.common.file_sums import FileSums
 from services.common.progress import progress, say
 from services.export.coco import ANNOTATIONS_NAME, CocoAnnotations
@@ -41,6 +42,11 @@ class ExportResult:
     """For coco: number of nodule boxes."""
     written: bool
     """Whether this run wrote it; False if it was complete already."""
+
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What a person does with it."""
+        return (f"read {self.out} with your program; provenance.json there says where each file is from",)
 
 
 def run(config: ExportConfig) -> ExportResult:
@@ -74,6 +80,7 @@ def _write(dataset: Dataset, config: ExportConfig, description: dict[str, Any]) 
     """Write all files; returns the provenance."""
     with _writing(config.out):
         mark_started(config.out, description)
+        keep_config("export", config, config.out)
     sums = FileSums()
     document = description | _write_rows(dataset, config, sums)
     with _writing(config.out):

@@ -1,5 +1,6 @@
 """The help of every command, as people see it at 80 and at 120 columns."""
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -48,7 +49,7 @@ def test_a_line_ends_only_where_the_next_word_has_no_room(
 ) -> None:
     for width in WIDTHS:
         lines = _help(name, width, monkeypatch, capsys).splitlines()
-        for line, following in zip(lines, lines[1:], strict=False):
+        for line, following in itertools.pairwise(lines):
             # Texts stand in the second column; a line without an option in the first continues one.
             both = re.match(r".{26}  \S", line) and re.match(r" {28}\S", following)
             if both and not re.match(r" +(tiny|cpu|luna256): ", following):
