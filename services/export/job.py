@@ -12,7 +12,6 @@ from lungforge.datasets import Dataset, Kind, rows_from_table
 from lungforge.errors import AccessError, InputError
 from lungforge.storage import join_uri, write_bytes_atomic
 from lungforge.storage.sole_writer import sole_writer
-from services.common.config_file import keep_config
 from services.common.file_sums import FileSums
 from services.common.progress import progress, say
 from services.export.coco import ANNOTATIONS_NAME, CocoAnnotations
@@ -80,7 +79,6 @@ def _write(dataset: Dataset, config: ExportConfig, description: dict[str, Any]) 
     """Write all files; returns the provenance."""
     with _writing(config.out):
         mark_started(config.out, description)
-        keep_config("export", config, config.out)
     sums = FileSums()
     document = description | _write_rows(dataset, config, sums)
     with _writing(config.out):

@@ -48,7 +48,7 @@ def run(config: PreprocessConfig) -> PreprocessResult:
         say(f"{config.out} is finished already{_lacking_words(finished)}")
         return dataclasses.replace(_result(config, finished), dry_run=config.dry_run)
     finished_crops = crops.find_manifest() if finished is not None else None
-    with waiting("reading the headers and tables of the source"):
+    with waiting("reading the headers and tables of the source", logged=False):
         source = survey(config)
     if config.dry_run:
         return dry_run(config, source, finished, finished_crops)

@@ -79,7 +79,7 @@ def run(config: TrainConfig) -> TrainResult:
     if finished is not None:
         say(f"{writer.uri} is finished already")
         return _result(writer.uri, finished)
-    with waiting("reading the training slices"):
+    with waiting("reading the training slices", logged=False):
         training = prepare(config, data, writer)
     keep_config("train", config, writer.uri)
     scans, size = len(training.index.series_uids), training.network.image_size

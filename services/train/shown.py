@@ -7,7 +7,7 @@ _SMOOTHED_STEPS = 50
 
 
 class SmoothedLoss:
-    """Replaces the first metric, the loss, by its mean over the last steps, with most weight on the newest."""
+    """Replaces the first metric, the loss, by its mean over the last steps, the newest weighing most."""
 
     def __init__(self) -> None:
         self._mean, self._weight = 0.0, 0.0
