@@ -60,6 +60,11 @@ class _Range:
     words: str
 
 
+def group(title: str) -> dict[str, Any]:
+    """Metadata that puts a field under a heading of its own in the help of the command line."""
+    return {"group": title}
+
+
 def at_least(least: float) -> dict[str, Any]:
     """Metadata of numbers from ``least``; of a tuple, each of its numbers."""
     return _range(lambda value: value >= least, f"at least {least:g}")
@@ -96,7 +101,7 @@ def check(config: Any) -> None:
     """
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        value, hint = getattr(config, field.name), _without_none(hints[field.name])
+        value, hint = getattr(config, field.name), without_none(hints[field.name])
         for text in _texts(value):  # first, as the other messages quote the value
             require_public(option(field.name), text)
         if value is None and hint is not hints[field.name]:
@@ -136,7 +141,7 @@ def options_below(name: str) -> Iterator[None]:
         _PREFIX.reset(token)
 
 
-def _without_none(hint: Any) -> Any:
+def without_none(hint: Any) -> Any:
     """``int`` for ``int | None``; other types as they are."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         rest = [argument for argument in typing.get_args(hint) if argument is not type(None)]

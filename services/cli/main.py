@@ -11,7 +11,8 @@ from typing import NoReturn
 from lungforge import __version__
 from lungforge.errors import AccessRefusedError, InputError
 from lungforge.public_uri import require_public_environment
-from services.cli.commands import COMMANDS, execute, overview, print_result
+from services.cli.commands import COMMANDS, execute, overview
+from services.cli.results import print_result
 from services.common.errors import user_error
 from services.common.progress import say
 from services.common.ray_environment import keep_ray_private
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_FAILURE
         raise
     print_result(result, as_json=as_json)
+    for step in getattr(result, "next_steps", ()):
+        say(f"next: {step}")
     exit_code: int = getattr(result, "exit_code", 0)
     return exit_code
 

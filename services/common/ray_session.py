@@ -17,6 +17,7 @@ from ray.job_config import JobConfig
 import services
 from lungforge.errors import AccessError, InputError
 from lungforge.storage.errors import explained
+from services.common.progress import waiting
 from services.common.ray_address import check_address
 from services.common.ray_environment import starts_by_address
 from services.common.ray_resources import Needs, require_room
@@ -65,7 +66,8 @@ def ray_session(workers: int | None = None, *needs: Needs) -> Iterator[None]:
     joined = starts_by_address()
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            _connect(workers, joined=joined)
+            with waiting("joining the Ray cluster" if joined else "starting Ray"):
+                _connect(workers, joined=joined)
             require_room(needs or (Needs(),), joined=joined)
             yield
         finally:

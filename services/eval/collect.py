@@ -178,7 +178,7 @@ def read_synthetic(
 def run_in_order(title: str, task: Any, work: Sequence[tuple[Any, ...]], workers: int) -> list[Done[int]]:
     """Run a task for each tuple of arguments; what they gave, in that order."""
     results: dict[int, Done[int]] = {}
-    with progress(title, len(work), unit="parts") as advance:
+    with progress(title, len(work), unit="parts", start="loading the network of the features") as advance:
         for done in run_tasks(lambda index: task.remote(*work[index]), range(len(work)), workers):
             results[done.item] = done
             telemetry.TASKS.inc()

@@ -4,9 +4,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from lungforge.config import EXECUTION, NOT_EMPTY, above, at_least, between, check
+from lungforge.config import EXECUTION, NOT_EMPTY, above, at_least, between, check, group
 from lungforge.errors import InputError
 from lungforge.metrics.extractors import ExtractorName
+
+_DOWNSTREAM = group("Networks trained with and without the synthetic slices")
 
 
 @dataclass(frozen=True)
@@ -42,30 +44,32 @@ class EvalConfig:
     allow_near_duplicates: bool = False
     """Evaluate, with a warning in the report, although synthetic slices are near-duplicates of real ones."""
 
-    downstream: Literal["none", "tiny", "cpu", "published"] = "none"
+    downstream: Literal["none", "tiny", "cpu", "published"] = dataclasses.field(
+        default="none", metadata=_DOWNSTREAM
+    )
     """Also train networks with and without the synthetic slices, and test them on the real ones: how large
     the networks are, and for how long. cpu takes a minute or two per network on one core."""
 
     tasks: tuple[Literal["classification", "localisation"], ...] = dataclasses.field(
-        default=("classification", "localisation"), metadata=NOT_EMPTY
+        default=("classification", "localisation"), metadata=_DOWNSTREAM | NOT_EMPTY
     )
     """What the networks learn: to tell nodules from other places, and to locate them."""
 
-    train_subsets: tuple[int, ...] | None = None
+    train_subsets: tuple[int, ...] | None = dataclasses.field(default=None, metadata=_DOWNSTREAM)
     """Subsets of the real slices that the networks are trained on; needed for --downstream."""
 
-    froc: bool = False
+    froc: bool = dataclasses.field(default=False, metadata=_DOWNSTREAM)
     """Also score the networks for localisation as LUNA16 does, on every slice of the test scans: sensitivity
     at 1/8 to 8 false positives a scan. Needs slices of `lungforge preprocess --slices all`."""
 
-    ratios: tuple[float, ...] = dataclasses.field(default=(1.0,), metadata=NOT_EMPTY | above(0))
+    ratios: tuple[float, ...] = dataclasses.field(default=(1.0,), metadata=_DOWNSTREAM | NOT_EMPTY | above(0))
     """Synthetic slices per real one; each ratio is an arm of its own."""
 
-    folds: int = dataclasses.field(default=1, metadata=at_least(1))
+    folds: int = dataclasses.field(default=1, metadata=_DOWNSTREAM | at_least(1))
     """Folds of the training scans; each network holds one out to choose its checkpoint. 1: a fifth of the
     scans is held out, the same for every network."""
 
-    seeds: int = dataclasses.field(default=5, metadata=at_least(1))
+    seeds: int = dataclasses.field(default=5, metadata=_DOWNSTREAM | at_least(1))
     """Networks per arm and fold; with one network per arm nothing is compared."""
 
     seed: int = dataclasses.field(default=0, metadata=at_least(0))

@@ -19,7 +19,8 @@ from lungforge.metrics.permutation import permute_scans
 from lungforge.randomness import numpy_generator
 from lungforge.storage import join_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.files import read_if_there
-from services.common.progress import say
+from services.common.config_file import keep_config
+from services.common.progress import say, waiting
 from services.common.ray_resources import Needs
 from services.common.ray_session import ray_session
 from services.eval import measure
@@ -76,6 +77,11 @@ class EvalResult:
     near_duplicates: int
     written: bool
 
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What a person does with it."""
+        return (f"open {self.report} in a browser",)
+
 
 def run(config: EvalConfig) -> EvalResult:
     """Evaluate; a finished evaluation of the same data and configuration is returned as it is.
@@ -107,6 +113,7 @@ def run(config: EvalConfig) -> EvalResult:
     if config.downstream != "none":
         check_plan(config, patch, real, sets)
     weights = None if config.weights is None else read_bytes(config.weights)
+    keep_config("evaluate", config, writer.uri)
     extractor = load_extractor(config.extractor, weights=weights).description
     network = Network(extractor, config.weights, config.features or join_uri(writer.uri, "features"))
     with ray_session(config.workers, *_needs(config)):
@@ -199,6 +206,7 @@ def _result(out: str, *, written: bool) -> EvalResult:
     )
 
 
+@waiting("measuring", logged=False)
 def _measure(
     name: str,
     lineage: SampleLineage,

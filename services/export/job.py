@@ -54,6 +54,11 @@ class ExportResult:
     written: bool
     """Whether this run wrote it; False if it was complete already."""
 
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What a person does with it."""
+        return (f"read {self.out} with your program; provenance.json there says where each file is from",)
+
 
 def run(config: ExportConfig) -> ExportResult:
     """Write the files, and ``provenance.json`` last: without it, an export is incomplete.

@@ -15,6 +15,7 @@ from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.errors import explained
 from lungforge.storage.files import absolute_uri
 from lungforge.storage.lease import Lease, LeaseLostError, held_lease
+from services.common.config_file import keep_config
 from services.common.errors import reason_of
 from services.common.progress import say
 from services.common.ray_session import ray_session
@@ -62,6 +63,12 @@ class NightlyResult:
     kid: float | None
     near_duplicates: int | None
     written: bool
+
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What a person does with it."""
+        report = () if self.report is None else (f"open {self.report} in a browser",)
+        return (*report, f"open {self.index} in a browser: all nights")
 
     @property
     def exit_code(self) -> int:
@@ -113,6 +120,8 @@ def run(config: NightlyConfig) -> NightlyResult:
             # Another run may have done it between the look and the lease.
             present = find(read_history(tonight.history), night)
             if present is None:
+                fixed = dataclasses.replace(config, date=night.isoformat())
+                keep_config("nightly", fixed, join_uri(store, "nights", night.isoformat()))
                 done = _commit(tonight, _attempt(tonight, lease, config.workers), lease)
                 if config.pushgateway is not None:
                     push_night(config.pushgateway, done)

@@ -12,6 +12,7 @@ from lungforge.config import identity
 from lungforge.datasets import DatasetWriter, Kind, Manifest
 from lungforge.storage import join_uri
 from services.common import telemetry
+from services.common.config_file import keep_config
 from services.common.progress import progress, say
 from services.common.workers import with_ray, work_session
 from services.preprocess.config import PreprocessConfig
@@ -44,11 +45,13 @@ def run(config: PreprocessConfig) -> PreprocessResult:
         say(f"{config.out} is finished already{_lacking_words(finished)}")
         return dataclasses.replace(_result(config, finished), dry_run=config.dry_run)
     finished_crops = crops.find_manifest() if finished is not None else None
-    source = survey(config)
+    with waiting("reading the headers and tables of the source", logged=False):
+        source = survey(config)
     if config.dry_run:
         return dry_run(config, source, finished, finished_crops)
     for bad in source.rejected:
         bad.report(strict=config.strict)
+    keep_config("preprocess", config, slices.uri)
     outcomes = _run_volumes(config, source, VolumeTask(config, slices, crops))
     used = [outcome for outcome in outcomes if outcome.rejected is None]
     require_images(config, [outcome.shape for outcome in used], rejections(source, outcomes))
@@ -97,7 +100,7 @@ def _pass(
 ) -> list[VolumeOutcome]:
     """Work on volumes, as many at a time as there are workers; the outcomes are in no particular order."""
     outcomes = []
-    with progress(title, len(volumes), unit="volumes") as advance:
+    with progress(title, len(volumes), unit="volumes", start="starting the workers") as advance:
         for outcome in _work(volumes, task, config.workers):
             if config.strict:
                 _report(outcome, config)

@@ -1,6 +1,7 @@
 """What ``lungforge preprocess`` made."""
 
 import dataclasses
+import shlex
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,3 +20,10 @@ class PreprocessResult:
     annotations_outside: tuple[dict[str, str], ...] = ()
     """Annotations that lie outside their volume, whose other nodules are used: series_uid and reason."""
     dry_run: bool = False
+
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What a person does with it."""
+        if self.dry_run:
+            return ()
+        return (f"lungforge show {shlex.quote(self.uri)} --sheet slices.png",)

@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass, field
 
-from lungforge.config import EXECUTION, LEFT_OUT_WHEN_OFF, NOT_EMPTY, at_least, between, check, option
+from lungforge.config import EXECUTION, LEFT_OUT_WHEN_OFF, NOT_EMPTY, at_least, between, check, group, option
 from lungforge.ct.edits import EDITS, EditName
 from lungforge.errors import InputError
 from lungforge.models.base import SamplerName, SamplingOptions
+
+_SAMPLING, _EDITS = group("Sampler"), group("Edits of the maps")
 
 
 @dataclass(frozen=True)
@@ -31,28 +33,28 @@ class SampleConfig:
     count: int | None = field(default=None, metadata=at_least(1))
     """Images in total, in place of --per-map: spread over the maps as evenly as can be."""
 
-    sampler: SamplerName | None = None
+    sampler: SamplerName | None = field(default=None, metadata=_SAMPLING)
     """dpmpp (DPM-Solver++ 2M), heun, ddim or ancestral; what suits the model when not given."""
 
-    steps: int | None = field(default=None, metadata=between(1, 1000))
+    steps: int | None = field(default=None, metadata=_SAMPLING | between(1, 1000))
     """Evaluations of the network along one image; what suits the model and the sampler when not given."""
 
-    guidance: float | None = field(default=None, metadata=at_least(0))
+    guidance: float | None = field(default=None, metadata=_SAMPLING | at_least(0))
     """How much the map is stressed; 1 is the plain conditional model. 1.5 when not given."""
 
-    guidance_interval: tuple[float, float] | None = field(default=None, metadata=at_least(0))
+    guidance_interval: tuple[float, float] | None = field(default=None, metadata=_SAMPLING | at_least(0))
     """Guide only while the standard deviation of the noise, for pixels from -1 to 1, lies between these two;
     what suits the model when not given."""
 
-    edits: tuple[tuple[EditName, float], ...] = field(default=(("none", 1.0),), metadata=NOT_EMPTY)
+    edits: tuple[tuple[EditName, float], ...] = field(default=(("none", 1.0),), metadata=_EDITS | NOT_EMPTY)
     """How the maps are changed, as names and weights: none 1 move 1 resize 1 insert 2 remove 1. An image gets
     one of the edits that its slice allows: insert where there is no nodule, move, resize and remove where
     there is one."""
 
-    inpaint: bool = False
+    inpaint: bool = field(default=False, metadata=_EDITS)
     """Sample the neighbourhood of the edit only, and keep the real pixels elsewhere, to the last bit."""
 
-    hu_gate: bool = field(default=False, metadata=LEFT_OUT_WHEN_OFF)
+    hu_gate: bool = field(default=False, metadata=_SAMPLING | LEFT_OUT_WHEN_OFF)
     """Sample an image again, up to four times, while the median of a class in it is outside the range of the
     model's training images in HU."""
 

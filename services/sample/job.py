@@ -1,6 +1,7 @@
 """``lungforge sample``: long-lived workers, of Ray where it is installed, that sample units."""
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +14,7 @@ from lungforge.datasets.slices import index_rows
 from lungforge.metrics.hu_gate import GateCounts
 from lungforge.models.model_dataset import ModelDataset
 from services.common import telemetry
+from services.common.config_file import keep_config
 from services.common.devices import worker_device
 from services.common.needs import Needs
 from services.common.progress import progress, say
@@ -49,6 +51,13 @@ class SampleResult:
     dry_run: bool = False
     estimated_seconds: float | None = None
 
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What a person does with it."""
+        if self.dry_run:
+            return ()
+        return (f"lungforge show {shlex.quote(self.samples)} --sheet samples.png",)
+
 
 def run(config: SampleConfig) -> SampleResult:
     """Sample, or resume sampling; a finished dataset is left as it is.
@@ -79,6 +88,7 @@ def run(config: SampleConfig) -> SampleResult:
     with work_session(workers * config.cpus_per_worker, needs):
         if config.dry_run:
             return _timed(sampling, plan, workers)
+        keep_config("sample", config, writer.uri)
         say(f"sampling {plan.images} images of {plan.maps} maps in {len(plan)} parts")
         parts, counts = _sample(sampling, plan, workers)
     left_out = plan.images - sum(part.rows for part in parts)
@@ -151,7 +161,7 @@ def _sample(run: SamplingRun, plan: SamplingPlan, workers: int) -> tuple[list[Pa
     telemetry.PARTS_PLANNED.set(len(plan))
     parts: list[Part] = []
     counts = None if run.gate is None else GateCounts()
-    with progress("sample", plan.images, unit="images") as advance:
+    with progress("sample", plan.images, unit="images", start="loading the model") as advance:
         for part, of_part in _work(SamplingActor.sample, range(len(plan)), run, plan, workers):
             parts.append(part)
             if counts is not None and of_part is not None:

@@ -8,6 +8,7 @@ from typing import Final
 from lungforge.config import check
 from lungforge.errors import InputError
 from services.cli.commands import execute
+from services.common.config_file import keep_config
 from services.common.progress import say
 from services.common.ray_session import ray_session
 
@@ -37,6 +38,11 @@ class DemoResult:
     pictures: tuple[str, ...]
     commands: tuple[str, ...]
 
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What a person does with it."""
+        return (f"open {self.report} in a browser",)
+
 
 def steps(out: str) -> list[tuple[str, list[str]]]:
     """The commands of the demo, as pairs of name and options."""
@@ -59,6 +65,7 @@ def steps(out: str) -> list[tuple[str, list[str]]]:
 def run(config: DemoConfig) -> DemoResult:
     """Run the demo in one Ray session, and print each command before it runs."""
     commands = []
+    keep_config("demo", config, config.out)
     with ray_session(workers=2):
         for name, arguments in steps(config.out):
             command = shlex.join(["lungforge", name, *arguments])

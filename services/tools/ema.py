@@ -1,5 +1,6 @@
 """``lungforge ema``: a model with an average of another length, from the snapshots that were kept with it."""
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from lungforge.datasets import DatasetWriter, Kind
 from lungforge.models.average_profiles import LONGEST_REBUILT, SHORTEST_REBUILT, combination
 from lungforge.models.model_dataset import ModelDataset, read_history, write_model
 from lungforge.models.posthoc import combine, read_snapshots
+from services.common.config_file import keep_config
 from services.common.progress import say
 
 
@@ -46,6 +48,11 @@ class EmaResult:
     length: float
     profile_error: float
 
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What a person does with it."""
+        return (f"lungforge sample --model {shlex.quote(self.model)} --data SLICES --out samples",)
+
 
 def run(config: EmaConfig) -> EmaResult:
     """Make the model; one that is finished is left as it is.
@@ -68,6 +75,7 @@ def run(config: EmaConfig) -> EmaResult:
     snapshots = read_snapshots(model.dataset)
     factors, error = combination(snapshots, config.length)
     if writer.find_manifest() is None:
+        keep_config("ema", config, writer.uri)
         weights = combine(model.dataset, snapshots, factors.tolist())
         write_model(writer, model.spec, model.config, weights, model.details, read_history(model.dataset))
     else:

@@ -1,6 +1,7 @@
 """``lungforge import-checkpoint``: a released or home-trained state dict as a model to sample with."""
 
 import hashlib
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from lungforge.models.released import read_released
 from lungforge.models.sdm.config import UNetConfig
 from lungforge.models.sdm.spec import SPEC
 from lungforge.models.sdm.weights import MARKER, weights_config
+from services.common.config_file import keep_config
 from services.common.progress import say
 
 
@@ -61,6 +63,11 @@ class ImportResult:
     attention_sizes: tuple[int, ...]
     parameters: int
 
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What a person does with it."""
+        return (f"lungforge sample --model {shlex.quote(self.model)} --data SLICES --out samples",)
+
 
 def run(config: ImportConfig) -> ImportResult:
     """Check the weights and write the model; an existing model is kept.
@@ -93,6 +100,7 @@ def run(config: ImportConfig) -> ImportResult:
             classes=shape.classes,
             imported_from=Path(config.file).name,
         )
+        keep_config("import-checkpoint", config, writer.uri)
         write_model(writer, SPEC, shape, network.state_dict(), details)
     else:
         say(f"{writer.uri} is finished already")

@@ -1,6 +1,7 @@
 """``lungforge phantom``: a small data set of synthetic phantoms, in the layout of LUNA16."""
 
 import dataclasses
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,6 +51,11 @@ class PhantomResult:
     out: str
     series: int
     nodules: int
+
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What a person does with it."""
+        return (f"lungforge preprocess --source {shlex.quote(self.out)} --out slices",)
 
 
 def run(config: PhantomConfig) -> PhantomResult:

@@ -10,6 +10,7 @@ from lungforge.config import (
     at_least,
     between,
     check,
+    group,
     option,
     options_below,
 )
@@ -17,6 +18,8 @@ from lungforge.errors import InputError
 from lungforge.models.average_profiles import LONGEST, SHORTEST, SNAPSHOT_LENGTHS
 from lungforge.models.base import DataShape, LearnerOptions, ModelSpec, NetworkOptions
 from lungforge.models.registry import load_generator
+
+_OPTIMISATION = group("Optimisation")
 
 
 def _default_network() -> NetworkOptions:
@@ -48,42 +51,42 @@ class TrainConfig:
     """The network of the generator."""
 
     learner: LearnerOptions = field(default_factory=_default_learner)
-    """What only the training of this generator has."""
+    """The training of this generator only."""
 
-    patch: int | None = field(default=None, metadata=at_least(1))
+    patch: int | None = field(default=None, metadata=_OPTIMISATION | at_least(1))
     """Train on patches of this many pixels, cut around nodules; whole slices when not given."""
 
-    batch: int = field(default=4, metadata=at_least(1))
-    """Images a step, over all workers; a multiple of the workers. When not given, 4 for each worker; with the
-    presets tiny and cpu 8 in total, or the next multiple of the workers."""
+    batch: int = field(default=4, metadata=_OPTIMISATION | at_least(1))
+    """Images a step, over all workers; a multiple of the workers. The preset luna256 takes 4 for each worker;
+    tiny and cpu take 8 in total, or the next multiple of the workers."""
 
-    steps: int = field(default=80_000, metadata=at_least(1))
+    steps: int = field(default=80_000, metadata=_OPTIMISATION | at_least(1))
     """Steps of the optimiser."""
 
-    learning_rate: float = field(default=1e-4, metadata=above(0))
+    learning_rate: float = field(default=1e-4, metadata=_OPTIMISATION | above(0))
     """Reached after the warm-up; gaugan's discriminator learns four times as fast."""
 
-    warmup_steps: int = field(default=500, metadata=at_least(0))
+    warmup_steps: int = field(default=500, metadata=_OPTIMISATION | at_least(0))
     """Steps over which the learning rate rises from zero."""
 
-    decay: float = field(default=0.0, metadata=between(0, 1))
+    decay: float = field(default=0.0, metadata=_OPTIMISATION | between(0, 1))
     """Last share of the steps over which the learning rate falls to zero; 0 keeps it."""
 
-    max_grad_norm: float | None = field(default=1.0, metadata=above(0))
+    max_grad_norm: float | None = field(default=1.0, metadata=_OPTIMISATION | above(0))
     """Largest norm of the gradient; longer gradients are scaled down to it. None leaves all as they are."""
 
-    flip: float = field(default=0.5, metadata=between(0, 1))
+    flip: float = field(default=0.5, metadata=_OPTIMISATION | between(0, 1))
     """Share of images that are mirrored, left and right lung changing places."""
 
-    ema_length: float = field(default=0.1, metadata=between(SHORTEST, LONGEST))
+    ema_length: float = field(default=0.1, metadata=_OPTIMISATION | between(SHORTEST, LONGEST))
     """Length of the average of the weights that the model keeps, relative to the steps: 0.1 averages over
     the last fifth of them, mostly."""
 
-    keep_averages: bool = False
+    keep_averages: bool = field(default=False, metadata=_OPTIMISATION)
     """Keep snapshots of two averages with the model, from which `lungforge ema` makes one of another length;
     they take eight times the space of the weights."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = field(default="float32", metadata=_OPTIMISATION)
     """What the networks compute in; bfloat16 is quicker on GPUs that have it. Weights are float32."""
 
     # A negative seed collides with another one in some random generators.

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import shlex
 import threading
 import time
 import warnings
@@ -19,7 +20,8 @@ from lungforge.datasets import Dataset, Kind, Manifest
 from lungforge.errors import AccessError, InputError
 from lungforge.models.model_dataset import ModelDetails
 from lungforge.storage import join_uri, open_uri
-from services.common.progress import progress, say
+from services.common.config_file import keep_config
+from services.common.progress import progress, say, waiting
 from services.common.ray_environment import starts_by_address
 from services.common.ray_resources import Needs
 from services.common.ray_session import ray_session
@@ -28,6 +30,7 @@ from services.train.config import TrainConfig
 from services.train.coordinator import Coordinator, start_coordinator
 from services.train.loop import train
 from services.train.run import TrainingRun, model_writer, prepare
+from services.train.shown import SmoothedLoss, note
 
 #: Seconds between two reports of the first worker: reporting every step would slow quick steps down.
 _REPORT_INTERVAL_S = 0.5
@@ -53,6 +56,15 @@ class TrainResult:
     series: int
     size: int
 
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What a person does with it."""
+        model = shlex.quote(self.model)
+        return (
+            f"lungforge show {model} --sheet curves.png",
+            f"tensorboard --logdir {shlex.quote(join_uri(self.model, 'tensorboard'))}",
+        )
+
 
 def run(config: TrainConfig) -> TrainResult:
     """Train a model, or resume one; a finished one is left as it is.
@@ -67,7 +79,9 @@ def run(config: TrainConfig) -> TrainResult:
     if finished is not None:
         say(f"{writer.uri} is finished already")
         return _result(writer.uri, finished)
-    training = prepare(config, data, writer)
+    with waiting("reading the training slices", logged=False):
+        training = prepare(config, data, writer)
+    keep_config("train", config, writer.uri)
     scans, size = len(training.index.series_uids), training.network.image_size
     say(f"training {config.model} on {len(training.index)} slices of {scans} scans, {size} px")
     needs = Needs(config.cpus_per_worker, config.gpus_per_worker, config.workers)
@@ -152,14 +166,13 @@ def _fit(training: TrainingRun) -> _Ending:
 def _show(coordinator: Coordinator, fitted: "Future[_Ending]", steps: int) -> None:
     """Show what the first worker reports, as progress, until training has ended."""
     shown = 0
-    with progress("train", steps, unit="steps") as advance:
+    with progress("train", steps, unit="steps", start="starting the workers") as advance:
         while True:
             ended = fitted.done()
             done, metrics = coordinator.latest()
             # Workers that were replaced begin again at their checkpoint.
             if done > shown:
-                note = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-                advance(done - shown, note=note)
+                advance(done - shown, note=note(metrics))
                 shown = done
             if ended:
                 return
@@ -188,11 +201,11 @@ def _train_in_ray(job: dict[str, Any]) -> _Ending:
     torch.set_num_threads(training.config.cpus_per_worker)
     # Of 1x1 convolutions, whose strides can be written in two ways: nothing is wrong, and little is lost.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    last = 0.0
+    last, smoothed = 0.0, SmoothedLoss()
 
     def report(done: int, metrics: dict[str, float]) -> None:
         nonlocal last
-        now = time.monotonic()
+        now, metrics = time.monotonic(), smoothed.update(metrics)
         if now - last >= _REPORT_INTERVAL_S or done == training.config.steps:
             last = now
             coordinator.report(done, metrics)

@@ -4,7 +4,6 @@ The networks and what their training needs are presets of each generator, beside
 for all generators stands here.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -21,15 +20,19 @@ _PUBLISHED_BATCH = 4
 _SHARED_BATCH = 8
 
 
-def published(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
-    """What holds without a preset: the published networks, in float32, wherever the workers run."""
-    return _preset("luna256", data, out, model, workers, batch=_PUBLISHED_BATCH * max(workers, 1))
-
-
 def luna256(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
-    """The published setting, at 256 px; a GPU a worker, in bfloat16."""
-    everywhere = published(data, out, model, workers)
-    return dataclasses.replace(everywhere, precision="bfloat16", gpus_per_worker=1, cpus_per_worker=4)
+    """The published setting, at 256 px: a GPU for each worker, in bfloat16."""
+    return _preset(
+        "luna256",
+        data,
+        out,
+        model,
+        workers,
+        batch=_PUBLISHED_BATCH * max(workers, 1),
+        precision="bfloat16",
+        gpus_per_worker=1,
+        cpus_per_worker=4,
+    )
 
 
 def cpu(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
@@ -50,7 +53,7 @@ def cpu(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfi
 
 
 def tiny(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
-    """Seconds to a minute on a CPU, at 32 px: for tests and the demonstration."""
+    """Seconds to a minute on a CPU, at 32 px: for tests and the demo."""
     return _preset(
         "tiny",
         data,
@@ -88,5 +91,5 @@ def _preset(name: str, data: str, out: str, model: str, workers: int, **values: 
     )
 
 
-#: Name on the command line to the function that makes the configuration; None where no preset is named.
-PRESETS: dict[str | None, TrainPreset] = {None: published, "tiny": tiny, "cpu": cpu, "luna256": luna256}
+#: Name on the command line to the function that makes the configuration.
+PRESETS: dict[str, TrainPreset] = {"tiny": tiny, "cpu": cpu, "luna256": luna256}

@@ -159,7 +159,9 @@ def score_arms(
     def start(run: DownstreamRun) -> Any:
         return _score.remote(shared, results[run].detections, ignored, seed)
 
-    with progress("detection over whole scans", len(runs), unit="networks") as advance:
+    with progress(
+        "detection over whole scans", len(runs), unit="networks", start="starting the workers"
+    ) as advance:
         for done in run_tasks(start, runs, workers):
             scored[done.item] = done.result
             advance(note=done.item.name)

@@ -177,7 +177,9 @@ def _train(
     def start(run: DownstreamRun) -> Any:
         return task.remote(writer, run, data.real, data.added(run.arm), data.test, gpus > 0)
 
-    with progress("networks", len(runs), done=len(kept), unit="networks") as advance:
+    with progress(
+        "networks", len(runs), done=len(kept), unit="networks", start="starting the workers"
+    ) as advance:
         for done in run_tasks(start, missing, workers):
             run = done.item
             telemetry.TASKS.inc()
