@@ -58,7 +58,7 @@ def torchvision_extractor(
             f"the weights of the second extractor are not a sound safetensors file ({error}); save a state "
             "dict with safetensors.torch.save_file"
         ) from error
-    if name not in _CLASSIFIER:
+    if name is None or name not in _CLASSIFIER:
         raise InputError(
             f"the architecture of the second extractor is {name!r}; give --second-architecture "
             f"{', '.join(ARCHITECTURES)}, or name it as 'architecture' in the metadata of the file"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from lungforge.metrics.features import Description
 from services.eval.records import MeasuredSlices
-from services.eval.sensitivity import OF_NETWORK, PowerTable, Sensitivity, package_table
+from services.eval.sensitivity import PowerTable, Sensitivity, package_table
 from services.eval.set_results import NotMeasured, RadiomicResult
 
 
@@ -61,6 +61,9 @@ def powers_at(images: int, scans: int, extractor: str, table: PowerTable) -> Sen
         )
     entry = reached[-1]
     if extractor != table.extractor:
-        faults = [replace(fault, **dict.fromkeys(OF_NETWORK)) for fault in entry.faults]
-        entry = replace(entry, faults=tuple(faults))
+        faults = tuple(
+            replace(fault, kid=None, frechet_distance=None, precision=None, recall=None)
+            for fault in entry.faults
+        )
+        entry = replace(entry, faults=faults)
     return Sensitivity(images, scans, table.data, entry)

@@ -25,9 +25,8 @@ TITLES: Final = {
     "recall": "recall",
     "nodule_contrast": "nodule contrast",
 }
-#: The measures that the headline rests on, and those that are based on a network's features.
+#: The measures that the headline rests on.
 HEADLINE: Final = ("radiomic_distance", "kid", "hounsfield_units", "near_duplicates")
-OF_NETWORK: Final = ("kid", "frechet_distance", "precision", "recall")
 #: A fault that is noticed so often counts as seen.
 SEEN: Final = 0.9
 _FILE: Final = "detection_power.json"
