@@ -93,6 +93,15 @@ def downstream_sentences(downstream: DownstreamResults, names: Sequence[str]) ->
             f"{answer.task.task.capitalize()}: adding {answer.arm.ratio:g} x “{names[answer.synthetic]}” to "
             f"the real slices {judged}."
         )
+    if downstream.froc is not None:
+        arms = [
+            f"{arm.name} {arm.score.cpm:.3f} ({arm.score.cpm_low:.3f} to {arm.score.cpm_high:.3f})"
+            for arm in downstream.froc.arms
+        ]
+        yield (
+            f"Detection in whole scans, CPM over {downstream.froc.scans} scans with 95 % interval: "
+            f"{'; '.join(arms)}."
+        )
 
 
 def memorisation_sentence(name: str, result: MemorisationResult | NotMeasured) -> str:
