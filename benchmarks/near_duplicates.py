@@ -178,7 +178,7 @@ def main() -> int:
     if arguments.json:
         print(json.dumps({"threshold": MIN_CORRELATION, "patch": arguments.patch, "rows": results}))
         return 0
-    print(f"{len(rows)} slices, near-duplicates above {MIN_CORRELATION}\n")
+    print(f"{len(rows)} slices; the threshold of a slice is {MIN_CORRELATION}, or higher near borders\n")
     print("| copies | near-duplicates | correlation: lowest | median | highest |")
     print("|---|---|---|---|---|")
     for row in results:

@@ -28,6 +28,7 @@ from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset, Kind
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import InputError
+from lungforge.metrics.extractors import EFFICIENTNET_LITE0
 from lungforge.metrics.frechet import frechet_distance_of_features
 from lungforge.metrics.kid import kid_p_value
 from lungforge.metrics.permutation import SIGNIFICANCE, ScanPermutations, mean_shift_p_values, permute_scans
@@ -147,6 +148,15 @@ def powers(
     }
 
 
+def scans_a_side(scans: Sequence[str], images: int, repeats: int, seed: int) -> int:
+    """Scans of the side with fewer, median over the draws of ``powers``."""
+    counts = []
+    for repeat in range(repeats):
+        sets = draw_sets(scans, images, numpy_generator(seed, "draws", repeat))
+        counts.append(min(len({scans[row] for row in rows}) for rows in (sets.reference, sets.offered)))
+    return int(np.median(counts))
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sensitivity", description=__doc__)
@@ -170,7 +180,18 @@ def main() -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    result = {"faults": found, "n": arguments.images, "repeats": arguments.repeats, "slices": len(rows)}
+    result = {
+        "faults": found,
+        "n": arguments.images,
+        "scans": scans_a_side(scans, arguments.images, arguments.repeats, arguments.seed),
+        "repeats": arguments.repeats,
+        "seed": arguments.seed,
+        "slices": len(rows),
+        "all_scans": len(set(scans)),
+        "subsets": arguments.real,
+        "side_px": rows[0].image.shape[1],
+        "extractor": EFFICIENTNET_LITE0,
+    }
     if arguments.json:
         print(json.dumps(result, ensure_ascii=False))
         return 0

@@ -1,6 +1,7 @@
 """Every measure of an evaluation as tables of a model card, each with n and its real-vs-real baseline."""
 
 from services.eval.copy_results import MemorisationResult
+from services.eval.report.wording import threshold_words
 from services.eval.results import SetResults
 from services.eval.set_results import (
     BaselineComparison,
@@ -89,7 +90,7 @@ def _copies(results: SetResults) -> list[str]:
     found = results.near_duplicates
     line = (
         f"Near-duplicates of real slices: {found.count} of {found.checked} (highest correlation of texture "
-        f"{found.highest_correlation:.2f}, threshold {found.threshold:.2f})"
+        f"{found.highest_correlation:.2f}, threshold {threshold_words(found)})"
     )
     if found.false_alarms is not None:
         line += (

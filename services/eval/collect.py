@@ -85,6 +85,7 @@ def read_real(
     lineages: Sequence[SampleLineage],
     cut: Cut | None,
     patients: Patients = EACH_SCAN,
+    second: Network | None = None,
 ) -> RealSlices:
     """Read the slices that are compared with, and all that the generators and the maps came from.
 
@@ -95,6 +96,7 @@ def read_real(
         lineages: Of the sets of synthetic slices.
         cut: How patches are cut from the slices; None for whole slices.
         patients: Which scans are of one patient.
+        second: Another extractor, for the slices that are compared with.
     """
     datasets = slices_behind(real, lineages)
     # Only whole slices are segmented. Patches are compared with patches, if with anything.
@@ -105,7 +107,7 @@ def read_real(
         compared = config.subsets if digest == real.manifest_sha256 else ()
         embedded = _union([compared, *_trained_on(dataset, alike)])
         # Once in the object store: a manifest lists thousands of parts, and every task would carry it.
-        source = ray.put(RealSource(dataset, compared, embedded, network, bool(whole), cut))
+        source = ray.put(RealSource(dataset, compared, embedded, network, bool(whole), cut, second))
         work += [(digest, source, part) for part in dataset.parts if part.rows]
     task = read_real_part.options(num_returns=3, num_gpus=config.gpus_per_worker)
     done = run_in_order("real slices", task, [(source, part) for _, source, part in work], config.workers)
@@ -155,7 +157,12 @@ def check_real(config: EvalConfig, real: Dataset, slices: RealSlices) -> tuple[R
 
 
 def read_synthetic(
-    config: EvalConfig, network: Network, name: str, lineage: SampleLineage, pool: RealPool
+    config: EvalConfig,
+    network: Network,
+    name: str,
+    lineage: SampleLineage,
+    pool: RealPool,
+    second: Network | None = None,
 ) -> list[SyntheticPart]:
     """Read a set of synthetic slices.
 
@@ -165,10 +172,11 @@ def read_synthetic(
         name: What the report calls the set.
         lineage: The set, and where it comes from.
         pool: The real slices.
+        second: Another extractor.
     """
     dataset = lineage.samples
     parts = [part for part in dataset.parts if part.rows]
-    source = ray.put(SyntheticSource(dataset, pool, network, segmented=not lineage.on_patches))
+    source = ray.put(SyntheticSource(dataset, pool, network, not lineage.on_patches, second))
     rows = _grid_rows(parts)
     task = read_synthetic_part.options(num_gpus=config.gpus_per_worker)
     work = [(source, part, rows[part.path]) for part in parts]

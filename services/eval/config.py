@@ -6,7 +6,7 @@ from typing import Literal
 
 from lungforge.config import EXECUTION, NOT_EMPTY, above, at_least, between, check, group
 from lungforge.errors import InputError
-from lungforge.metrics.extractors import ExtractorName
+from lungforge.metrics.extractors import Architecture, ExtractorName
 
 _DOWNSTREAM = group("Networks trained with and without the synthetic slices")
 
@@ -32,6 +32,13 @@ class EvalConfig:
 
     weights: str | None = dataclasses.field(default=None, metadata=EXECUTION)
     """File or URI of the weights for inception-v3; when not given, torch's cache, filled by a download."""
+
+    second_extractor: str | None = dataclasses.field(default=None, metadata=EXECUTION | NOT_EMPTY)
+    """File or URI of the weights of a network of torchvision, as safetensors: KID and Fréchet distance of its
+    features stand beside those of --extractor. Nothing is downloaded."""
+
+    second_architecture: Architecture | None = None
+    """Which network these weights are of; when not given, the file's metadata must name it."""
 
     features: str | None = dataclasses.field(default=None, metadata=EXECUTION | NOT_EMPTY)
     """Folder or URI where the features of each part are kept, so that none is computed twice; OUT/features
@@ -95,6 +102,10 @@ class EvalConfig:
                 )
         if self.weights is not None and self.extractor != "inception-v3":
             raise InputError(f"--weights is for --extractor inception-v3; {self.extractor} brings its own")
+        if self.second_architecture is not None and self.second_extractor is None:
+            raise InputError(
+                "--second-architecture is for --second-extractor, the file of weights; give both"
+            )
         if self.downstream != "none" and not self.train_subsets:
             raise InputError(
                 "--downstream needs --train-subsets: the subsets of real slices that networks are trained on"

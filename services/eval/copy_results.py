@@ -13,6 +13,7 @@ class NearDuplicate:
         slice_index: Its index in the scan.
         is_source: Whether the synthetic slice was generated from its map.
         texture_correlation: Once registered, -1 to 1.
+        threshold: The correlation above which this slice is a near-duplicate.
         real_slice: What brings the real slice onto the synthetic one, in words.
     """
 
@@ -21,6 +22,7 @@ class NearDuplicate:
     slice_index: int
     is_source: bool
     texture_correlation: float
+    threshold: float
     real_slice: str
 
 
@@ -46,7 +48,9 @@ class NearDuplicates:
     Attributes:
         checked: Slices that were compared.
         count: Near-duplicates among them.
-        threshold: The correlation above which a slice is a near-duplicate.
+        lowest_threshold: The correlation above which a slice is a near-duplicate, of the slice where it is
+            lowest; it is the higher, the fewer pixels lie away from borders.
+        highest_threshold: Of the slice where it is highest.
         false_alarms: The same search with real slices; None where all are of one patient.
         median_correlation: Of texture, with the most similar real slice of each.
         highest_correlation: The highest of these.
@@ -55,7 +59,8 @@ class NearDuplicates:
 
     checked: int
     count: int
-    threshold: float
+    lowest_threshold: float
+    highest_threshold: float
     false_alarms: FalseAlarms | None
     median_correlation: float
     highest_correlation: float

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from lungforge.config import digest
 from lungforge.datasets import Part
 from lungforge.datasets.patches import Cut
-from lungforge.metrics.extractors import Description
+from lungforge.metrics.extractors import ARCHITECTURES, Description
 from lungforge.metrics.features import Extractor, load_extractor
+from lungforge.metrics.torchvision_extractor import torchvision_extractor
 from lungforge.storage import join_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.files import read_if_there
 
@@ -93,11 +94,13 @@ def keep_array(cache: str, name: str, array: NDArray[np.float32]) -> None:
     write_bytes_atomic(_place(cache, name), _encode(array, name))
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def worker_extractor(network: Network) -> Extractor:
     """The extractor, once in each worker process, and only if something is to be embedded."""
     description = network.description
     weights = None if network.weights is None else read_bytes(network.weights)
+    if weights is not None and description.name in ARCHITECTURES:
+        return torchvision_extractor(weights, description.name, available_device())
     return load_extractor(
         description.name,
         weights=weights,

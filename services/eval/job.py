@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import os
-import shlex
 import time
 from collections.abc import Sequence
 
@@ -25,6 +24,7 @@ from services.common.ray_resources import Needs
 from services.common.ray_session import ray_session
 from services.eval import measure
 from services.eval.collect import RealSlices, check_real, read_real, read_synthetic
+from services.eval.command import command_of
 from services.eval.config import EvalConfig
 from services.eval.downstream import job as downstream
 from services.eval.downstream.froc import require_whole_scans
@@ -34,6 +34,7 @@ from services.eval.feature_cache import Network
 from services.eval.guards import check_leak, check_near_duplicates, check_sizes
 from services.eval.lineage import SampleLineage, slices_behind, subsets_of, trace
 from services.eval.measure_radiomics import radiomic
+from services.eval.measure_sensitivity import sensitivity_of
 from services.eval.memorised_pairs import memorised_pairs
 from services.eval.part_tasks import PLAUSIBLE_HU
 from services.eval.patients import patients_in
@@ -49,6 +50,7 @@ from services.eval.results import (
     SetResults,
     SubsetSelection,
 )
+from services.eval.second_network import second_description
 from services.eval.set_results import NotMeasured
 
 #: Pairs of a synthetic and a real slice that are shown as the most alike, and slices that are shown as the
@@ -93,10 +95,14 @@ def run(config: EvalConfig) -> EvalResult:
     """
     real = Dataset.open(config.real, Kind.SLICES)
     samples = [Dataset.open(uri, Kind.SAMPLES) for uri in config.synthetic]
+    settings, described = identity(config), second_description(config)
+    if described is not None:
+        # By its content: another file under the same name gives other results.
+        settings["second_extractor"] = described.weights_sha256
     writer = DatasetWriter(
         uri=config.out,
         kind=Kind.REPORT,
-        config=identity(config),
+        config=settings,
         seed=config.seed,
         parents=(real.parent(), *(dataset.parent() for dataset in samples)),
     )
@@ -115,12 +121,14 @@ def run(config: EvalConfig) -> EvalResult:
     weights = None if config.weights is None else read_bytes(config.weights)
     keep_config("evaluate", config, writer.uri)
     extractor = load_extractor(config.extractor, weights=weights).description
-    network = Network(extractor, config.weights, config.features or join_uri(writer.uri, "features"))
+    cache = config.features or join_uri(writer.uri, "features")
+    network = Network(extractor, config.weights, cache)
+    second = None if described is None else Network(described, config.second_extractor, cache)
     with ray_session(config.workers, *_needs(config)):
         examples = downstream.prepare(config, patch, real, sets) if config.downstream != "none" else None
-        slices = read_real(config, network, real, list(lineages.values()), cut, patients)
+        slices = read_real(config, network, real, list(lineages.values()), cut, patients, second)
         parts = {
-            name: read_synthetic(config, network, name, lineage, slices.pool)
+            name: read_synthetic(config, network, name, lineage, slices.pool, second)
             for name, lineage in lineages.items()
         }
         matches = {
@@ -134,14 +142,24 @@ def run(config: EvalConfig) -> EvalResult:
             trained, networks = downstream.run(config, patch, real, examples, list(sets), writer)
 
     say("evaluate: metrics, real-vs-real baselines and the report")
+    phantoms = real.manifest.details.get("origin") == "phantoms"
     results, images = [], []
     for name, lineage in lineages.items():
-        of_set = _measure(name, lineage, slices, parts[name], checked, patients, extractor, config.seed)
+        of_set = _measure(
+            name,
+            lineage,
+            slices,
+            parts[name],
+            checked,
+            patients,
+            (extractor, described),
+            config.seed,
+            phantoms=phantoms,
+        )
         results.append(of_set)
         images.append(_images(lineage, slices, parts[name], of_set))
         warnings += warnings_of(of_set) + _without_source(name, parts[name])
         warnings += _implausible(name, parts[name])
-    phantoms = real.manifest.details.get("origin") == "phantoms"
     told = of_phantoms if phantoms else str
     headlines = [headline_of(of_set, index, trained) for index, of_set in enumerate(results)]
     report = EvaluationReport(
@@ -160,11 +178,12 @@ def run(config: EvalConfig) -> EvalResult:
             origin="phantoms" if phantoms else "scans",
         ),
         extractor=extractor,
+        second_extractor=described,
         sets=tuple(results),
         downstream=trained,
         leakage_allowed=config.allow_leakage,
-        config=identity(config),
-        command=_command(config),
+        config=settings,
+        command=command_of(config),
     )
     files = {
         "report.html": render(report, images),
@@ -214,27 +233,34 @@ def _measure(
     parts: Sequence[SyntheticPart],
     checked: Sequence[Resemblance],
     patients: Patients,
-    extractor: Description,
+    extractors: tuple[Description, Description | None],
     seed: int,
+    *,
+    phantoms: bool,
 ) -> SetResults:
     """All results on one set."""
     real, synthetic = slices.compared, join([part.measured for part in parts])
     permutations = permute_scans(real.scans, synthetic.scans, numpy_generator(seed, name, "permutations"))
     matches = [match for part in parts for match in part.matches]
+    extractor, described = extractors
     measured = measure.distances(name, real, synthetic, extractor, permutations, seed)
     # A patch has no source slice whose medians would be its.
     sources = None if lineage.on_patches else slices.medians(synthetic.keys)
     # Patches have training patches to be compared with only where real slices are cut, too.
     comparable = not lineage.on_patches or slices.pool.cut is not None
+    of_radiomics = radiomic(name, real, synthetic, permutations, seed)
     return SetResults(
         name=name,
         uri=lineage.samples.uri,
         images=len(synthetic.features),
         source_scans=len(set(synthetic.scans)),
-        radiomic=radiomic(name, real, synthetic, permutations, seed),
+        radiomic=of_radiomics,
         frechet=measured.frechet,
         kid=measured.kid,
         precision_recall=measured.precision_recall,
+        second=None
+        if described is None
+        else measure.second_distances(name, real, synthetic, described, permutations, seed),
         hounsfield_units=measure.hounsfield_units(real, synthetic, sources, permutations),
         nodule_contrast_hu=measure.nodule_contrast(real, synthetic),
         map_agreement=_PATCHES if lineage.on_patches else measure.map_agreement(real, synthetic),
@@ -250,6 +276,9 @@ def _measure(
         )
         if comparable
         else _PATCHES,
+        sensitivity=sensitivity_of(
+            real, synthetic, of_radiomics, extractor, phantoms=phantoms, patches=lineage.on_patches
+        ),
         generated_with=dataclasses.replace(
             parts[0].settings, hu_gate=GateCounts.of_details(lineage.samples.manifest.details)
         ),
@@ -318,28 +347,3 @@ def _ancestor(dataset: Dataset) -> AncestorDataset:
         parents=tuple(parent.sha256 for parent in manifest.parents),
         config=manifest.config,
     )
-
-
-def _command(config: EvalConfig) -> str:
-    """The command line that makes this report again."""
-    words = [
-        "lungforge",
-        "evaluate",
-        "--real",
-        config.real,
-        "--synthetic",
-        *config.synthetic,
-        "--out",
-        "REPORT",
-    ]
-    if config.subsets is not None:
-        words += ["--subsets", *map(str, config.subsets)]
-    words += ["--extractor", config.extractor, "--seed", str(config.seed)]
-    if config.train_subsets is not None:
-        words += ["--downstream", config.downstream, "--tasks", *config.tasks]
-        words += ["--train-subsets", *map(str, config.train_subsets), "--ratios", *map(str, config.ratios)]
-        words += ["--froc"] * config.froc
-        words += ["--folds", str(config.folds), "--seeds", str(config.seeds)]
-    words += ["--allow-leakage"] * config.allow_leakage
-    words += ["--allow-near-duplicates"] * config.allow_near_duplicates
-    return shlex.join(words)

@@ -13,7 +13,7 @@ from lungforge.metrics.kid import kid, kid_over_subsets, kid_p_value
 from lungforge.metrics.leakage import Patients
 from lungforge.metrics.map_agreement import STRUCTURES
 from lungforge.metrics.memorisation import Memorisation, measure_memorisation
-from lungforge.metrics.near_duplicates import MIN_CORRELATION, Resemblance
+from lungforge.metrics.near_duplicates import Resemblance
 from lungforge.metrics.permutation import ScanPermutations, mean_shift_p_values
 from lungforge.metrics.precision_recall import FEWEST, NEIGHBOUR, precision, recall
 from lungforge.metrics.real_baseline import BaselineComparison, compare_with_baseline
@@ -38,6 +38,7 @@ from services.eval.set_results import (
     HounsfieldSummary,
     KidResult,
     MapAgreement,
+    NetworkDistances,
     NoduleContrast,
     NotMeasured,
     PrecisionRecallResult,
@@ -135,6 +136,28 @@ def distances(
             **counts,
         ),
     )
+
+
+def second_distances(
+    name: str,
+    real: MeasuredSlices,
+    synthetic: MeasuredSlices,
+    extractor: Description,
+    permutations: ScanPermutations | None,
+    seed: int,
+) -> NetworkDistances:
+    """Fréchet distance and KID by the features of the second network; arguments as of ``distances``."""
+    assert real.second is not None
+    assert synthetic.second is not None
+    of_second = distances(
+        name,
+        dataclasses.replace(real, features=real.second),
+        dataclasses.replace(synthetic, features=synthetic.second),
+        extractor,
+        permutations,
+        seed,
+    )
+    return NetworkDistances(of_second.frechet, of_second.kid)
 
 
 def _kid_p_value(
@@ -237,10 +260,12 @@ def near_duplicates(matches: Sequence[Match], real: Sequence[Resemblance]) -> Ne
     """
     duplicates = [match for match in matches if match.resemblance.is_near_duplicate]
     correlations = [match.resemblance.correlation for match in matches]
+    thresholds = [match.resemblance.threshold for match in matches]
     return NearDuplicates(
         checked=len(matches),
         count=len(duplicates),
-        threshold=MIN_CORRELATION,
+        lowest_threshold=rounded(min(thresholds)),
+        highest_threshold=rounded(max(thresholds)),
         false_alarms=FalseAlarms(
             checked=len(real),
             count=sum(resemblance.is_near_duplicate for resemblance in real),
@@ -257,6 +282,7 @@ def near_duplicates(matches: Sequence[Match], real: Sequence[Resemblance]) -> Ne
                 slice_index=match.slice_index,
                 is_source=match.is_source,
                 texture_correlation=rounded(match.resemblance.correlation),
+                threshold=rounded(match.resemblance.threshold),
                 real_slice=match.resemblance.view,
             )
             for match in duplicates[:_LISTED]

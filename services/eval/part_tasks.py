@@ -91,8 +91,9 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
     if compared.any():
         those = rows[compared]
         compared_keys = tuple(keys[row] for row in those)
+        second = None if source.second is None else features_of(source.second, part, those, grey[those], cut)
         measured = MeasuredSlices(
-            features[compared], compared_keys, fidelity, radiomics.features()[those], median[those]
+            features[compared], compared_keys, fidelity, radiomics.features()[those], median[those], second
         )
     nothing = np.zeros((len(whole), 0), np.float32)
     thumbnails = near_duplicates.thumbnails(whole) if cut is None else nothing
@@ -170,7 +171,9 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
         flat += _named(batch, lowest == highest)
         beyond += _named(batch, (lowest < PLAUSIBLE_HU[0]) | (highest > PLAUSIBLE_HU[1]))
         greys.append(batch.grey)
-    features = features_of(source.network, part, np.arange(len(samples)), np.concatenate(greys))
+    rows, grey = np.arange(len(samples)), np.concatenate(greys)
+    features = features_of(source.network, part, rows, grey)
+    second = None if source.second is None else features_of(source.second, part, rows, grey)
     return SyntheticPart(
         measured=MeasuredSlices(
             features,
@@ -178,6 +181,7 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
             fidelity,
             radiomics.features(),
             np.concatenate(medians),
+            second,
         ),
         matches=tuple(matches),
         without_source=sum(sample.source not in source.pool.indices for sample in samples),

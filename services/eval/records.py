@@ -80,6 +80,7 @@ class MeasuredSlices:
         fidelity: To the maps.
         radiomics: Radiomic features ``[N, F]`` float32; NaN in regions that a slice does not show.
         medians: HU of each class ``[N, classes]`` float32; NaN where a slice does not show it.
+        second: Features of a second network, ``[N, D]`` float32; None without one.
     """
 
     features: NDArray[np.float32]
@@ -87,6 +88,7 @@ class MeasuredSlices:
     fidelity: Fidelity
     radiomics: NDArray[np.float32]
     medians: NDArray[np.float32]
+    second: NDArray[np.float32] | None = None
 
     @property
     def scans(self) -> list[str]:
@@ -105,6 +107,7 @@ class RealSource:
         network: The extractor.
         segmented: Whether to segment the slices that are compared with.
         cut: How patches are cut from the slices; None for whole slices.
+        second: Another extractor, for the slices that are compared with; None without one.
     """
 
     dataset: Dataset
@@ -113,6 +116,7 @@ class RealSource:
     network: Network
     segmented: bool
     cut: Cut | None
+    second: Network | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,20 +306,24 @@ class SyntheticSource:
         pool: The real slices.
         network: The extractor.
         segmented: Whether to segment the slices.
+        second: Another extractor; None without one.
     """
 
     dataset: Dataset
     pool: RealPool
     network: Network
     segmented: bool
+    second: Network | None = None
 
 
 def join(measured: Sequence[MeasuredSlices]) -> MeasuredSlices:
     """Several sets of slices as one, in the order given."""
+    second = [piece.second for piece in measured if piece.second is not None]
     return MeasuredSlices(
         features=np.concatenate([piece.features for piece in measured]),
         keys=tuple(key for piece in measured for key in piece.keys),
         fidelity=sum((piece.fidelity for piece in measured), Fidelity.empty()),
         radiomics=np.concatenate([piece.radiomics for piece in measured]),
         medians=np.concatenate([piece.medians for piece in measured]),
+        second=np.concatenate(second) if second else None,
     )

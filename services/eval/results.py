@@ -17,12 +17,14 @@ from lungforge.metrics.extractors import Description
 from lungforge.public_uri import json_bytes
 from services.eval.copy_results import MemorisationResult, NearDuplicates
 from services.eval.downstream.results import DownstreamResults
+from services.eval.sensitivity import Sensitivity
 from services.eval.set_results import (
     FrechetResult,
     GenerationSettings,
     HounsfieldRow,
     KidResult,
     MapAgreement,
+    NetworkDistances,
     NoduleContrast,
     NotMeasured,
     PrecisionRecallResult,
@@ -32,7 +34,7 @@ from services.eval.set_results import (
 Document = TypeVar("Document")
 
 #: Version of the JSON document. It changes with every change of the fields here.
-FORMAT: Final = 3
+FORMAT: Final = 4
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,13 @@ class SetResults:
         frechet: Fréchet distance.
         kid: Kernel inception distance.
         precision_recall: Improved precision and recall.
+        second: Fréchet distance and KID of the features of a second network; None without one.
         hounsfield_units: A row for each class of the map.
         nodule_contrast_hu: Contrast of the nodules.
         map_agreement: Agreement of the slices, segmented again, with their maps.
         near_duplicates: Slices that are near-duplicates of real ones.
         memorisation: Distance to the training slices.
+        sensitivity: Which planted faults these measures could have seen, at this image count.
         generated_with: Sampler and its settings.
         lineage: The set itself, and the datasets that it was made from.
     """
@@ -95,11 +99,13 @@ class SetResults:
     frechet: FrechetResult
     kid: KidResult
     precision_recall: PrecisionRecallResult
+    second: NetworkDistances | None
     hounsfield_units: tuple[HounsfieldRow, ...]
     nodule_contrast_hu: NoduleContrast
     map_agreement: MapAgreement | NotMeasured
     near_duplicates: NearDuplicates
     memorisation: MemorisationResult | NotMeasured
+    sensitivity: Sensitivity | NotMeasured
     generated_with: GenerationSettings
     lineage: tuple[AncestorDataset, ...]
 
@@ -172,7 +178,8 @@ class EvaluationReport:
         verdict: The results in sentences.
         warnings: What to know before reading them.
         real: The real slices.
-        extractor: The network behind all distances.
+        extractor: The network behind all distances but those of the second one.
+        second_extractor: The second network; None without one.
         sets: Results on each set of synthetic slices.
         downstream: Results of the downstream tasks; None without them.
         leakage_allowed: Whether the leak guard was switched off.
@@ -189,6 +196,7 @@ class EvaluationReport:
     warnings: tuple[str, ...]
     real: RealReference
     extractor: Description
+    second_extractor: Description | None
     sets: tuple[SetResults, ...]
     downstream: DownstreamResults | None
     leakage_allowed: bool

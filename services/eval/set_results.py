@@ -101,6 +101,14 @@ class KidResult:
 
 
 @dataclass(frozen=True)
+class NetworkDistances:
+    """The distances by the features of a second network."""
+
+    frechet: FrechetResult
+    kid: KidResult
+
+
+@dataclass(frozen=True)
 class Coverage:
     """Precision or recall: the share of one set's images that the other set covers.
 

@@ -96,7 +96,7 @@ def chart_of(metric: Metric, days: Sequence[Day], nights: Sequence[Night]) -> Me
     """
     values = [None if day.night is None else value_of(day.night, metric) for day in days]
     bands = [_band(day, value, metric, nights) for day, value in zip(days, values, strict=True)]
-    steps = _steps(values, bands, whole=metric.spread is None)
+    steps = _steps(values, bands, whole=metric.is_count)
     low, high = steps[0], steps[-1]
 
     def y_of(value: float) -> float:

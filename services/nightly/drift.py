@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.eval.report.headline import GOOD_HU
 from services.nightly.history import Night
 
 #: Good nights that make the band: the last ones, and how many it takes at least.
@@ -19,6 +20,10 @@ SPREADS = 3.0
 LEAST_SHARE = 0.01
 #: The least spread of a count: one near-duplicate where there was none is outside the band.
 LEAST_COUNT = 0.3
+#: The least spread of a difference of HU: three of them are what a report still calls good.
+LEAST_HU = GOOD_HU / SPREADS
+#: The least spread of the share of memorised images.
+LEAST_MEMORISED = 0.01
 
 
 @dataclass(frozen=True)
@@ -28,18 +33,25 @@ class Metric:
     Attributes:
         column: Its name in the history.
         title: Its name for people.
-        spread: The column of its spread by the choice of images; None for a count.
+        spread: The column of its spread by the choice of images; None where that is not measured.
+        least: What its spread is at least.
+        is_count: Whether it is a whole number.
     """
 
     column: str
     title: str
-    spread: str | None
+    spread: str | None = None
+    least: float = 0.0
+    is_count: bool = False
 
 
 METRICS = (
-    Metric("frechet", "Fréchet distance", "frechet_spread"),
+    Metric("radiomic", "Radiomic distance", "radiomic_spread"),
+    Metric("hu_difference", "Hounsfield units", least=LEAST_HU),
     Metric("kid", "KID", "kid_spread"),
-    Metric("near_duplicates", "Near-duplicates", None),
+    Metric("frechet", "Fréchet distance", "frechet_spread"),
+    Metric("near_duplicates", "Near-duplicates", least=LEAST_COUNT, is_count=True),
+    Metric("memorised", "Memorised share", "memorised_spread", LEAST_MEMORISED),
 )
 
 
@@ -90,9 +102,10 @@ def band_of(before: Sequence[Night], settings: str, metric: Metric) -> DriftBand
         return None
     values = [value for _, value in good]
     mean = statistics.fmean(values)
-    within = LEAST_COUNT
+    within = metric.least
     if metric.spread is not None:
-        within = statistics.fmean(getattr(night, metric.spread) for night, _ in good)
+        spreads = [getattr(night, metric.spread) for night, _ in good]
+        within = max(within, statistics.fmean(spread or 0.0 for spread in spreads))
     return DriftBand(mean, max(statistics.stdev(values), within, LEAST_SHARE * abs(mean)), len(good))
 
 

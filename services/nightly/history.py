@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,6 +40,15 @@ class Night:
         kid: KID, mean over random subsets.
         kid_spread: Its standard deviation over the subsets.
         near_duplicates: Synthetic images that are near-duplicates of real ones.
+        radiomic: Mean radiomic distance of synthetic to real images over random halves; None where it is not
+            measured, or in nights before it was.
+        radiomic_spread: Its standard deviation over the halves.
+        radiomic_real: The same between real and real.
+        hu_difference: The largest difference between the median HU of synthetic and of real images, of the
+            classes that the report judges, without its sign.
+        kid_p_value: That real images of other scans have as large a KID; None with too few scans.
+        memorised: Share of the synthetic images in the tail of memorisation.
+        memorised_spread: A quarter of the length of its 95 % interval, a standard deviation about.
     """
 
     date: date
@@ -59,8 +68,20 @@ class Night:
     kid: float | None = None
     kid_spread: float | None = None
     near_duplicates: int | None = None
+    radiomic: float | None = None
+    radiomic_spread: float | None = None
+    radiomic_real: float | None = None
+    hu_difference: float | None = None
+    kid_p_value: float | None = None
+    memorised: float | None = None
+    memorised_spread: float | None = None
 
 
+#: Columns that histories of earlier versions lack.
+_SINCE: Final = (
+    *("radiomic", "radiomic_spread", "radiomic_real", "hu_difference", "kid_p_value"),
+    *("memorised", "memorised_spread"),
+)
 SCHEMA = pa.schema(
     [
         pa.field("date", pa.date32(), nullable=False),
@@ -76,6 +97,7 @@ SCHEMA = pa.schema(
             for name in ("frechet", "frechet_spread", "frechet_real", "kid", "kid_spread")
         ),
         pa.field("near_duplicates", pa.int64()),
+        *(pa.field(name, pa.float64()) for name in _SINCE),
     ]
 )
 
@@ -96,7 +118,11 @@ def _decoded(data: bytes | None, uri: str) -> list[Night]:
     try:
         # Not read_table: its scanner's threads may abort a process that ends right afterwards.
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-            table = file.read().cast(SCHEMA)
+            table = file.read()
+        for name in _SINCE:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), pa.float64()))
+        table = table.cast(SCHEMA)
     except (ValueError, OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise ContentError(

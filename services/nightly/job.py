@@ -21,7 +21,9 @@ from services.common.progress import say
 from services.common.ray_session import ray_session
 from services.eval import job as evaluation
 from services.eval.config import EvalConfig
+from services.eval.report.headline import worst_class
 from services.eval.results import EvaluationReport
+from services.eval.set_results import NotMeasured
 from services.nightly.config import NightlyConfig
 from services.nightly.drift import reasons_of
 from services.nightly.history import Night, find, read_history, with_night, write_history
@@ -49,6 +51,10 @@ class NightlyResult:
         frechet: Fréchet distance of synthetic to real slices, mean over random halves at equal image counts.
         kid: KID, mean over random subsets.
         near_duplicates: Synthetic slices that are near-duplicates of real ones.
+        radiomic: Radiomic distance, mean over the same halves.
+        hu_difference: The largest difference of median HU of a class, without its sign.
+        kid_p_value: That real slices of other scans have as large a KID.
+        memorised: Share of the synthetic slices nearer to a training slice than real ones hardly ever are.
         written: Whether this run did it; not when it was done before.
     """
 
@@ -62,6 +68,10 @@ class NightlyResult:
     frechet: float | None
     kid: float | None
     near_duplicates: int | None
+    radiomic: float | None
+    hu_difference: float | None
+    kid_p_value: float | None
+    memorised: float | None
     written: bool
 
     @property
@@ -209,6 +219,10 @@ def _measure(night: Night, tonight: Tonight, lease: Lease) -> Night:
     (results,) = report.sets
     # None where the test slices are of one scan, or too few for halves.
     baseline = results.frechet.baseline
+    radiomic = None if isinstance(results.radiomic, NotMeasured) else results.radiomic.baseline
+    worst = worst_class(results.hounsfield_units)
+    memorised = results.memorisation
+    interval = None if isinstance(memorised, NotMeasured) else memorised.tail_interval_95_percent
     return dataclasses.replace(
         night,
         status="done",
@@ -219,6 +233,13 @@ def _measure(night: Night, tonight: Tonight, lease: Lease) -> Night:
         kid=results.kid.mean,
         kid_spread=results.kid.spread,
         near_duplicates=results.near_duplicates.count,
+        radiomic=None if radiomic is None else radiomic.synthetic_mean,
+        radiomic_spread=None if radiomic is None else radiomic.synthetic_spread,
+        radiomic_real=None if radiomic is None else radiomic.real_mean,
+        hu_difference=None if worst is None or worst.difference is None else float(abs(worst.difference)),
+        kid_p_value=results.kid.p_value,
+        memorised=None if isinstance(memorised, NotMeasured) else memorised.tail_share,
+        memorised_spread=None if interval is None else (interval[1] - interval[0]) / 4,
     )
 
 
@@ -272,5 +293,9 @@ def _result(store: str, night: Night, written: bool) -> NightlyResult:
         frechet=night.frechet,
         kid=night.kid,
         near_duplicates=night.near_duplicates,
+        radiomic=night.radiomic,
+        hu_difference=night.hu_difference,
+        kid_p_value=night.kid_p_value,
+        memorised=night.memorised,
         written=written,
     )

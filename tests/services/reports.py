@@ -32,6 +32,7 @@ from services.eval.results import (
     RealReference,
     SetResults,
 )
+from services.eval.sensitivity import TITLES, DetectionPowers, FaultPower, Sensitivity
 from services.eval.set_results import (
     ContrastSummary,
     Coverage,
@@ -97,6 +98,30 @@ def memorisation(**changes: Any) -> MemorisationResult:
     return dataclasses.replace(sound, **changes)
 
 
+def fault_power(fault: str, *, copies: bool = False, **powers: float | None) -> FaultPower:
+    """Nothing raises an alarm but what is given."""
+    return FaultPower(fault, copies, **(dict.fromkeys(TITLES, 0.0) | powers))
+
+
+SENSITIVITY = Sensitivity(
+    40,
+    20,
+    "433 slices of 229 scans, 64 px, of LUNA16",
+    DetectionPowers(
+        25,
+        18,
+        40,
+        (
+            fault_power("untouched", kid=0.05),
+            fault_power("+25 HU", radiomic_distance=0.5, hounsfield_units=0.25),
+            fault_power("+50 HU", hounsfield_units=0.9, radiomic_distance=0.4),
+            fault_power("blur 3x3", kid=1.0, radiomic_distance=None),
+            fault_power("mirrored", copies=True, near_duplicates=0.75),
+        ),
+    ),
+)
+
+
 def set_results(name: str = "one", *, near_duplicates: int = 0, **changes: Any) -> SetResults:
     pixels = HounsfieldSummary(100, 30, 20, 40)
     contrast = ContrastSummary(6, 850.5, 800.0, 900.0)
@@ -111,13 +136,17 @@ def set_results(name: str = "one", *, near_duplicates: int = 0, **changes: Any) 
         precision_recall=PrecisionRecallResult(
             "Improved precision and recall", 3, 60, 40, Coverage(0.5, None), Coverage(None, None)
         ),
+        second=None,
         hounsfield_units=(
             HounsfieldRow("body", pixels, HounsfieldSummary(0, None, None, None), None, None, None),
         ),
         nodule_contrast_hu=NoduleContrast(contrast, contrast),
         map_agreement=MapAgreement(()),
-        near_duplicates=NearDuplicates(40, near_duplicates, 0.75, FalseAlarms(200, 1, 0.76), 0.1, 0.2, ()),
+        near_duplicates=NearDuplicates(
+            40, near_duplicates, 0.75, 0.75, FalseAlarms(200, 1, 0.76), 0.1, 0.2, ()
+        ),
         memorisation=memorisation(),
+        sensitivity=SENSITIVITY,
         generated_with=GenerationSettings("ancestral", 50, 1.5, ""),
         lineage=(ancestor("samples", "b" * 64, f"s3://lab/{name}"),),
     )
@@ -147,6 +176,7 @@ def report(
         warnings=(),
         real=RealReference("s3://lab/slices", real_sha256, subsets, 60, 30, 28, 200, "scans"),
         extractor=EXTRACTOR,
+        second_extractor=None,
         sets=sets,
         downstream=downstream,
         leakage_allowed=False,

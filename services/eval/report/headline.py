@@ -10,7 +10,7 @@ from services.eval.downstream.results import DownstreamResults
 from services.eval.report.radiomic_words import moved_words
 from services.eval.report.wording import signed, signed_integer
 from services.eval.results import Chip, Headline, Judgement, SetResults
-from services.eval.set_results import NotMeasured, RadiomicResult
+from services.eval.set_results import HounsfieldRow, NotMeasured, RadiomicResult
 
 #: A radiomic distance up to so many times the real-vs-real baseline is good, or fair.
 GOOD_RATIO, FAIR_RATIO = 1.2, 3.0
@@ -90,14 +90,17 @@ def _times(ratio: float) -> str:
     return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
 
 
+def worst_class(rows: Sequence[HounsfieldRow]) -> HounsfieldRow | None:
+    """The class whose median differs most, of those with many pixels; None where none is in both sets."""
+    judged = [row for row in rows if row.class_name in _JUDGED and row.difference is not None]
+    return max(judged, key=lambda row: abs(row.difference or 0), default=None)
+
+
 def _hounsfield_units(results: SetResults) -> Chip:
     """By the class whose median differs most."""
-    rows = [
-        row for row in results.hounsfield_units if row.class_name in _JUDGED and row.difference is not None
-    ]
-    if not rows:
+    worst = worst_class(results.hounsfield_units)
+    if worst is None:
         return Chip("Hounsfield units", "not measured", "no class is in both sets")
-    worst = max(rows, key=lambda row: abs(row.difference or 0))
     difference = worst.difference or 0
     value = f"{worst.class_name} {signed_integer(difference)} HU" if difference else "no difference"
     judgement: Judgement = "poor"

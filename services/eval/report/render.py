@@ -22,8 +22,15 @@ from services.eval.records import Match, Misfit, SliceImages
 from services.eval.report import downstream_figures
 from services.eval.report.lineage_graph import lineage_graph
 from services.eval.report.radiomic_words import feature_value, hounsfield_words
-from services.eval.report.wording import page_of_phantoms, plus_minus, significant, subsets_words
+from services.eval.report.wording import (
+    page_of_phantoms,
+    plus_minus,
+    significant,
+    subsets_words,
+    threshold_words,
+)
 from services.eval.results import EvaluationReport
+from services.eval.sensitivity import TITLES, sensitivity_sentence
 from services.eval.set_results import NotMeasured
 
 #: Smaller images are enlarged without smoothing, so that a reader sees their pixels.
@@ -90,10 +97,13 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
         "map_image": _map_image,
         "has_sides": has_sides,
         "plus_minus": plus_minus,
+        "threshold_words": threshold_words,
         "legend": list(zip(classes.NAMES, classes.COLOURS, strict=True)),
         "lineage_graph": lineage_graph,
         "feature_value": feature_value,
         "hounsfield_words": hounsfield_words,
+        "sensitivity_sentence": sensitivity_sentence,
+        "power_titles": TITLES,
         "view": downstream_figures,
         "reference_titles": REFERENCE_TITLES,
         "names": [results.name for results in report.sets],
@@ -118,7 +128,8 @@ def _contents(report: EvaluationReport) -> list[tuple[str, str]]:
     """Anchors and names of the sections."""
     sections = [("verdict", "Verdict"), ("distance", "Distances"), ("slices", "More slices")]
     sections += [("fidelity", "Fidelity to the map"), ("near-duplicates", "Near-duplicates")]
-    sections += [("memorisation", "Memorisation"), ("lineage", "Lineage"), ("methods", "Methods")]
+    sections += [("memorisation", "Memorisation"), ("sensitivity", "Sensitivity")]
+    sections += [("lineage", "Lineage"), ("methods", "Methods")]
     if report.downstream is not None:
         sections.insert(1, ("downstream", "Does it help?"))
     return sections

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from services.eval.copy_results import MemorisationResult
 from services.eval.downstream.results import REFERENCE_TITLES, DownstreamResults, measure_title
-from services.eval.report.wording import plus_minus, signed
+from services.eval.report.wording import plus_minus, signed, threshold_words
 from services.eval.results import SetResults
+from services.eval.sensitivity import sensitivity_sentence
 from services.eval.set_results import NotMeasured
 
 #: Below this many images on a side a Fréchet distance in 2,048 dimensions is mostly bias.
@@ -53,10 +54,12 @@ def verdict_of(sets: Sequence[SetResults], downstream: DownstreamResults | None 
         sentences.append(_distance_sentence(results))
         sentences.append(
             f"None of the {results.near_duplicates.checked} slices of “{results.name}” is a near-duplicate "
-            f"of a real one (highest correlation of texture "
-            f"{results.near_duplicates.highest_correlation:.2f})."
+            "of a real one (highest correlation of texture "
+            f"{results.near_duplicates.highest_correlation:.2f}, threshold "
+            f"{threshold_words(results.near_duplicates)})."
         )
         sentences.append(memorisation_sentence(results.name, results.memorisation))
+        sentences.append(sensitivity_sentence(results.name, results.sensitivity))
     return sentences
 
 
@@ -89,6 +92,15 @@ def downstream_sentences(downstream: DownstreamResults, names: Sequence[str]) ->
         yield (
             f"{answer.task.task.capitalize()}: adding {answer.arm.ratio:g} x “{names[answer.synthetic]}” to "
             f"the real slices {judged}."
+        )
+    if downstream.froc is not None:
+        arms = [
+            f"{arm.name} {arm.score.cpm:.3f} ({arm.score.cpm_low:.3f} to {arm.score.cpm_high:.3f})"
+            for arm in downstream.froc.arms
+        ]
+        yield (
+            f"Detection in whole scans, CPM over {downstream.froc.scans} scans with 95 % interval: "
+            f"{'; '.join(arms)}."
         )
 
 

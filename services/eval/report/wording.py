@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from services.eval.copy_results import NearDuplicates
+
 MINUS: Final = "\N{MINUS SIGN}"
 
 _REAL: Final = re.compile(r"\b[Rr]eal\b")
@@ -23,6 +25,12 @@ def plus_minus(mean: float, spread: float) -> str:
 def significant(value: float | None, digits: int = 4) -> str:
     """A value with so many significant digits; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}g}".replace("-", MINUS)
+
+
+def threshold_words(duplicates: NearDuplicates) -> str:
+    """The correlation above which slices are near-duplicates: one, or the lowest and the highest."""
+    ends = [f"{end:.2f}" for end in (duplicates.lowest_threshold, duplicates.highest_threshold)]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def signed(value: float) -> str:

@@ -53,6 +53,17 @@ def test_near_duplicates_are_counted_and_listed():
     assert results.median_correlation == pytest.approx(np.median([0.99, 0.1, 0.3]))
 
 
+def test_thresholds_vary_by_the_slice() -> None:
+    """A slice with few pixels away from borders is no near-duplicate where another one is."""
+    matches = [
+        Match(f"sample {index}", "scan", index, True, Resemblance(0.8, threshold=threshold))
+        for index, threshold in enumerate([0.75, 0.92])
+    ]
+    results = near_duplicates(matches, [])
+    assert (results.lowest_threshold, results.highest_threshold, results.count) == (0.75, 0.92, 1)
+    assert [(one.sample_id, one.threshold) for one in results.examples] == [("sample 0", 0.75)]
+
+
 TRAINING = np.array([[0.0], [100], [200]], np.float32)
 TRAINING_KEYS = [("a", 0), ("a", 1), ("b_z007", 0)]
 

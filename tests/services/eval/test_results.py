@@ -33,6 +33,7 @@ FULL = report(
         "patches",
         map_agreement=NotMeasured("patches"),
         memorisation=NotMeasured("patches"),
+        sensitivity=NotMeasured("patches"),
     ),
     subsets=None,
 )
@@ -74,7 +75,7 @@ def test_nan_and_infinity_are_not_written() -> None:
 
 @pytest.mark.parametrize("version", [0, FORMAT + 1, None, str(FORMAT)])
 def test_another_format_is_refused(version: object) -> None:
-    with pytest.raises(ContentError, match=r"are of format .*reads format 3; evaluate again"):
+    with pytest.raises(ContentError, match=r"are of format .*reads format 4; evaluate again"):
         _read(_document() | {"format": version})
 
 
@@ -117,7 +118,7 @@ def test_a_damaged_field_is_named(damage, place: str) -> None:
 
 
 def test_near_duplicates_are_typed_to_the_last_one() -> None:
-    examples = (NearDuplicate("s", "scan", 3, True, 0.99, "as it is"),)
-    duplicates = NearDuplicates(4, 1, 0.75, None, 0.2, 0.99, examples)
+    examples = (NearDuplicate("s", "scan", 3, True, 0.99, 0.75, "as it is"),)
+    duplicates = NearDuplicates(4, 1, 0.75, 0.92, None, 0.2, 0.99, examples)
     results = report(dataclasses.replace(set_results(), near_duplicates=duplicates))
     assert EvaluationReport.from_json(results.to_json()).sets[0].near_duplicates.examples == examples

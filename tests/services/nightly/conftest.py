@@ -18,7 +18,7 @@ from lungforge.metrics.real_baseline import BaselineComparison
 from lungforge.models.document import to_document
 from lungforge.models.sdm.spec import SPEC
 from lungforge.storage import join_uri, open_uri
-from services.eval.set_results import FrechetResult, KidResult
+from services.eval.set_results import FrechetResult, HounsfieldRow, HounsfieldSummary, KidResult
 from services.nightly import job
 from services.nightly.config import NightlyConfig
 from services.nightly.history import Night
@@ -26,7 +26,11 @@ from tests.services.reports import report, set_results
 
 FIRST = date(2026, 3, 1)
 #: What a failed night has not.
-METRICS = ("images", "frechet", "frechet_spread", "frechet_real", "kid", "kid_spread", "near_duplicates")
+METRICS = (
+    *("images", "frechet", "frechet_spread", "frechet_real", "kid", "kid_spread", "near_duplicates"),
+    *("radiomic", "radiomic_spread", "radiomic_real", "hu_difference", "kid_p_value"),
+    *("memorised", "memorised_spread"),
+)
 
 
 def write_dataset(uri: str, kind: Kind, **config: Any) -> str:
@@ -81,11 +85,13 @@ class FakeServices:
             synthetic_mean=self.frechet,
             synthetic_spread=self.frechet_spread,
         )
+        pixels = HounsfieldSummary(100, 30, 20, 40)
         results = set_results(
             images=8,
             frechet=FrechetResult("Fréchet distance", 20.0, 8, 8, baseline if self.halves else None, None),
             kid=KidResult("KID", self.kid, self.kid_spread, 100, 4, None, None, 0),
             near_duplicates=self.near_duplicates,
+            hounsfield_units=(HounsfieldRow("body", pixels, pixels, -7, None, None),),
         )
         parents = tuple(Dataset.open(uri).parent() for uri in (config.real, *config.synthetic))
         writer = DatasetWriter(config.out, Kind.REPORT, identity(config), config.seed, parents)
@@ -142,6 +148,13 @@ def make_night() -> Any:
             kid=0.05,
             kid_spread=0.001,
             near_duplicates=0,
+            radiomic=2.0,
+            radiomic_spread=0.5,
+            radiomic_real=1.5,
+            hu_difference=4.0,
+            kid_p_value=0.25,
+            memorised=0.025,
+            memorised_spread=0.02,
         )
         night = dataclasses.replace(plain, **changes)
         return night if night.status != "failed" else dataclasses.replace(night, **dict.fromkeys(METRICS))

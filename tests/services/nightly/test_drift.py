@@ -6,7 +6,7 @@ import pytest
 
 from services.nightly.drift import METRICS, band_of, reasons_of
 
-FRECHET, KID, NEAR_DUPLICATES = METRICS
+RADIOMIC, HOUNSFIELD_UNITS, KID, FRECHET, NEAR_DUPLICATES, MEMORISED = METRICS
 
 
 def test_the_band_is_mean_and_standard_deviation(make_night):
@@ -39,6 +39,11 @@ def test_only_the_last_fourteen_good_nights_of_the_same_settings_count(make_nigh
         (FRECHET, {"frechet": 10.0, "frechet_spread": 0.0}, 0.1),  # one in a hundred of the mean
         (KID, {"kid": -0.02, "kid_spread": 0.0}, 0.0002),
         (NEAR_DUPLICATES, {"near_duplicates": 0}, 0.3),
+        (RADIOMIC, {"radiomic": 2.0, "radiomic_spread": 0.5}, 0.5),
+        (HOUNSFIELD_UNITS, {"hu_difference": 40.0}, 5.0),  # three of them are 15 HU, still good
+        (MEMORISED, {"memorised": 0.0, "memorised_spread": 0.0}, 0.01),
+        (MEMORISED, {"memorised": 0.1, "memorised_spread": 0.03}, 0.03),
+        (MEMORISED, {"memorised": 0.1, "memorised_spread": None}, 0.01),
     ],
 )
 def test_equal_nights_have_a_band_all_the_same(make_night, metric, changes, spread):
@@ -77,9 +82,17 @@ def test_one_near_duplicate_where_there_was_none_is_worse(make_night):
 def test_each_metric_that_left_its_band_is_named(make_night):
     before = [make_night(day) for day in range(1, 5)]
     reasons = reasons_of(make_night(5, 11.0, kid=0.06), before)
-    assert [reason.split(" ")[0] for reason in reasons[:2]] == ["Fréchet", "KID"]
+    assert [reason.split(" ")[0] for reason in reasons[:2]] == ["KID", "Fréchet"]
 
 
 def test_a_night_without_a_metric_is_not_judged_by_it(make_night):
     before = [make_night(day) for day in range(1, 5)]
     assert reasons_of(make_night(5, None), before) == []
+
+
+def test_slices_that_became_brighter_are_worse(make_night):
+    before = [make_night(day) for day in range(1, 5)]
+    night = make_night(5, hu_difference=20.0, radiomic=3.4)
+    assert reasons_of(night, before)[0] == "Hounsfield units 20 is above 19, 4 + 3 × 5 of 4 nights"
+    assert len(reasons_of(night, before)) == 2
+    assert reasons_of(make_night(5, hu_difference=19.0), before) == []

@@ -1,5 +1,6 @@
 """One row a night, and no night twice."""
 
+import dataclasses
 import io
 from datetime import date
 
@@ -24,6 +25,19 @@ def test_what_is_written_is_read(store_uri, make_night):
     assert table.column("date").to_pylist() == [date(2026, 3, 1), date(2026, 3, 2)]
     assert table.column("frechet").to_pylist() == [1 / 3, None]
     assert str(table.schema.field("near_duplicates").type) == "int64"
+
+
+def test_a_history_of_an_earlier_version_is_read_and_goes_on(store_uri, make_night):
+    uri = f"{store_uri}/history.parquet"
+    write_history(uri, [make_night(1)], before=[])
+    table = pq.read_table(io.BytesIO(read_bytes(uri))).drop_columns(list(history._SINCE))
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    write_bytes_atomic(uri, sink.getvalue())
+    (old,) = read_history(uri)
+    assert old == dataclasses.replace(make_night(1), **dict.fromkeys(history._SINCE))
+    write_history(uri, [old, make_night(2)], before=[old])
+    assert read_history(uri) == [old, make_night(2)]
 
 
 def test_a_night_comes_into_its_place_and_only_once(make_night):

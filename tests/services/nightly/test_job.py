@@ -43,6 +43,9 @@ def test_a_night_samples_and_measures_what_was_asked_for(bench):
     assert (row.date.isoformat(), row.status, row.reason) == ("2026-03-03", "done", "")
     assert (row.frechet, row.frechet_spread, row.frechet_real) == (10.0, 0.1, 3.0)
     assert (row.kid, row.kid_spread, row.near_duplicates, row.images) == (0.05, 0.001, 0, 8)
+    assert (row.radiomic, row.radiomic_spread, row.radiomic_real) == (2.0, 1.0, 1.0)
+    assert (row.hu_difference, row.kid_p_value) == (7.0, None)
+    assert (row.memorised, row.memorised_spread) == (0.025, 0.015)
     assert row.model_sha256 == Dataset.open(sample.model).manifest_sha256
     assert row.code_version == "0.1.0"
     assert (result.exit_code, result.written) == (0, True)

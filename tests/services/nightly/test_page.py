@@ -74,7 +74,10 @@ def test_every_night_is_in_the_table_the_newest_first(nights):
         ["2026-03-02", "done"],
         ["2026-03-01", "done"],
     ]
-    assert rows[1][2:] == ["12 ± 0.1", "3", "0.05 ± 0.001", "0", "8", "first (aaaaaaaa)"]
+    assert rows[1][2:] == [
+        *("2 ± 0.5", "1.5", "4", "0.05 ± 0.001", "0.25", "12 ± 0.1", "3", "0", "2.5 %", "8"),
+        "first (aaaaaaaa)",
+    ]
     assert rows[2] == ["Fréchet distance 12 is above"]
     assert len({len(row) for row in rows if len(row) > 1}) == 1
 
@@ -87,12 +90,12 @@ def test_only_nights_with_a_report_lead_to_one(nights):
 
 def test_it_can_be_read_without_seeing_it(nights):
     page = NightlyPage(render(nights).decode())
-    assert len(page.pictures) == 3
-    assert page.pictures[0]["aria-label"] == (
+    assert len(page.pictures) == 6
+    assert page.pictures[3]["aria-label"] == (
         "Fréchet distance of 5 nights from 2026-03-01 to 2026-03-07: from 10 to 12, last 12; "
         "last band 10 ± 3 × 0.1."
     )
-    assert page.headings == [1, 2, 3, 3, 3, 2]
+    assert page.headings == [1, 2, 3, 3, 3, 3, 3, 3, 2]
 
 
 @pytest.mark.parametrize(

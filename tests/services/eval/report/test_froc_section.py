@@ -43,3 +43,9 @@ def test_the_report_shows_them(result, report) -> None:
     for arm in report.downstream.froc.arms:
         assert f'<th scope="row">{arm.name}</th><td>{arm.score.cpm:.3f}' in page
     assert "--froc" in report.command
+    arm = report.downstream.froc.arms[0]
+    (sentence,) = [
+        one for one in report.verdict if one.startswith("Detection in whole scans, CPM over 3 scans")
+    ]
+    score = f"{arm.name} {arm.score.cpm:.3f} ({arm.score.cpm_low:.3f} to {arm.score.cpm_high:.3f})"
+    assert score in sentence

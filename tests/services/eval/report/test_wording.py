@@ -1,6 +1,15 @@
+import dataclasses
+
 import pytest
 
-from services.eval.report.wording import plus_minus, signed, significant, subsets_words
+from services.eval.report.wording import (
+    plus_minus,
+    signed,
+    significant,
+    subsets_words,
+    threshold_words,
+)
+from tests.services.reports import set_results
 
 
 @pytest.mark.parametrize(
@@ -32,3 +41,9 @@ def test_subsets_in_few_words() -> None:
     assert subsets_words([7]) == "subset 7"
     assert subsets_words([9, 8]) == "subsets 8, 9"
     assert subsets_words([0, 1, 2, 4, 6, 7, 8, 9]) == "subsets 0–2, 4, 6–9"
+
+
+def test_one_threshold_or_the_lowest_and_the_highest() -> None:
+    one = set_results().near_duplicates
+    assert threshold_words(one) == "0.75"
+    assert threshold_words(dataclasses.replace(one, highest_threshold=0.923)) == "0.75 to 0.92"
