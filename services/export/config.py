@@ -23,9 +23,9 @@ class ExportConfig:
     """Folder or URI to write to; the same command again resumes a stopped export."""
 
     format: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(FORMATS)}}}")] = "png"
-    """png: 8-bit and 16-bit CT, and maps. coco: 8-bit CT, nodule boxes and masks. yolo: the same boxes as
-    text. nnunet: HU and maps as nnU-Net reads them. nifti, metaimage: HU and maps with their spacing. dicom:
-    CT and segmentations. imagefolder: crops, in one folder per class."""
+    """png: 8-bit and 16-bit CT, and maps. coco: 8-bit CT, with boxes and masks of nodules. yolo: the boxes as
+    text. nnunet: HU and maps as nnU-Net reads them. nifti and metaimage: HU and maps with their spacing; so
+    does dicom, as CT and segmentations. imagefolder: crops, in one folder per class."""
 
     window: tuple[int, int] = dataclasses.field(default=WINDOW_HU, metadata=between(-32768, 32767))
     """HU window of the 8-bit images: black and white. Lung: -1350 150; soft tissue: -160 240."""

@@ -118,7 +118,7 @@ def ct_image(item: Item) -> Dataset:
     ct.ImageType = ["DERIVED", "SECONDARY" if item.synthetic else "PRIMARY", "AXIAL"]
     ct.SyntheticData = "YES" if item.synthetic else "NO"
     ct.PatientName = f"{'SYNTHETIC' if item.synthetic else 'REAL'}^LungForge"
-    ct.PatientID = f"{'SYNTHETIC-' if item.synthetic else ''}{_scan(item)}"[-_LONG:]
+    ct.PatientID = _patient_id(item)
     ct.PatientBirthDate = ct.PatientSex = ""
     ct.StudyDate = ct.StudyTime = ct.ReferringPhysicianName = ct.AccessionNumber = ""
     ct.StudyID = item.dataset.manifest_sha256[:_SHORT]
@@ -158,6 +158,12 @@ def ct_image(item: Item) -> Dataset:
 def _scan(item: Item) -> str:
     """What a series stands for: the scan; of a synthetic slice itself, as it belongs to no scan."""
     return file_safe(item.row["sample_id"]) if item.synthetic else scan_of(item.series_uid)
+
+
+def _patient_id(item: Item) -> str:
+    """As long as a long string may be; ids differ at their ends."""
+    mark = "SYNTHETIC-" if item.synthetic else ""
+    return mark + _scan(item)[-(_LONG - len(mark)) :]
 
 
 def _uid(item: Item, *what: str) -> str:
