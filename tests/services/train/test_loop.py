@@ -20,13 +20,13 @@ from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.datasets.shuffling import RowStream
 from lungforge.datasets.slices import SliceRow, index_rows
 from lungforge.errors import AccessError, InputError
-from lungforge.models.learner import DivergedError
+from lungforge.models.learner import DivergedError, Learner
 from lungforge.models.model_dataset import ModelDetails
 from lungforge.models.posthoc import read_snapshots
 from lungforge.models.sdm.config import DiffusionOptions
 from lungforge.models.sdm.error_bands import BANDS
 from lungforge.models.sdm.learner import DiffusionLearner
-from services.train import divergence, worker
+from services.train import divergence, loop, worker
 from services.train.checkpoints import history_tensor
 from services.train.config import TrainConfig
 from services.train.loop import train
@@ -117,6 +117,29 @@ def test_killed_and_run_again_equals_unbroken(
     # From the last checkpoint that was written before the kill, not from the start.
     assert first[0] == (killed_after - 1) // 2 * 2
     assert (tmp_path / "model" / "manifest.json").read_bytes() == unbroken
+
+
+@pytest.mark.parametrize("every", [4, 100])
+def test_reading_metrics_back_less_often_changes_nothing(
+    slices: str, tmp_path: Path, model: str, unbroken: bytes, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "steps_between_reads", lambda device: every)
+    reads: list[int] = []
+    read = Learner.read
+    monkeypatch.setattr(Learner, "read", lambda *given: reads.append(len(given[1])) or read(*given))
+    config = _config(slices, tmp_path / "model", model, checkpoint_every=5)
+    with pytest.raises(_Killed):
+        _train(config, _kill_after(7))
+    _train(config)
+    assert (tmp_path / "model" / "manifest.json").read_bytes() == unbroken
+    # Up to the checkpoint, which is read before it is kept; the kill is in the middle of what was read last.
+    assert [count for count in reads if count] == {4: [4, 1, 3, 3, 1], 100: [5, 4, 4]}[every]
+    events = EventAccumulator(str(tmp_path / "model" / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    for name, values in _history(tmp_path / "model").items():
+        scalars = events.Scalars(f"train/{name}")
+        assert [scalar.step for scalar in scalars] == list(range(1, 10))
+        assert np.allclose([scalar.value for scalar in scalars], values, rtol=1e-5)
 
 
 @pytest.mark.parametrize("killed_after", [5, 8])
