@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pycocotools.coco import COCO
 
+from services.eval.results import EvaluationReport
 from tests.docs.site import DOCS, ROOT, blocks, front_matter
 
 PAGE = DOCS / "tutorial-luna16.md"
@@ -53,6 +54,6 @@ def test_the_tutorial_runs_from_source_to_coco(tmp_path: Path, monkeypatch: pyte
     real = COCO(tmp_path / "coco-real" / "annotations.json")
     assert len(real.getImgIds()) == 433
     report = EvaluationReport.from_json((tmp_path / "report" / "metrics.json").read_bytes())
-    assert [result.count for result in report.sets] == [16]
+    assert [result.images for result in report.sets] == [16]
     for picture in ("slices.png", "curves.png", "samples.png"):
         assert (tmp_path / picture).stat().st_size > 10_000
