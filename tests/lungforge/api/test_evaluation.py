@@ -13,6 +13,7 @@ import pytest
 import lungforge
 from lungforge.api.results import Agreement, ClassUnits, Distance, Evaluation, SetSize
 from lungforge.ct import classes
+from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
 from lungforge.metrics.radiomic_distance import radiomic_distances
@@ -29,7 +30,8 @@ def brighter(rows: list[SliceRow], hu: int) -> list[SliceRow]:
 @pytest.fixture(scope="module")
 def halves() -> tuple[list[SliceRow], list[SliceRow]]:
     """Real slices of the scans of subset 2, and of those of subset 3."""
-    return lungforge.open_slices(REAL, 2).rows(range(24)), lungforge.open_slices(REAL, 3).rows(range(24))
+    one, other = (lungforge.open_slices(REAL, subset).rows(range(0, 36, 2)) for subset in (2, 3))
+    return one, other
 
 
 def test_real_slices_of_other_scans_come_out_as_real(
@@ -45,9 +47,9 @@ def test_real_slices_of_other_scans_come_out_as_real(
     assert results.radiomic.p_value > 0.05
     assert results.moved == ()
     assert all(row.real is not None and row.real > 0.95 for row in results.map_agreement)
-    assert results.synthetic == SetSize(24, len({row.series_uid for row in other}))
+    assert results.synthetic == SetSize(18, len({scan_of(row.series_uid) for row in other}))
     (note,) = results.notes
-    assert note.startswith("the smaller side has 24 slices, and ")
+    assert note.startswith("the smaller side has 18 slices, and ")
     # The distance is that of the library over all slices.
     features = [
         np.stack([radiomic_features(row.image, row.label, row.spacing_mm) for row in rows]) for rows in halves
@@ -68,7 +70,7 @@ def test_200_hu_too_many_come_out_as_broken(halves: tuple[list[SliceRow], list[S
     assert by_name["body"].difference is not None
     assert 150 < by_name["body"].difference < 250
     assert any(shift.unit == "HU" and shift.region == "body" for shift in results.moved)
-    assert "24 slices" in results.text.splitlines()[0]
+    assert "18 slices" in results.text.splitlines()[0]
     assert results.text.splitlines()[0].endswith(": poor")
     assert f"body {by_name['body'].difference:+d} HU" in str(results)
 
@@ -97,8 +99,10 @@ def test_copies_come_out_as_copies(halves: tuple[list[SliceRow], list[SliceRow]]
 
 def test_shared_scans_are_named(halves: tuple[list[SliceRow], list[SliceRow]]) -> None:
     one, other = halves
-    results = lungforge.evaluate(one[:4], brighter(one[:4], 60), training=[one[0], other[0]], extractor=None)
-    assert any("4 scans are on both sides" in note for note in results.notes)
+    training = [one[0], other[0]]
+    results = lungforge.evaluate(one[:4], brighter(one[:4], 60), training=training, extractor=None)
+    scans = len({scan_of(row.series_uid) for row in one[:4]})
+    assert any(f"{scans} scans are on both sides" in note for note in results.notes)
     assert any("1 of the real scans are among those of training" in note for note in results.notes)
 
 
@@ -149,7 +153,11 @@ def test_what_cannot_be_evaluated_is_named(
 
 
 def evaluation(
-    ratio: float = 1.0, kid_p: float | None = None, body: int = 0, body_p: float | None = 0.01
+    ratio: float = 1.0,
+    p: float | None = 0.01,
+    kid_p: float | None = None,
+    body: int = 0,
+    body_p: float | None = 0.01,
 ) -> Evaluation:
     """An evaluation in which only what is given differs from good."""
     size = SetSize(100, 50)
@@ -157,7 +165,7 @@ def evaluation(
         real=size,
         synthetic=size,
         radiomic=Distance(
-            "radiomic distance", 5.0, BaselineComparison(50, 10, 2.0, 0.1, 2.0 * ratio, 0.1), 0.2
+            "radiomic distance", 5.0, BaselineComparison(50, 10, 2.0, 0.1, 2.0 * ratio, 0.1), p
         ),
         moved=(),
         frechet=None,
@@ -179,7 +187,11 @@ def evaluation(
         (evaluation(), "good"),
         (evaluation(ratio=1.2), "good"),
         (evaluation(ratio=1.3), "fair"),
+        (evaluation(ratio=1.3, p=None), "fair"),
+        (evaluation(ratio=1.3, p=0.06), "good"),  # no more than chance
         (evaluation(ratio=3.1), "poor"),
+        (evaluation(ratio=3.1, p=0.06), "fair"),
+        (evaluation(p=0.06, kid_p=0.04), "fair"),
         (evaluation(kid_p=0.04), "fair"),
         (evaluation(kid_p=0.06), "good"),
         (evaluation(body=16), "fair"),
