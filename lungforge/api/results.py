@@ -148,15 +148,19 @@ class Evaluation:
 
     @property
     def realism(self) -> Verdict:
-        """By the radiomic distance over its baseline; where KID's test sees a difference, fair at best."""
+        """By the radiomic distance over its baseline.
+
+        Few slices make the ratio vary: where the test of the distance sees no difference, it is one word
+        better. Where the test of the KID sees one, it is fair at best.
+        """
         ratio = None if self.radiomic is None else self.radiomic.ratio
-        if ratio is None:
+        if ratio is None or self.radiomic is None:
             return "not measured"
-        p_value = None if self.kid is None else self.kid.p_value
-        differs = p_value is not None and p_value < SIGNIFICANCE
+        chance = self.radiomic.p_value is not None and self.radiomic.p_value >= SIGNIFICANCE
+        differs = self.kid is not None and self.kid.p_value is not None and self.kid.p_value < SIGNIFICANCE
         if ratio > FAIR_RATIO:
-            return "poor"
-        return "fair" if ratio > GOOD_RATIO or differs else "good"
+            return "fair" if chance else "poor"
+        return "fair" if differs or (ratio > GOOD_RATIO and not chance) else "good"
 
     @property
     def units(self) -> Verdict:
