@@ -30,7 +30,7 @@ from services.eval.report.wording import (
     threshold_words,
 )
 from services.eval.results import EvaluationReport
-from services.eval.sensitivity import TITLES, sensitivity_sentence
+from services.eval.sensitivity import SEEN, TITLES, sensitivity_sentence
 from services.eval.set_results import NotMeasured
 
 #: Smaller images are enlarged without smoothing, so that a reader sees their pixels.
@@ -104,6 +104,7 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
         "hounsfield_words": hounsfield_words,
         "sensitivity_sentence": sensitivity_sentence,
         "power_titles": TITLES,
+        "seen_power": SEEN,
         "view": downstream_figures,
         "reference_titles": REFERENCE_TITLES,
         "names": [results.name for results in report.sets],
@@ -126,7 +127,8 @@ def render(report: EvaluationReport, images: Sequence[SetImages]) -> bytes:
 
 def _contents(report: EvaluationReport) -> list[tuple[str, str]]:
     """Anchors and names of the sections."""
-    sections = [("verdict", "Verdict"), ("distance", "Distances"), ("slices", "More slices")]
+    sections = [("verdict", "Verdict"), ("radiomics", "Brightness, noise, texture")]
+    sections += [("distance", "Distances"), ("slices", "More slices")]
     sections += [("fidelity", "Fidelity to the map"), ("near-duplicates", "Near-duplicates")]
     sections += [("memorisation", "Memorisation"), ("sensitivity", "Sensitivity")]
     sections += [("lineage", "Lineage"), ("methods", "Methods")]
