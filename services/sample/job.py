@@ -144,7 +144,9 @@ def _sample(run: SamplingRun, plan: SamplingPlan, workers: int) -> tuple[list[Pa
     telemetry.PARTS_PLANNED.set(len(plan))
     parts: list[Part] = []
     counts = None if run.gate is None else GateCounts()
-    with progress("sample", plan.images, unit="images", start="loading the model") as advance:
+    with progress(
+        "sample", plan.images, unit="images", start="loading the model and sampling the first part"
+    ) as advance:
         for done in run_on_actors(
             lambda: remote.remote(*shared).sample.remote,
             range(len(plan)),
