@@ -146,6 +146,12 @@ COMMANDS = {
         "services.export.job:run",
         example="--data samples --out coco --format coco",
     ),
+    "completion": Command(
+        "print a script by which bash, zsh or fish completes commands and options",
+        "services.tools.completion:CompletionConfig",
+        "services.tools.completion:run",
+        example="bash > ~/.local/share/bash-completion/completions/lungforge",
+    ),
 }
 
 

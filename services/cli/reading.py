@@ -72,7 +72,7 @@ def read(form: Form, arguments: Sequence[str]) -> Any:
     # tyro frames what a constructor raises; ours are sentences of one line. So tyro reads into a class
     # without checks, and the checks run when the real configuration is made from it.
     read: Any = tyro.cli(
-        _unchecked_class(form.config_class),
+        unchecked_class(form.config_class),
         args=[*_at_commas(rest, options.values()), *command],
         prog=form.prog,
         default=start,
@@ -159,7 +159,7 @@ def _carrier(form: Form, choice: _Choice) -> Any:
             defaults[field.name] = _unchecked(value) if dataclasses.is_dataclass(value) else value
         else:
             defaults[field.name] = tyro.MISSING if _required(field) else field.default
-    return _unchecked_class(form.config_class)(**defaults)
+    return unchecked_class(form.config_class)(**defaults)
 
 
 def _preset(form: Form, name: str, choice: _Choice) -> Any:
@@ -198,7 +198,7 @@ def _at_commas(arguments: Iterable[str], options: Iterable[Option]) -> list[str]
 
 
 @functools.cache
-def _unchecked_class(config_class: type) -> type:
+def unchecked_class(config_class: type) -> type:
     """The same dataclass without the checks of its constructor."""
     members = {"__post_init__": lambda self: None, "__doc__": config_class.__doc__, "checked": config_class}
     return type(config_class.__name__, (config_class,), members)
@@ -209,7 +209,7 @@ def _unchecked(config: Any) -> Any:
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     inner = {name: _unchecked(value) for name, value in values.items() if dataclasses.is_dataclass(value)}
     config_class: Any = type(config)
-    unchecked: Any = _unchecked_class(config_class)
+    unchecked: Any = unchecked_class(config_class)
     return unchecked(**values | inner)
 
 

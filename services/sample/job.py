@@ -161,7 +161,8 @@ def _sample(run: SamplingRun, plan: SamplingPlan, workers: int) -> tuple[list[Pa
     telemetry.PARTS_PLANNED.set(len(plan))
     parts: list[Part] = []
     counts = None if run.gate is None else GateCounts()
-    with progress("sample", plan.images, unit="images", start="loading the model") as advance:
+    start = "loading the model and sampling the first part"
+    with progress("sample", plan.images, unit="images", start=start) as advance:
         for part, of_part in _work(SamplingActor.sample, range(len(plan)), run, plan, workers):
             parts.append(part)
             if counts is not None and of_part is not None:

@@ -18,6 +18,7 @@ from lungforge.errors import InputError
 from lungforge.models.average_profiles import LONGEST, SHORTEST, SNAPSHOT_LENGTHS
 from lungforge.models.base import DataShape, LearnerOptions, ModelSpec, NetworkOptions
 from lungforge.models.registry import load_generator
+from services.train.trackers.base import TrackerName
 
 _OPTIMISATION = group("Optimisation")
 
@@ -117,6 +118,9 @@ class TrainConfig:
 
     max_failures: int = field(default=3, metadata=EXECUTION | at_least(0))
     """How often workers that die are replaced before the job gives up."""
+
+    log_to: tuple[TrackerName, ...] = field(default=(), metadata=EXECUTION)
+    """Send metrics to mlflow, wandb or both, beside TensorBoard; without a server, files are kept in OUT."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""

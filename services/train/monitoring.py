@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lungforge.storage import join_uri
 from services.common.progress import say
 from services.common.telemetry import STEPS, stall
+from services.train.trackers import Target, TrackerThread
 
 #: Steps that a rate is the mean of.
 _RATE_STEPS = 20
@@ -62,21 +63,25 @@ class Monitor:
     Args:
         uri: Folder of the run's dataset.
         done: Steps that are done already; what was written of later ones is taken back.
+        trackers: Where metrics and previews go beside that.
     """
 
-    def __init__(self, uri: str, done: int) -> None:
+    def __init__(self, uri: str, done: int, trackers: Sequence[Target] = ()) -> None:
         self._writer: SummaryWriter | None = None
         self._gauges: dict[str, Gauge] = {}
         with self._tolerated():
             self._writer = SummaryWriter(join_uri(uri, "tensorboard"), purge_step=done + 1)
+        self._trackers = [TrackerThread(target) for target in trackers]
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._writer is not None:
             with self._tolerated():
                 self._writer.close()
+        for tracker in self._trackers:
+            tracker.close(failed=kind is not None)
 
     def step(self, done: int, metrics: dict[str, float]) -> None:
         """Write the metrics of a step."""
@@ -84,6 +89,8 @@ class Monitor:
             with self._tolerated():
                 for name, value in metrics.items():
                     self._writer.add_scalar(f"train/{name}", value, done)
+        for tracker in self._trackers:
+            tracker.step(done, metrics)
         STEPS.inc()
         for name, value in metrics.items():
             if name not in self._gauges:
@@ -95,6 +102,8 @@ class Monitor:
         if self._writer is not None:
             with self._tolerated():
                 self._writer.add_image("preview", picture, done, dataformats="HWC")
+        for tracker in self._trackers:
+            tracker.picture(done, picture)
 
     @contextlib.contextmanager
     def _tolerated(self) -> Iterator[None]:

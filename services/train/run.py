@@ -16,6 +16,7 @@ from lungforge.models.learner import Distribute, Learner
 from lungforge.models.model_dataset import ModelDetails
 from lungforge.randomness import numpy_generator
 from services.train.config import TrainConfig
+from services.train.trackers.base import Target, targets_of
 
 #: Images that are measured before training, if there are so many: the mean of their pixels is known to 1 %.
 _MEASURED_IMAGES: Final = 256
@@ -31,6 +32,7 @@ class TrainingRun:
         index: The slices to train on.
         writer: Of the model.
         hu_ranges: The medians of each class in the training images; None where they are too few.
+        trackers: Where metrics go beside TensorBoard.
     """
 
     config: TrainConfig
@@ -38,6 +40,7 @@ class TrainingRun:
     index: RowIndex
     writer: DatasetWriter
     hu_ranges: HuRanges | None
+    trackers: tuple[Target, ...] = ()
 
     def make_learner(self, *, distribute: Distribute, averages: bool) -> Learner:
         """The learner of the run's generator, at its start; the arguments are those of ``ModelSpec``."""
@@ -73,8 +76,10 @@ def prepare(config: TrainConfig, data: Dataset, writer: DatasetWriter) -> Traini
     """Look up the rows to train on, and size the network for them.
 
     Raises:
-        InputError: There are no rows, or no network of the configuration can take them.
+        InputError: There are no rows, no network of the configuration can take them, or a tracker lacks its
+            package or a place for its files.
     """
+    trackers = targets_of(config.log_to, writer.uri, writer.work, identity(config), config.steps)
     index = index_rows(data, config.subsets)
     height, width = index.size
     remedy = "choose another size with `lungforge preprocess --size N`"
@@ -98,7 +103,7 @@ def prepare(config: TrainConfig, data: Dataset, writer: DatasetWriter) -> Traini
     hu = np.stack([image.image for image in images])
     network = config.spec.with_statistics(network, lambda: hu_to_unit(hu))
     ranges = HuRanges.measure(hu, np.stack([image.label for image in images]))
-    return TrainingRun(config, network, index, writer, ranges)
+    return TrainingRun(config, network, index, writer, ranges, trackers)
 
 
 def measured_images(index: RowIndex, config: TrainConfig) -> list[SliceRow]:

@@ -124,7 +124,7 @@ class FirstTrainWorker(TrainWorker):
     def recording(self, learner: Learner, done: int) -> Iterator[None]:
         """See ``TrainWorker``."""
         self._learner = learner
-        with Monitor(self._run.writer.uri, done) as self._monitor:
+        with Monitor(self._run.writer.uri, done, self._run.trackers) as self._monitor:
             self._report(done, {})
             yield
 
