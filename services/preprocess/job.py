@@ -13,7 +13,7 @@ from lungforge.datasets import DatasetWriter, Kind, Manifest
 from lungforge.storage import join_uri
 from services.common import telemetry
 from services.common.config_file import keep_config
-from services.common.progress import progress, say
+from services.common.progress import progress, say, waiting
 from services.common.workers import with_ray, work_session
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.details import crops_details, rejections, slices_details
