@@ -14,7 +14,7 @@ from services.common.workers import work_on_items, work_session
 
 
 def _adder() -> Any:
-    """A worker that adds to each item what it was made with; it leaves a file for its process and each item."""
+    """A worker that adds a number to each item; it leaves a file for its process, and one for each item."""
 
     class Adder:  # local, so that it is pickled by value: workers cannot import this module
         def __init__(self, folder: Path, added: int) -> None:
