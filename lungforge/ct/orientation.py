@@ -54,6 +54,16 @@ def turn(pixels: NDArray[Pixels]) -> NDArray[Pixels]:
     return pixels[::-1, ::-1]
 
 
+def shown(pixels: NDArray[Pixels], label: NDArray[np.uint8]) -> NDArray[Pixels]:
+    """An image of a slice, or its map, upright; a view.
+
+    Args:
+        pixels: Shape [H, W, ...].
+        label: The map of the same slice, as it is stored, [H, W].
+    """
+    return turn(pixels) if is_turned(label) else pixels
+
+
 def upright(
     image: NDArray[np.int16], label: NDArray[np.uint8], nodules: Sequence[Mapping[str, Any]]
 ) -> UprightSlice:

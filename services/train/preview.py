@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from lungforge.ct.orientation import shown
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import RowIndex
@@ -10,6 +11,7 @@ from lungforge.models.base import SliceSampler
 from lungforge.models.place import place_of
 from lungforge.randomness import numpy_generator
 from lungforge.visualisation.contact_sheets import Tile, contact_sheet, enlarge, png_bytes, render_map
+from lungforge.visualisation.marks import mark_orientation
 from services.train.config import TrainConfig
 
 #: Slices in the picture, spread evenly over the training set.
@@ -51,12 +53,17 @@ def preview_picture(
     picture = contact_sheet(
         [
             [
-                Tile(enlarge(render_map(row.label), factor), f"...{row.series_uid[-12:]}"),
-                Tile(enlarge(hu_to_uint8(row.image), factor), f"slice {row.slice_index}"),
-                Tile(enlarge(hu_to_uint8(image), factor)),
+                Tile(enlarge(shown(render_map(row.label), row.label), factor), f"...{row.series_uid[-12:]}"),
+                Tile(_ct(row.image, row.label, factor), f"slice {row.slice_index}"),
+                Tile(_ct(image, row.label, factor)),
             ]
             for row, image in zip(rows, images, strict=True)
         ],
         column_headings=("map", "real", "synthetic"),
     )
     return picture, png_bytes(picture, {"Description": "maps, real and synthetic CT slices of a run"})
+
+
+def _ct(hu: NDArray[np.int16], label: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """A slice upright, with the patient's sides."""
+    return mark_orientation(enlarge(hu_to_uint8(shown(hu, label)), factor), shown(label, label))
