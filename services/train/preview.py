@@ -3,20 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lungforge.ct.orientation import shown
-from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import RowIndex
 from lungforge.models.base import SliceSampler
 from lungforge.models.place import place_of
 from lungforge.randomness import numpy_generator
-from lungforge.visualisation.contact_sheets import Tile, contact_sheet, enlarge, png_bytes, render_map
-from lungforge.visualisation.marks import mark_orientation
+from lungforge.visualisation.contact_sheets import contact_sheet, map_tile, png_bytes, slice_tile
 from services.train.config import TrainConfig
 
 #: Slices in the picture, spread evenly over the training set.
 _SLICES = 4
-_TILE_PX = 256
 
 
 def preview_picture(
@@ -49,21 +45,15 @@ def preview_picture(
         [(config.seed, "preview", position) for position in range(len(rows))],
         np.stack(places),
     )
-    factor = max(1, _TILE_PX // max(rows[0].image.shape))
     picture = contact_sheet(
         [
             [
-                Tile(enlarge(shown(render_map(row.label), row.label), factor), f"...{row.series_uid[-12:]}"),
-                Tile(_ct(row.image, row.label, factor), f"slice {row.slice_index}"),
-                Tile(_ct(image, row.label, factor)),
+                map_tile(row.label, f"...{row.series_uid[-12:]}"),
+                slice_tile(row.image, row.label, f"slice {row.slice_index}"),
+                slice_tile(image, row.label),
             ]
             for row, image in zip(rows, images, strict=True)
         ],
         column_headings=("map", "real", "synthetic"),
     )
     return picture, png_bytes(picture, {"Description": "maps, real and synthetic CT slices of a run"})
-
-
-def _ct(hu: NDArray[np.int16], label: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """A slice upright, with the patient's sides."""
-    return mark_orientation(enlarge(hu_to_uint8(shown(hu, label)), factor), shown(label, label))
