@@ -3,7 +3,7 @@
 A dataset keeps the pixel grid of the files. Some scans of LUNA16 have the direction (-1, -1, 1): rows and
 columns run the other way, so their slices are stored turned by 180 degrees. The map tells: its left and right
 lung are the patient's, and an upright slice shows the patient's right on the left and the front on top, as
-seen from the feet.
+seen from the feet. A grid that is mirrored along one axis alone looks the same to this test; LUNA16 has none.
 """
 
 from collections.abc import Mapping, Sequence
