@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from lungforge.ct import classes
 from lungforge.ct.edits import EditName, edit_map
 from lungforge.ct.io.patient_table import scan_of
-from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Kind
 from lungforge.datasets.slices import SliceRow, evenly, index_rows
 from lungforge.errors import InputError
@@ -23,8 +22,9 @@ from lungforge.models.base import SamplingOptions
 from lungforge.models.model_dataset import ModelDataset
 from lungforge.randomness import numpy_generator
 from lungforge.storage import write_bytes_atomic
-from lungforge.visualisation.contact_sheets import WINDOW_TEXT, Tile, contact_sheet, png_bytes, render_map
+from lungforge.visualisation.contact_sheets import WINDOW_TEXT, contact_sheet, map_tile, png_bytes, slice_tile
 
+_TILE_PX = 192
 _EDITS: tuple[EditName, ...] = ("move", "remove")
 
 
@@ -60,11 +60,13 @@ def figure(model: ModelDataset, rows: list[SliceRow], diameters_mm: NDArray[np.f
             )
             labels.append(row.label if edited is None else edited.label)
         images = sampler.sample(np.stack(labels), [("model figure", number)] * len(labels))
-        shown: list[NDArray[np.uint8]] = [render_map(row.label), hu_to_uint8(row.image)]
-        shown += [hu_to_uint8(image) for image in images]
-        tiles.append([Tile(picture) for picture in shown])
+        row_tiles = [map_tile(row.label, tile_px=_TILE_PX)]
+        row_tiles += [slice_tile(hu, row.label, tile_px=_TILE_PX) for hu in (row.image, *images)]
+        tiles.append(row_tiles)
     headings = ["map", "real", "synthetic", "nodule moved", "nodule removed"]
-    picture = contact_sheet(tiles, column_headings=headings, footer=WINDOW_TEXT, legend=True, tile_px=192)
+    picture = contact_sheet(
+        tiles, column_headings=headings, footer=WINDOW_TEXT, legend=True, tile_px=_TILE_PX
+    )
     return png_bytes(picture, {"Source": f"LungForge, {model.dataset.uri}; real slices: LUNA16, CC BY 4.0"})
 
 

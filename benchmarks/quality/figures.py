@@ -12,9 +12,8 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from benchmarks.quality.results import MEASURES, Measure, QualityReport
-from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets.slices import SliceRow, evenly
-from lungforge.visualisation.contact_sheets import WINDOW_TEXT, Tile, contact_sheet, png_bytes, render_map
+from lungforge.visualisation.contact_sheets import WINDOW_TEXT, contact_sheet, map_tile, png_bytes, slice_tile
 
 #: Maps of the picture sheet.
 ROWS: Final = 8
@@ -89,9 +88,9 @@ def pictures(rows: Sequence[SliceRow], generated: Mapping[str, NDArray[np.int16]
     sheet = contact_sheet(
         [
             [
-                Tile(render_map(rows[place].label)),
+                map_tile(rows[place].label, tile_px=_TILE_PX),
                 *(
-                    Tile(hu_to_uint8(hu))
+                    slice_tile(hu, rows[place].label, tile_px=_TILE_PX)
                     for hu in (rows[place].image, *(made[place] for made in generated.values()))
                 ),
             ]

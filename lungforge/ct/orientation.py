@@ -3,7 +3,7 @@
 A dataset keeps the pixel grid of the files. Some scans of LUNA16 have the direction (-1, -1, 1): rows and
 columns run the other way, so their slices are stored turned by 180 degrees. The map tells: its left and right
 lung are the patient's, and an upright slice shows the patient's right on the left and the front on top, as
-seen from the feet.
+seen from the feet. A grid that is mirrored along one axis alone looks the same to this test; LUNA16 has none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,6 +52,16 @@ def is_turned(label: NDArray[np.uint8]) -> bool:
 def turn(pixels: NDArray[Pixels]) -> NDArray[Pixels]:
     """Turn an image [H, W, ...] by 180 degrees; a view."""
     return pixels[::-1, ::-1]
+
+
+def shown(pixels: NDArray[Pixels], label: NDArray[np.uint8]) -> NDArray[Pixels]:
+    """An image of a slice, or its map, upright; a view.
+
+    Args:
+        pixels: Shape [H, W, ...].
+        label: The map of the same slice, as it is stored, [H, W].
+    """
+    return turn(pixels) if is_turned(label) else pixels
 
 
 def upright(

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 
 from lungforge.ct import classes
+from lungforge.ct.orientation import shown
 from lungforge.ct.window import WINDOW_HU, hu_to_uint8
 from lungforge.visualisation.marks import mark_orientation, write_sizes
 from lungforge.visualisation.text import INK, LINE_PX, TEXT_PX, font, text_width, wrapped
@@ -82,6 +83,32 @@ def render_overlay(
         outline = ndimage.binary_dilation(inside) & ~inside & (enlarged != classes.NODULE)
         picture[outline] = _COLOURS[value]
     return mark_orientation(write_sizes(picture, list(nodules), factor), label)
+
+
+def slice_tile(
+    hu: NDArray[np.int16],
+    label: NDArray[np.uint8],
+    caption: str = "",
+    *,
+    window_hu: tuple[int, int] = WINDOW_HU,
+    tile_px: int = 256,
+) -> Tile:
+    """A slice as a radiologist looks at it: upright, with the patient's sides, in a window.
+
+    Args:
+        hu: Shape [H, W], in HU, as it is stored.
+        label: Its map, [H, W], which says where the patient's sides are.
+        caption: Text below the picture.
+        window_hu: Lowest and highest HU: black and white.
+        tile_px: A small slice is enlarged by the largest integer factor that fits.
+    """
+    picture = enlarge(hu_to_uint8(shown(hu, label), window_hu), max(tile_px // max(hu.shape), 1))
+    return Tile(mark_orientation(picture, shown(label, label)), caption)
+
+
+def map_tile(label: NDArray[np.uint8], caption: str = "", *, tile_px: int = 256) -> Tile:
+    """The map of a slice, upright, in the colours of its classes; arguments as of ``slice_tile``."""
+    return Tile(enlarge(render_map(shown(label, label)), max(tile_px // max(label.shape), 1)), caption)
 
 
 def enlarge(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:

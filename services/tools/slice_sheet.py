@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungforge.ct.nodules import nodule_masks
-from lungforge.ct.orientation import UprightSlice, upright
-from lungforge.ct.window import LUNG_WINDOW_HU, SOFT_TISSUE_WINDOW_HU, hu_to_uint8
+from lungforge.ct.orientation import upright
+from lungforge.ct.window import LUNG_WINDOW_HU, SOFT_TISSUE_WINDOW_HU
 from lungforge.datasets import Kind
 from lungforge.datasets.sources import UNANNOTATED, from_luna16
-from lungforge.visualisation.contact_sheets import Tile, contact_sheet, enlarge, render_map, render_overlay
-from lungforge.visualisation.marks import mark_orientation
+from lungforge.visualisation.contact_sheets import Tile, contact_sheet, map_tile, render_overlay, slice_tile
 
 _TILE_PX = 256
 #: A map that shows less than this share of a nodule's disc is pointed out.
@@ -72,16 +71,12 @@ def _tiles(kind: Kind, row: Mapping[str, Any]) -> list[Tile]:
         caption = f"...{row['series_uid'][-12:]}, slice {row['slice_index']}, subset {row['subset']}"
     turned = "stored turned by 180 degrees" if slice_.turned else ""
     return [
-        Tile(_grey(slice_, LUNG_WINDOW_HU, factor), caption),
-        Tile(_grey(slice_, SOFT_TISSUE_WINDOW_HU, factor), turned),
-        Tile(enlarge(render_map(slice_.label), factor), nodule_words(slice_.label, slice_.nodules)),
+        slice_tile(slice_.image, slice_.label, caption, window_hu=LUNG_WINDOW_HU),
+        slice_tile(slice_.image, slice_.label, turned, window_hu=SOFT_TISSUE_WINDOW_HU),
+        map_tile(slice_.label, nodule_words(slice_.label, slice_.nodules)),
         Tile(
             render_overlay(
                 slice_.image, slice_.label, slice_.nodules, factor=factor, window_hu=LUNG_WINDOW_HU
             )
         ),
     ]
-
-
-def _grey(slice_: UprightSlice, window_hu: tuple[int, int], factor: int) -> NDArray[np.uint8]:
-    return mark_orientation(enlarge(hu_to_uint8(slice_.image, window_hu), factor), slice_.label)

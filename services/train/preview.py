@@ -3,18 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import RowIndex
 from lungforge.models.base import SliceSampler
 from lungforge.models.place import place_of
 from lungforge.randomness import numpy_generator
-from lungforge.visualisation.contact_sheets import Tile, contact_sheet, enlarge, png_bytes, render_map
+from lungforge.visualisation.contact_sheets import contact_sheet, map_tile, png_bytes, slice_tile
 from services.train.config import TrainConfig
 
 #: Slices in the picture, spread evenly over the training set.
 _SLICES = 4
-_TILE_PX = 256
 
 
 def preview_picture(
@@ -47,13 +45,12 @@ def preview_picture(
         [(config.seed, "preview", position) for position in range(len(rows))],
         np.stack(places),
     )
-    factor = max(1, _TILE_PX // max(rows[0].image.shape))
     picture = contact_sheet(
         [
             [
-                Tile(enlarge(render_map(row.label), factor), f"...{row.series_uid[-12:]}"),
-                Tile(enlarge(hu_to_uint8(row.image), factor), f"slice {row.slice_index}"),
-                Tile(enlarge(hu_to_uint8(image), factor)),
+                map_tile(row.label, f"...{row.series_uid[-12:]}"),
+                slice_tile(row.image, row.label, f"slice {row.slice_index}"),
+                slice_tile(image, row.label),
             ]
             for row, image in zip(rows, images, strict=True)
         ],

@@ -63,4 +63,4 @@ class NnUNet(ExportFormat):
 
 
 def _json(document: Any) -> bytes:
-    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+    return (json.dumps(document, indent=1) + "\n").encode()

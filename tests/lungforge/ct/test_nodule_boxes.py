@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungforge.ct.classes import NODULE
-from lungforge.ct.nodules import nodule_boxes
+from lungforge.ct.nodules import nodule_boxes, nodule_masks
 
 SIZE = 16
 
@@ -46,3 +46,22 @@ def test_the_box_of_a_rectangle_is_the_rectangle(rows: int, columns: int, height
         "diameter_mm": 1.0,
     }
     assert nodule_boxes(label, [centre]) == [(columns, rows, right - columns, bottom - rows)]
+
+
+def test_masks_share_out_all_nodule_pixels_by_relative_distance() -> None:
+    """Each pixel goes to the nodule whose centre is nearest in diameters, as a loop over the pixels finds."""
+    rng = np.random.default_rng(0)
+    label = np.where(rng.random((12, 14)) < 0.4, NODULE, 1).astype(np.uint8)
+    nodules = [
+        {"x": 2.5, "y": 3.0, "diameter_px": 2.0},
+        {"x": 9.0, "y": 8.5, "diameter_px": 6.0},
+        {"x": 30.0, "y": 30.0, "diameter_px": 0.1},
+    ]
+    masks = nodule_masks(label, nodules)
+    for y, x in np.ndindex(label.shape):
+        distances = [np.hypot(x - n["x"], y - n["y"]) / n["diameter_px"] for n in nodules]
+        holders = [bool(mask[y, x]) for mask in masks]
+        nearest = int(np.argmin(distances))
+        assert holders == [label[y, x] == NODULE and index == nearest for index in range(3)]
+    assert not masks[2].any()
+    assert nodule_masks(label, []) == []

@@ -3,7 +3,7 @@
 import numpy as np
 
 from lungforge.ct.classes import BODY, LEFT_LUNG, NODULE, RIGHT_LUNG
-from lungforge.ct.orientation import has_sides, is_turned, upright
+from lungforge.ct.orientation import has_sides, is_turned, shown, upright
 
 
 def standing() -> tuple[np.ndarray, np.ndarray, list[dict[str, float]]]:
@@ -40,3 +40,10 @@ def test_one_lung_alone_does_not_tell_which_way_up() -> None:
     label[1:4, 1:4] = LEFT_LUNG
     assert not has_sides(label)
     assert not is_turned(label)
+
+
+def test_an_image_is_shown_as_its_map_says() -> None:
+    image, label, _ = standing()
+    colours = np.repeat(image[..., None], 3, axis=2)
+    assert shown(colours, label) is colours
+    np.testing.assert_array_equal(shown(colours[::-1, ::-1], label[::-1, ::-1]), colours)

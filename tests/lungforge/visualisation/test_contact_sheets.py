@@ -5,16 +5,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lungforge.ct.classes import COLOURS, LEFT_LUNG, NAMES, NODULE
+from lungforge.ct.classes import BODY, COLOURS, LEFT_LUNG, NAMES, NODULE, RIGHT_LUNG
 from lungforge.visualisation.contact_sheets import (
     WINDOW_TEXT,
     Tile,
     contact_sheet,
     enlarge,
     hu_to_uint16,
+    map_tile,
     png_bytes,
     render_map,
     render_overlay,
+    slice_tile,
 )
 
 #: How the world looks without red, green or blue cones, on linear red, green, blue: G. M. Machado et al.,
@@ -155,3 +157,18 @@ def test_every_hounsfield_unit_of_16_bits_comes_back_from_a_png() -> None:
 
 def test_the_window_is_stated_as_it_is() -> None:
     assert WINDOW_TEXT == "window -1000 to 400 HU"
+
+
+def test_tiles_of_a_slice_that_is_stored_turned_are_those_of_the_upright_one() -> None:
+    label = np.full((16, 16), BODY, np.uint8)
+    label[4:12, 1:6], label[4:12, 10:15] = RIGHT_LUNG, LEFT_LUNG
+    hu = np.arange(256).reshape(16, 16).astype(np.int16)
+    for one, other in (
+        (slice_tile(hu, label, "a"), slice_tile(hu[::-1, ::-1], label[::-1, ::-1], "a")),
+        (map_tile(label), map_tile(label[::-1, ::-1])),
+    ):
+        np.testing.assert_array_equal(one.picture, other.picture)
+        assert one.caption == other.caption
+    picture = slice_tile(hu, label, window_hu=(0, 255)).picture
+    assert picture.shape == (256, 256)
+    assert picture[3 * 16 + 8, 3 * 16 + 8] == hu[3, 3]

@@ -7,6 +7,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 
 from lungforge.ct import classes
 from lungforge.ct.io.volume import read_volume
@@ -33,6 +34,10 @@ def test_hounsfield_units_place_and_spacing_come_back(build, tmp_path: Path) -> 
     assert ct.ImagePositionPatient == [0, 0, -10.0]
     assert ct.ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
     assert (ct.SyntheticData, ct.ImageType[0], ct.Modality) == ("NO", "DERIVED", "CT")
+    image = SimpleITK.ReadImage(out / "real_1.2.3_z0003_ct.dcm")
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image)[0], row["image"])
+    assert (image.GetSpacing()[:2], image.GetOrigin()) == ((0.75, 2.0), (0.0, 0.0, -10.0))
+    assert image.GetDirection() == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     # And by the reader of LungForge, which refuses what is no axial CT.
     volume = read_volume(str(out), files=[str(out / "real_1.2.3_z0003_ct.dcm")])
     np.testing.assert_array_equal(volume.hu[0], row["image"])
