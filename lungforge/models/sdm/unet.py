@@ -8,6 +8,7 @@ It is called in two steps, as the map stays the same while an image is sampled::
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,6 +127,13 @@ class SemanticUNet(nn.Module):
             )
             zero_init(self.place_embed[2])
         self.to(memory_format=torch.channels_last)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile each block on its first call; the options are those of ``torch.compile``."""
+        for block in self.modules():
+            if isinstance(block, (ResidualBlock, SpadeBlock, Attention)):
+                # Each by itself: blocks of one class share their code, of which only so many are compiled.
+                block.compile(isolate_recompiles=True, **options)
 
     def condition(
         self, maps: Tensor, places: Tensor | None = None, keep_bytes: int | None = None
