@@ -5,12 +5,14 @@ neither a GPU nor memory. What is counted is what PyTorch would start: kernels o
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -61,7 +63,7 @@ class Profile:
 
     operations: list[Operation] = field(default_factory=list)
     unfused_bytes: float = 0.0
-    layout_flips: int = 0
+    layout_flips: Counter[str] = field(default_factory=Counter)
     kept: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -96,10 +98,13 @@ class _Recorder(TorchDispatchMode):
         if func.is_view or func.namespace == "prim":
             return result
         given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        if func is torch.ops.aten.convolution.default and any(map(_is_turned, given)):
+            # As cuDNN does, of which a PyTorch for CPUs knows nothing.
+            result = result.contiguous(memory_format=torch.channels_last)
         made = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
         moved = float(sum(value.nbytes for value in (*given, *made)))
         if any(map(_is_turned, given)) and any(map(_is_plain, made)):
-            self.profile.layout_flips += 1
+            self.profile.layout_flips[func.overloadpacket.__name__] += 1
         if self.inside:
             self.profile.unfused_bytes += moved
             return result
@@ -145,6 +150,21 @@ def _recording(profile: Profile) -> Iterator[None]:
         yield
 
 
+def _flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """What CUDA takes for attention in bfloat16, of which a PyTorch for CPUs knows nothing either."""
+    result: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
+    return result
+
+
+@contextlib.contextmanager
+def _bfloat16() -> Iterator[None]:
+    """Autocast of CUDA, which PyTorch would turn off where there is no GPU."""
+    there = mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    attention = mock.patch.object(F, "scaled_dot_product_attention", _flash_attention)
+    with there, attention, mock.patch("torch.cuda.is_bf16_supported", lambda *given, **options: True):
+        yield
+
+
 def _network(config: UNetConfig, mode: FakeTensorMode) -> SemanticUNet:
     with WithoutMemory():
         network = SemanticUNet(config)
@@ -176,7 +196,7 @@ def training_profile(config: UNetConfig, images: int) -> Profile:
         maps = torch.zeros(images, size, size, config.classes, device=DEVICE).permute(0, 3, 1, 2)
         times = torch.zeros(images, dtype=torch.long if config.objective == "eps" else None, device=DEVICE)
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
-        with hooks, _recording(profile):
+        with _bfloat16(), hooks, _recording(profile):
             loss(image, maps, times, image, places)
     for value in kept.values():
         name = str(value.dtype).removeprefix("torch.")
@@ -188,7 +208,7 @@ def sampling_profile(config: UNetConfig, images: int) -> Profile:
     """A guided evaluation of the network in bfloat16, with modulations that are kept from step to step."""
     profile, mode, size = Profile(), FakeTensorMode(allow_non_fake_inputs=True), config.image_size
     network = _network(config, mode)
-    with mode, torch.no_grad(), torch.autocast(DEVICE, torch.bfloat16):
+    with _bfloat16(), mode, torch.no_grad(), torch.autocast(DEVICE, torch.bfloat16):
         maps = torch.zeros(images, size, size, config.classes, device=DEVICE).permute(0, 3, 1, 2)
         conditioning, null = (
             network.condition(each, keep_bytes=_EVERYTHING) for each in (maps, null_map(network))

@@ -99,7 +99,7 @@ class StepReport:
         memory_gib: Predicted, at its peak.
         kept_gib: Activations kept in training; modulations kept in sampling.
         float32_share: Of what is kept.
-        layout_flips: In a forward pass.
+        layout_flips: In a forward pass, by operation.
         predictions: By GPU.
     """
 
@@ -111,7 +111,7 @@ class StepReport:
     memory_gib: float
     kept_gib: float
     float32_share: float
-    layout_flips: int
+    layout_flips: Mapping[str, int]
     predictions: Mapping[str, Prediction]
 
 
@@ -134,7 +134,7 @@ class Readiness:
             if report.float32_share >= LARGEST_FLOAT32_SHARE:
                 found.append(f"{name}: {report.float32_share:.0%} of what is kept is float32")
         for reports in (self.training, self.sampling):
-            found += [f"{name}: {each.layout_flips} layout flips" for name, each in reports.items() if each.layout_flips]
+            found += [f"{name}: layout flips: {each.layout_flips}" for name, each in reports.items() if each.layout_flips]
         return found
 
 
@@ -237,7 +237,7 @@ def _report(
         memory / 2**30,
         sum(profile.kept.values()) / 2**30,
         profile.float32_share,
-        profile.layout_flips,
+        dict(profile.layout_flips),
         predictions,
     )
 
@@ -300,7 +300,7 @@ def _print(found: Readiness) -> None:
                 f"{kind} {name}, {report.images} images: {report.parameters / 1e6:.0f} M parameters, "
                 f"{report.tflop:.1f} TFLOP, {report.gbytes:.0f} GB moved (+ {report.unfused_gbytes:.0f} not "
                 f"compiled), {report.memory_gib:.1f} GiB, of which {report.kept_gib:.1f} kept, "
-                f"{report.float32_share:.1%} float32; {report.layout_flips} layout flips"
+                f"{report.float32_share:.1%} float32; {sum(report.layout_flips.values())} layout flips"
             )
             for gpu, each in report.predictions.items():
                 fits = "" if each.fits else " (does not fit)"

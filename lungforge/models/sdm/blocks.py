@@ -95,10 +95,9 @@ class SpadeBlock(nn.Module):
         h = self.out_layers[2](self.out_layers[1](h))
         if not self.up:
             return _added(h, _shortcut(self.skip_connection, x))
-        if fuses_norms(h.device):
-            return h + F.interpolate(x, scale_factor=2, mode="nearest")
-        h.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).add_(x[:, :, :, None, :, None])
-        return h
+        # Each pixel of x is added to four; autocast would enlarge it in float32.
+        four = _added(h.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)), x[:, :, :, None, :, None])
+        return four.flatten(4, 5).flatten(2, 3)
 
 
 class Attention(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lungforge.errors import InputError
-from lungforge.models.device_choices import autocast, fuses_norms
+from lungforge.models.device_choices import autocast, fuses_norms, is_queue
 from lungforge.models.device_choices import keep_bytes as default_keep_bytes
 from lungforge.models.place import VALUES
 from lungforge.models.sdm.blocks import (
@@ -229,6 +229,9 @@ class SemanticUNet(nn.Module):
         for stage in self.input_blocks:
             for block in _blocks(stage):
                 h = self._run(block, h, time) if isinstance(block, ResidualBlock) else self._run(block, h)
+            if not skips and is_queue(h.device):
+                # An image of one channel has no memory layout that the first convolution could take over.
+                h = h.contiguous(memory_format=torch.channels_last)
             skips.append(h)
         return Features(h, tuple(skips), time)
 
