@@ -92,7 +92,11 @@ class _Recorder(TorchDispatchMode):
         self.profile, self.inside = profile, False
 
     def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func.is_view or func.namespace == "prim":
@@ -109,7 +113,9 @@ class _Recorder(TorchDispatchMode):
             self.profile.unfused_bytes += moved
             return result
         packet = func.overloadpacket
-        flops = flop_registry[packet](*args, **(kwargs or {}), out_val=result) if packet in flop_registry else 0
+        flops = (
+            flop_registry[packet](*args, **(kwargs or {}), out_val=result) if packet in flop_registry else 0
+        )
         half = bool(given) and given[0].dtype == torch.bfloat16
         self.profile.operations.append(Operation(flops, half, moved))
         return result
@@ -192,7 +198,10 @@ def training_profile(config: UNetConfig, images: int) -> Profile:
 
     loss = DiffusionLoss(network, objective_of(config), "bfloat16")
     with mode:
-        image, places = torch.zeros(images, 1, size, size, device=DEVICE), torch.zeros(images, 4, device=DEVICE)
+        image, places = (
+            torch.zeros(images, 1, size, size, device=DEVICE),
+            torch.zeros(images, 4, device=DEVICE),
+        )
         maps = torch.zeros(images, size, size, config.classes, device=DEVICE).permute(0, 3, 1, 2)
         times = torch.zeros(images, dtype=torch.long if config.objective == "eps" else None, device=DEVICE)
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)

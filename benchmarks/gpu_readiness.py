@@ -30,7 +30,6 @@ from lungforge.models.sdm.blocks import Attention, ResidualBlock, SpadeBlock
 from lungforge.models.sdm.config import PRESETS as SDM
 from lungforge.models.sdm.unet import SemanticUNet
 from lungforge.models.spade import one_hot
-from services.common.progress import say
 
 #: The largest share of kept bytes that may be float32.
 LARGEST_FLOAT32_SHARE: Final = 0.15
@@ -126,7 +125,11 @@ class Readiness:
 
     def missed(self) -> list[str]:
         """The aims that are not met."""
-        found = [f"{name}: the host waits: {dict(each.readings)}" for name, each in self.waits.items() if each.readings]
+        found = [
+            f"{name}: the host waits: {dict(each.readings)}"
+            for name, each in self.waits.items()
+            if each.readings
+        ]
         compiled = self.compilation
         if compiled.graph_breaks or compiled.recompiled or compiled.graphs != compiled.blocks:
             found.append(f"compilation: {compiled}")
@@ -134,7 +137,11 @@ class Readiness:
             if report.float32_share >= LARGEST_FLOAT32_SHARE:
                 found.append(f"{name}: {report.float32_share:.0%} of what is kept is float32")
         for reports in (self.training, self.sampling):
-            found += [f"{name}: layout flips: {each.layout_flips}" for name, each in reports.items() if each.layout_flips]
+            found += [
+                f"{name}: layout flips: {each.layout_flips}"
+                for name, each in reports.items()
+                if each.layout_flips
+            ]
         return found
 
 
@@ -154,7 +161,9 @@ def training_waits(model: str, objective: str = "edm") -> Waits:
     """What a training step waits for; the first one, which sends tables, is left out."""
     preset = smallest(model, objective)
     with WithoutMemory():
-        learner = learner_of(preset, network_of(preset, model, _SIZE), StepSettings(2), on_simulated_device, model)
+        learner = learner_of(
+            preset, network_of(preset, model, _SIZE), StepSettings(2), on_simulated_device, model
+        )
     batch = batch_of(learner, 2, _SIZE)
     learner.step([batch], 0)
     with SimulatedDevice() as device:
@@ -222,7 +231,14 @@ def sampling_report(preset: Preset, images: int, evaluations: int) -> StepReport
 
 
 def _report(
-    profile: Profile, images: int, parameters: int, *, passes: int, more_bytes: float, memory: float, evaluations: int
+    profile: Profile,
+    images: int,
+    parameters: int,
+    *,
+    passes: int,
+    more_bytes: float,
+    memory: float,
+    evaluations: int,
 ) -> StepReport:
     predictions = {}
     for name, gpu in GPUS.items():
@@ -247,7 +263,9 @@ def _parameters(config: Any) -> int:
         return sum(value.numel() for value in SemanticUNet(config).parameters())
 
 
-def readiness(profiled: Mapping[str, int] = PROFILED, sampled: int = SAMPLED, *, evaluations: int = 12) -> Readiness:
+def readiness(
+    profiled: Mapping[str, int] = PROFILED, sampled: int = SAMPLED, *, evaluations: int = 12
+) -> Readiness:
     """Find all of it.
 
     Args:
@@ -261,21 +279,27 @@ def readiness(profiled: Mapping[str, int] = PROFILED, sampled: int = SAMPLED, *,
         "training gaugan": training_waits("gaugan"),
         **{f"sampling {name}": sampling_waits(name) for name in ("dpmpp", "ddim", "ancestral", "heun")},
     }
-    say("waits are counted; compiling")
+    _say("waits are counted; compiling")
     compiled = compilation(smallest("sdm"), _SIZE)
     training, sampling = {}, {}
     for name, images in profiled.items():
-        say(f"profiling {name}")
+        _say(f"profiling {name}")
         training[name] = training_report(SDM[name], images)
         sampling[name] = sampling_report(SDM[name], sampled, evaluations)
     return Readiness(waits, compiled, training, sampling)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def main() -> int:
     """Find it, print it, and say whether the aims are met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_readiness", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--presets", nargs="+", choices=list(SDM), help="networks to profile (default: luna256 luna256-edm)")
+    parser.add_argument(
+        "--presets", nargs="+", choices=list(SDM), help="networks to profile (default: luna256 luna256-edm)"
+    )
     arguments = parser.parse_args()
     chosen = {name: PROFILED.get(name, 8) for name in arguments.presets or PROFILED}
     found = readiness(chosen)

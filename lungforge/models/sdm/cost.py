@@ -54,7 +54,9 @@ class _Count:
         if width != out_width:
             self.convolution(width, out_width, after, 1)
 
-    def spade(self, width: int, out_width: int, classes: int, time: int, side: int, *, up: bool = False) -> None:
+    def spade(
+        self, width: int, out_width: int, classes: int, time: int, side: int, *, up: bool = False
+    ) -> None:
         self.modulation(width, classes, side)
         self.norm(width, side, modulated=True)
         self.convolution(width, out_width, side)
