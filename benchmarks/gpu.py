@@ -31,6 +31,7 @@ from benchmarks.plain_sdm import plain_guided, plain_unet
 from lungforge.models.base import Preset, SamplingOptions
 from lungforge.models.cost import GPUS
 from lungforge.models.device_choices import Precision, autocast, sampling_precision
+from lungforge.models.learner import Batch
 from lungforge.models.sdm.config import PRESETS
 from lungforge.models.sdm.diffusion import NoiseSchedule
 from lungforge.models.sdm.guidance import guided_network, null_map
@@ -43,7 +44,7 @@ GUIDANCE: Final = 1.5
 
 @dataclass(frozen=True)
 class Case:
-    """A network that is timed: its preset, the side of its images, and images a training and a sampling step."""
+    """A network that is timed: preset, side of its images, and images of a training and a sampling step."""
 
     preset: str
     size: int
@@ -77,7 +78,7 @@ class Rate:
         steps_per_second: Of training, or evaluations of the network with guidance.
         images_per_second: In training; in sampling, evaluations of one image.
         compiled_steps_per_second: Of training with ``--learner.compile``; None in sampling, and on a CPU.
-        plain_steps_per_second: Of the plain oracle, computing in the same precision; None where it did not fit.
+        plain_steps_per_second: Of the plain oracle in the same precision; None where it did not fit.
         predicted_steps_per_second: By the roofline; None for a GPU whose datasheet is not known here.
         memory_gib: The most that PyTorch held.
         busy_share: Of the time, how much the GPU was at work; None where that cannot be told.
@@ -227,9 +228,10 @@ def _or_none(measure: Callable[[], float]) -> float | None:
     return None
 
 
-def training_rate(case: Case, device: torch.device, clock: Clock) -> Rate:
-    """A training step in bfloat16, and the plain form's loss and gradients beside it."""
-    preset, images, size = PRESETS[case.preset], case.training_images, case.size
+def _our_training(
+    preset: Preset, images: int, size: int, device: torch.device, clock: Clock
+) -> tuple[float, float | None, float | None, float | None, Batch]:
+    """Steps a second, the same compiled, busy share and memory; and the batch. All else is given back."""
     config = network_of(preset, size=size)
     learner: Any = learner_of(preset, config, StepSettings(images, "bfloat16"), _on(device))
     batch = batch_of(learner, images, size)
@@ -239,12 +241,18 @@ def training_rate(case: Case, device: torch.device, clock: Clock) -> Rate:
         learner.step([batch], 0)
 
     rate, busy, memory = clock.rate(step), clock.busy_share(step), clock.memory_gib()
-    compiled = None
-    if device.type == "cuda":
-        learner.network.compile_blocks()
-        compiled = clock.rate(step)
+    if device.type != "cuda":
+        return rate, None, busy, memory, batch
+    learner.network.compile_blocks()
+    return rate, clock.rate(step), busy, memory, batch
+
+
+def training_rate(case: Case, device: torch.device, clock: Clock) -> Rate:
+    """A training step in bfloat16, and the plain form's loss and gradients beside it."""
+    preset, images, size = PRESETS[case.preset], case.training_images, case.size
+    config = network_of(preset, size=size)
+    rate, compiled, busy, memory, batch = _our_training(preset, images, size, device, clock)
     weights = _plain_weights(SemanticUNet(config).to(device))
-    del learner
     here, schedule = batch.to(device), NoiseSchedule.linear()
     maps, times = here.maps, torch.full((images,), 500, device=device)
 

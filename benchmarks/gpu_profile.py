@@ -165,9 +165,9 @@ def _flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 @contextlib.contextmanager
 def _bfloat16() -> Iterator[None]:
     """Autocast of CUDA, which PyTorch would turn off where there is no GPU."""
-    there = mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    there = mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False)
     attention = mock.patch.object(F, "scaled_dot_product_attention", _flash_attention)
-    with there, attention, mock.patch("torch.cuda.is_bf16_supported", lambda *given, **options: True):
+    with there, attention, mock.patch("torch.cuda.is_bf16_supported", return_value=True):
         yield
 
 

@@ -176,7 +176,7 @@ def sampling_waits(sampler: Any) -> Waits:
     options = SamplingOptions(sampler=sampler, steps=3, guidance=1.5, guidance_interval=(0.0, 1e9))
     with WithoutMemory():
         sampling = sampler_of(network_of(smallest("sdm"), size=_SIZE), DEVICE, options)
-    none = mock.patch("lungforge.models.sdm.slice_sampler.to_hu", lambda images: None)
+    none = mock.patch("lungforge.models.sdm.slice_sampler.to_hu")
     with none, SimulatedDevice() as device:
         sampling.sample(chest_labels(2, _SIZE), [("a", 0), ("a", 1)])
     return Waits(dict(device.waits), device.copies)
@@ -191,7 +191,7 @@ def compilation(preset: Preset, size: int) -> Compilation:
     torch._dynamo.utils.counters.clear()
     maps = one_hot(torch.from_numpy(chest_labels(2, size)), network.config.classes)
     graphs = []
-    with mock.patch.object(device_choices, "is_queue", lambda device: True):
+    with mock.patch.object(device_choices, "is_queue", return_value=True):
         network.compile_blocks(backend=counter)
         for _ in range(2):
             network(torch.zeros(2, 1, size, size), torch.zeros(2), maps).mean().backward()

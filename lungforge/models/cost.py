@@ -80,8 +80,9 @@ def training_line(cost: Cost, *, images: int, workers: int, steps: int) -> str:
         f"{steps * cost.step_seconds(images, gpu) / 3600:.0f} on {name}" for name, gpu in GPUS.items()
     )
     each = "" if workers == 1 else " each"
+    gpus = f"{workers} GPU{'s' * (workers > 1)}"
     return (
-        f"{cost.parameters / 1e6:.0f} M parameters; {steps:,} steps of {images * workers} images on {workers} "
-        f"GPU{'s' * (workers > 1)}, about {cost.training_bytes(images) / 2**30:.0f} GiB{each}; "
+        f"{cost.parameters / 1e6:.0f} M parameters; {steps:,} steps of {images * workers} images on {gpus}, "
+        f"about {cost.training_bytes(images) / 2**30:.0f} GiB{each}; "
         f"hours by the datasheets: {hours}"
     )

@@ -1,4 +1,4 @@
-"""Named configurations of training: tiny for tests, cpu for two cores, luna256 as published, and two for GPUs.
+"""Named configurations of training: tiny for tests, cpu for two cores, luna256 as published, two for GPUs.
 
 The networks and what their training needs are presets of each generator, beside its code; what is the same
 for all generators stands here.

@@ -1,4 +1,4 @@
-"""The claims about GPUs, on the smallest networks: no waits, no float32 kept, no layout flips, no recompiling."""
+"""The claims about GPUs, on the smallest networks: no waits, no float32, no layout flips, no recompiling."""
 
 import dataclasses
 import json

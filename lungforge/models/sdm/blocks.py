@@ -148,7 +148,7 @@ def norm_activate(x: Tensor, layer: nn.Module | None, *modulations: ScaleAndShif
 
 
 def _added(h: Tensor, other: Tensor) -> Tensor:
-    """The sum, in the place of ``h`` on a CPU. A compiler makes no memory of either, and traces the plain one."""
+    """The sum, in the place of ``h`` on a CPU; a compiler traces the plain one, which costs it nothing."""
     return h + other if fuses_norms(h.device) else h.add_(other)
 
 

@@ -127,7 +127,7 @@ class DiffusionOptions(LearnerOptions):
 
 
 #: ``tiny`` takes seconds a step on a CPU, ``cpu`` an hour on two cores, ``luna256`` is the published setting.
-#: ``luna256-edm`` has half its width: a GPU of 24 GB trains it in about a day, by its arithmetic. ``luna512-patch``
+#: ``luna256-edm`` has half its width: a GPU of 24 GB trains it in a day, by its arithmetic. ``luna512-patch``
 #: is the same for patches of 256 px of slices of 512 px.
 PRESETS = {
     "tiny": Preset(

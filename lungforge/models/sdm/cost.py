@@ -19,7 +19,7 @@ _BYTES: Final = 2
 
 @dataclass
 class _Count:
-    """A running sum: parameters, floating-point operations of a forward image, values kept for its gradient."""
+    """A running sum: parameters, operations of a forward image, and values kept for its gradient."""
 
     parameters: int = 0
     flops: int = 0

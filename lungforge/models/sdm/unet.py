@@ -144,8 +144,8 @@ class SemanticUNet(nn.Module):
             maps: One-hot maps [N, classes, H, W] as ``one_hot`` makes them; all zeros is the null map.
                 A batch of one serves any number of images.
             places: Of the images, [N, VALUES]; None where they are not known.
-            keep_bytes: Memory budget of the modulations; what suits the device when not given. What does not fit is computed at every call of
-                the network instead; the result is the same.
+            keep_bytes: Memory budget of the modulations; what suits the device when not given. What does not
+                fit is computed at every call of the network instead; the result is the same.
 
         Raises:
             InputError: The maps have another class count or size than the network.
