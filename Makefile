@@ -65,6 +65,7 @@ format: $(INSTALLED) ## put the code into its standard form
 bench: $(INSTALLED) ## the benchmarks, one after another (tens of minutes)
 	$(BIN)/python -m benchmarks.preprocess
 	$(BIN)/python -m benchmarks.sdm
+	$(BIN)/python -m benchmarks.gpu_readiness
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.sampling_scale
 	$(BIN)/python -m benchmarks.fid
