@@ -73,6 +73,7 @@ docs: $(INSTALLED) ## the site, in build/site (then: python3 -m http.server --di
 bench: $(INSTALLED) ## the benchmarks, one after another (tens of minutes)
 	$(BIN)/python -m benchmarks.preprocess
 	$(BIN)/python -m benchmarks.sdm
+	$(BIN)/python -m benchmarks.gpu_readiness
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.sampling_scale
 	$(BIN)/python -m benchmarks.fid

@@ -1,4 +1,4 @@
-"""A training step and a sampling step of any network on any device, as ``gpu_readiness`` and ``gpu`` take them."""
+"""A training and a sampling step of any network on any device, for ``gpu_readiness`` and ``gpu``."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +72,7 @@ def batch_of(learner: Learner, count: int, size: int, step: int = 0) -> Batch:
 
 
 def sampler_of(
-    config: UNetConfig, device: torch.device, options: SamplingOptions = SamplingOptions()
+    config: UNetConfig, device: torch.device, options: SamplingOptions | None = None
 ) -> DiffusionSliceSampler:
     """A sampler with a network that was not trained."""
     torch.manual_seed(0)
@@ -82,4 +82,4 @@ def sampler_of(
         for parameter in network.parameters():
             if not parameter.any():
                 nn.init.normal_(parameter, std=0.02)
-    return DiffusionSliceSampler(network.to(device).eval(), options)
+    return DiffusionSliceSampler(network.to(device).eval(), options or SamplingOptions())

@@ -72,7 +72,11 @@ class SimulatedDevice(TorchDispatchMode):
         self._numbers.__exit__(*error)
 
     def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """See ``TorchDispatchMode``."""
         options, packet = dict(kwargs or {}), func.overloadpacket

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lungforge.config import above, at_least, between, check, option
 from lungforge.ct import classes
 from lungforge.errors import InputError
+from lungforge.models.cost import Cost
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -252,6 +253,10 @@ class ModelSpec(ABC, Generic[Config, Options]):
             InputError: The network cannot be sampled so.
         """
         return SamplingOptions()
+
+    def cost(self, config: Config) -> Cost | None:
+        """What the network costs a GPU; None where that is not known."""
+        return None
 
     @abstractmethod
     def build(self, config: Config, weights: Mapping[str, Tensor]) -> nn.Module:

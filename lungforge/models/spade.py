@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lungforge.errors import InputError
+from lungforge.models import device_choices
 from lungforge.models.device_choices import finds_neighbourhoods
 
 #: Width of the layer between the map and γ, β.
@@ -270,7 +271,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     It is a matrix product; but on several threads of a CPU, PyTorch leaves convolutions to oneDNN and
     matrix products to MKL, which on AMD's processors is half as quick.
     """
-    if x.is_cpu and torch.get_num_threads() > 1:
+    if not device_choices.is_queue(x.device) and torch.get_num_threads() > 1:
         return F.conv2d(x, weight[:, :, None, None], bias)
     return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 

@@ -18,6 +18,7 @@ from ray.train.torch import TorchTrainer, prepare_model
 
 from lungforge.datasets import Dataset, Kind, Manifest
 from lungforge.errors import AccessError, InputError
+from lungforge.models.cost import training_line
 from lungforge.models.model_dataset import ModelDetails
 from lungforge.storage import join_uri, open_uri
 from services.common.config_file import keep_config
@@ -84,6 +85,10 @@ def run(config: TrainConfig) -> TrainResult:
     keep_config("train", config, writer.uri)
     scans, size = len(training.index.series_uids), training.network.image_size
     say(f"training {config.model} on {len(training.index)} slices of {scans} scans, {size} px")
+    cost = config.spec.cost(training.network) if config.gpus_per_worker else None
+    if cost is not None:
+        images = config.batch // config.workers // config.gradient_accumulation
+        say(training_line(cost, images=images, workers=config.workers, steps=config.steps))
     needs = Needs(config.cpus_per_worker, config.gpus_per_worker, config.workers)
     with ray_session(config.workers * config.cpus_per_worker, needs):
         ending = _fit(training)

@@ -1,4 +1,4 @@
-"""Named configurations of training: tiny for tests, cpu for two cores, luna256 as published.
+"""Named configurations of training: tiny for tests, cpu for two cores, luna256 as published, two for GPUs.
 
 The networks and what their training needs are presets of each generator, beside its code; what is the same
 for all generators stands here.
@@ -16,6 +16,8 @@ TrainPreset = Callable[..., TrainConfig]
 
 #: Images of each worker in a step, as published: what fills a GPU at 256 px.
 _PUBLISHED_BATCH = 4
+#: The same of the smaller networks for GPUs, and their steps.
+_SMALLER_BATCH, _SMALLER_STEPS = 8, 100_000
 #: Images in a step of the presets for CPUs, over all workers.
 _SHARED_BATCH = 8
 
@@ -32,6 +34,32 @@ def luna256(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainC
         precision="bfloat16",
         gpus_per_worker=1,
         cpus_per_worker=4,
+    )
+
+
+def luna256_edm(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
+    """Half the width of the published network, at 256 px: about a day on one GPU of 24 GB, in bfloat16."""
+    return _on_gpus("luna256-edm", data, out, model, workers)
+
+
+def luna512_patch(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
+    """The same on patches of 256 px, of slices of 512 px, with their place in the slice."""
+    return _on_gpus("luna512-patch", data, out, model, workers, patch=256)
+
+
+def _on_gpus(name: str, data: str, out: str, model: str, workers: int, **values: Any) -> TrainConfig:
+    return _preset(
+        name,
+        data,
+        out,
+        model,
+        workers,
+        batch=_SMALLER_BATCH * max(workers, 1),
+        steps=_SMALLER_STEPS,
+        precision="bfloat16",
+        gpus_per_worker=1,
+        cpus_per_worker=4,
+        **values,
     )
 
 
@@ -92,4 +120,10 @@ def _preset(name: str, data: str, out: str, model: str, workers: int, **values: 
 
 
 #: Name on the command line to the function that makes the configuration.
-PRESETS: dict[str, TrainPreset] = {"tiny": tiny, "cpu": cpu, "luna256": luna256}
+PRESETS: dict[str, TrainPreset] = {
+    "tiny": tiny,
+    "cpu": cpu,
+    "luna256": luna256,
+    "luna256-edm": luna256_edm,
+    "luna512-patch": luna512_patch,
+}

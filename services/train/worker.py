@@ -29,7 +29,7 @@ History = list[list[float]]
 
 
 def is_recorded(config: TrainConfig, done: int) -> bool:
-    """Whether something of the run is kept after so many steps: a checkpoint, averages, a picture, the model."""
+    """Whether something is kept after so many steps: a checkpoint, averages, a picture, the model."""
     return (
         done == config.steps
         or done % config.checkpoint_every == 0

@@ -14,7 +14,13 @@ from benchmarks.gpu_steps import (
     network_of,
     sampler_of,
 )
-from benchmarks.simulated_device import DEVICE, HostWaitsError, SimulatedDevice, WithoutMemory, on_simulated_device
+from benchmarks.simulated_device import (
+    DEVICE,
+    HostWaitsError,
+    SimulatedDevice,
+    WithoutMemory,
+    on_simulated_device,
+)
 from lungforge.models.base import Preset, SamplingOptions
 from lungforge.models.gaugan.config import PRESETS as GAUGAN
 from lungforge.models.sdm.config import PRESETS as SDM

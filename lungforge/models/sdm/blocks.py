@@ -63,7 +63,7 @@ class ResidualBlock(nn.Module):
         scale, shift = self.emb_layers(time)[:, :, None, None].chunk(2, dim=1)
         norm, _, dropout, convolution = self.out_layers
         h = norm_activate(h, norm, (1 + scale, shift))
-        return convolution(dropout(h)).add_(_shortcut(self.skip_connection, x))
+        return _added(convolution(dropout(h)), _shortcut(self.skip_connection, x))
 
 
 class SpadeBlock(nn.Module):
@@ -94,9 +94,10 @@ class SpadeBlock(nn.Module):
         h = norm_activate(h, None, (after.scale, after.shift), (1 + scale, shift))
         h = self.out_layers[2](self.out_layers[1](h))
         if not self.up:
-            return h.add_(_shortcut(self.skip_connection, x))
-        h.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).add_(x[:, :, :, None, :, None])
-        return h
+            return _added(h, _shortcut(self.skip_connection, x))
+        # Each pixel of x is added to four; autocast would enlarge it in float32.
+        four = _added(h.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)), x[:, :, :, None, :, None])
+        return four.flatten(4, 5).flatten(2, 3)
 
 
 class Attention(nn.Module):
@@ -122,7 +123,7 @@ class Attention(nn.Module):
         query, key, value = qkv.permute(3, 0, 2, 1, 4)
         tokens = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
         h = tokens.reshape(count, height, columns, width).permute(0, 3, 1, 2)
-        return pointwise(h, self.proj_out.weight[:, :, 0], self.proj_out.bias).add_(x)
+        return _added(pointwise(h, self.proj_out.weight[:, :, 0], self.proj_out.bias), x)
 
 
 def _skip(width: int, out_width: int) -> nn.Module:
@@ -144,6 +145,11 @@ def norm_activate(x: Tensor, layer: nn.Module | None, *modulations: ScaleAndShif
         h = modulate(h, scale, shift)
     # In place where no gradient needs what was there.
     return F.silu(h, inplace=not torch.is_grad_enabled())
+
+
+def _added(h: Tensor, other: Tensor) -> Tensor:
+    """The sum, in the place of ``h`` on a CPU; a compiler traces the plain one, which costs it nothing."""
+    return h + other if fuses_norms(h.device) else h.add_(other)
 
 
 def _upsampled_convolution(x: Tensor, convolution: nn.Module) -> Tensor:

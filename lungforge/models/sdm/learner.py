@@ -20,7 +20,6 @@ from lungforge.models.learner import (
     gradients_shared,
     mean_over_workers,
 )
-from lungforge.models.sdm.blocks import Attention, ResidualBlock, SpadeBlock
 from lungforge.models.sdm.config import DiffusionOptions, UNetConfig
 from lungforge.models.sdm.error_bands import BANDS, RunningErrors, shares_and_errors
 from lungforge.models.sdm.objectives import Objective, objective_of
@@ -85,9 +84,7 @@ class DiffusionLearner(Learner):
             self.network = SemanticUNet(config)
         self.network.checkpointing = options.activation_checkpointing
         if options.compile:
-            for block in self.network.modules():
-                if isinstance(block, (ResidualBlock, SpadeBlock, Attention)):
-                    block.compile()
+            self.network.compile_blocks()
         self._loss = distribute(DiffusionLoss(self.network, objective, settings.precision))
         weights = list(self.network.parameters())
         optimiser = torch.optim.AdamW(

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from lungforge.errors import InputError
 from lungforge.models.base import ModelSpec, Preset, SamplingOptions
+from lungforge.models.cost import Cost
 from lungforge.models.sdm.config import PRESETS, DiffusionOptions, UNetConfig, UNetOptions, sampling_of
+from lungforge.models.sdm.cost import cost_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +48,10 @@ class DiffusionSpec(ModelSpec[UNetConfig, DiffusionOptions]):
     def sampling(self, config: UNetConfig, options: SamplingOptions) -> SamplingOptions:
         """See ``ModelSpec``: what suits the objective."""
         return sampling_of(config.objective, options)
+
+    def cost(self, config: UNetConfig) -> Cost:
+        """See ``ModelSpec``."""
+        return cost_of(config)
 
     def build(self, config: UNetConfig, weights: Mapping[str, Tensor]) -> SemanticUNet:
         """See ``ModelSpec``."""

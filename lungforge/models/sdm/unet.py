@@ -8,13 +8,14 @@ It is called in two steps, as the map stays the same while an image is sampled::
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lungforge.errors import InputError
-from lungforge.models.device_choices import autocast, fuses_norms
+from lungforge.models.device_choices import autocast, fuses_norms, is_queue
 from lungforge.models.device_choices import keep_bytes as default_keep_bytes
 from lungforge.models.place import VALUES
 from lungforge.models.sdm.blocks import (
@@ -127,6 +128,13 @@ class SemanticUNet(nn.Module):
             zero_init(self.place_embed[2])
         self.to(memory_format=torch.channels_last)
 
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile each block on its first call; the options are those of ``torch.compile``."""
+        for block in self.modules():
+            if isinstance(block, (ResidualBlock, SpadeBlock, Attention)):
+                # Each by itself: blocks of one class share their code, of which only so many are compiled.
+                block.compile(isolate_recompiles=True, **options)
+
     def condition(
         self, maps: Tensor, places: Tensor | None = None, keep_bytes: int | None = None
     ) -> Conditioning:
@@ -136,8 +144,8 @@ class SemanticUNet(nn.Module):
             maps: One-hot maps [N, classes, H, W] as ``one_hot`` makes them; all zeros is the null map.
                 A batch of one serves any number of images.
             places: Of the images, [N, VALUES]; None where they are not known.
-            keep_bytes: Memory budget of the modulations; what suits the device when not given. What does not fit is computed at every call of
-                the network instead; the result is the same.
+            keep_bytes: Memory budget of the modulations; what suits the device when not given. What does not
+                fit is computed at every call of the network instead; the result is the same.
 
         Raises:
             InputError: The maps have another class count or size than the network.
@@ -221,6 +229,9 @@ class SemanticUNet(nn.Module):
         for stage in self.input_blocks:
             for block in _blocks(stage):
                 h = self._run(block, h, time) if isinstance(block, ResidualBlock) else self._run(block, h)
+            if not skips and is_queue(h.device):
+                # An image of one channel has no memory layout that the first convolution could take over.
+                h = h.contiguous(memory_format=torch.channels_last)
             skips.append(h)
         return Features(h, tuple(skips), time)
 

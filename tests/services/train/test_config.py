@@ -12,7 +12,15 @@ from lungforge.models.gaugan.config import GauGANOptions
 from lungforge.models.gaugan.spec import SPEC as GAUGAN
 from lungforge.models.sdm.config import DiffusionOptions, UNetOptions
 from services.train.config import TrainConfig
-from services.train.presets import PRESETS, TrainPreset, cpu, luna256, tiny
+from services.train.presets import (
+    PRESETS,
+    TrainPreset,
+    cpu,
+    luna256,
+    luna256_edm,
+    luna512_patch,
+    tiny,
+)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +105,16 @@ def test_the_average_of_the_model_comes_first(length: float, keep: bool, lengths
 
 
 def test_presets_have_possible_networks() -> None:
-    assert {"tiny": tiny, "cpu": cpu, "luna256": luna256} == PRESETS
+    assert {
+        "tiny": tiny,
+        "cpu": cpu,
+        "luna256": luna256,
+        "luna256-edm": luna256_edm,
+        "luna512-patch": luna512_patch,
+    } == PRESETS
+    assert luna256_edm("a", "b").network_config(256).widths == (128, 128, 256, 256, 512, 512)
+    patches = luna512_patch("a", "b", workers=2)
+    assert (patches.patch, patches.batch, patches.network_config(256).place) == (256, 16, True)
     assert tiny("a", "b").network_config(32).widths == (32, 64)
     assert cpu("a", "b").network_config(64).sizes == (64, 32, 16)
     assert luna256("a", "b").network_config(256).widths == (256, 256, 512, 512, 1024, 1024)
@@ -113,7 +130,14 @@ def test_presets_of_the_baseline_are_its_published_shapes() -> None:
 
 @pytest.mark.parametrize(
     ("preset", "workers", "batch"),
-    [(luna256, 8, 32), (luna256, 3, 12), (tiny, 2, 8), (tiny, 3, 9), (cpu, 16, 16)],
+    [
+        (luna256, 8, 32),
+        (luna256, 3, 12),
+        (luna256_edm, 4, 32),
+        (tiny, 2, 8),
+        (tiny, 3, 9),
+        (cpu, 16, 16),
+    ],
 )
 def test_presets_scale_with_the_workers(preset: TrainPreset, workers: int, batch: int) -> None:
     config = preset("a", "b", workers=workers)

@@ -20,10 +20,16 @@ def inputs(kinds: str) -> tuple[Tensor, nn.GroupNorm | None, list[tuple[Tensor, 
     """Features, a layer where there is an "l", and a modulation a pixel or a channel for each "p" or "c"."""
     layer = nn.GroupNorm(GROUPS, WIDTH, dtype=torch.float64) if "l" in kinds else None
     if layer is not None:
-        layer.weight.data, layer.bias.data = features(1, WIDTH, 1, 1, seed=8).flatten(), torch.ones(WIDTH).double()
+        layer.weight.data, layer.bias.data = (
+            features(1, WIDTH, 1, 1, seed=8).flatten(),
+            torch.ones(WIDTH).double(),
+        )
     sides = {"p": 3, "c": 1}
     pairs = [
-        (features(2, WIDTH, side, side, seed=2 * index + 1), features(2, WIDTH, side, side, seed=2 * index + 2))
+        (
+            features(2, WIDTH, side, side, seed=2 * index + 1),
+            features(2, WIDTH, side, side, seed=2 * index + 2),
+        )
         for index, side in enumerate(sides[kind] for kind in kinds if kind in sides)
     ]
     return 3 + features(2, WIDTH, 3, 3), layer, pairs
@@ -46,7 +52,9 @@ def test_it_equals_what_it_stands_for_in_value_and_gradient(kinds: str, activate
     assert actual.is_contiguous(memory_format=torch.channels_last)
     upstream = features(*x.shape, seed=9)
     gradients = torch.autograd.grad((actual * upstream).sum(), given)
-    for gradient, wanted in zip(gradients, torch.autograd.grad((expected * upstream).sum(), given), strict=True):
+    for gradient, wanted in zip(
+        gradients, torch.autograd.grad((expected * upstream).sum(), given), strict=True
+    ):
         torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-10)
 
 
