@@ -1,4 +1,4 @@
-"""The Python that docs/reference/datasets.md shows opens a dataset with other programs, and gets its rows."""
+"""The Python that the pages show opens datasets and exports with other programs, and gets what is in them."""
 
 import json
 import re
