@@ -24,7 +24,7 @@ from services.cli.commands import COMMANDS, load
 
 _MARKER = re.compile(r"^<!-- options: ([a-z-]+) -->$", re.MULTILINE)
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
-_HEADER = ["option", "values", "default", "what it does"]
+_HEADER = ["option", "what it does", "values", "default"]
 _POSITIONAL = typing.get_args(tyro.conf.Positional[int])[1]
 _WORDS = {str: "text", int: "whole number", float: "number"}
 
@@ -35,15 +35,15 @@ class Option:
 
     Attributes:
         name: As on the command line, ``--patch``.
+        help: What it is for.
         values: What it takes, in words.
         default: What holds without it; ``required`` where there is no such value.
-        help: What it is for.
     """
 
     name: str
+    help: str
     values: str
     default: str
-    help: str
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -85,7 +85,7 @@ def options(config_class: type, prefix: str = "--") -> Iterator[Option]:
             continue
         default = "required" if field.default is dataclasses.MISSING else shown(field.default)
         rule = field.metadata.get("range")
-        yield Option(name, _values(hint, rule.words if rule else ""), default, helps[field.name])
+        yield Option(name, helps[field.name], _values(hint, rule.words if rule else ""), default)
 
 
 def shown(value: Any) -> str:
@@ -109,7 +109,7 @@ def _with_presets(command: str, plain: list[Option]) -> str:
     lines = [
         _table(
             _HEADER,
-            ((o.name, o.values, "by preset" if o.name in decided else o.default, o.help) for o in plain),
+            ((o.name, o.help, o.values, "by preset" if o.name in decided else o.default) for o in plain),
         ),
         "\nWhat the presets decide:\n",
         _table(
@@ -126,8 +126,8 @@ def _with_presets(command: str, plain: list[Option]) -> str:
         lines += [
             f"\nWith `--model {model}`:\n",
             _table(
-                ["option", "values", *presets, "what it does"],
-                ((o.name, o.values, *(shown(of[o.name]) for of in values.values()), o.help) for o in inner),
+                ["option", "what it does", "values", *presets],
+                ((o.name, o.help, o.values, *(shown(of[o.name]) for of in values.values())) for o in inner),
             ),
         ]
     return "\n".join(lines)

@@ -62,6 +62,7 @@ def test_the_site_is_built_and_loads_nothing_from_elsewhere(site: Path) -> None:
 @pytest.mark.slow
 def test_every_command_has_its_options_on_the_site(site: Path) -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in site.rglob("*.html"))
+    assert "condition-dropout" in (site / "search" / "search_index.json").read_text(encoding="utf-8")
     assert "<!-- options" not in text
     for command in COMMANDS.values():
         for field in dataclasses.fields(load(command.config)):
@@ -87,19 +88,25 @@ def test_options_are_those_of_the_configuration() -> None:
         line.split(" | ")[0].removeprefix("| "): line for line in hooks.options_of("preprocess").splitlines()
     }
     assert lines["`--size`"] == (
-        "| `--size` | whole number, from 16 to 4096 | 256 | "
-        "Rows and columns of the images, in pixels; None keeps those of the scans. |"
+        "| `--size` | Rows and columns of the images, in pixels; None keeps those of the scans. "
+        "| whole number, from 16 to 4096 | 256 |"
     )
-    assert lines["`--slices`"].split(" | ")[1:3] == ["nodule-centres, nodules, all", "nodule-centres"]
-    assert lines["`--source`"].split(" | ")[1:3] == ["text", "required"]
-    assert lines["`--crops`"].split(" | ")[1:3] == ["switch", "off"]
-    assert lines["`--subsets`"].split(" | ")[1:3] == ["one or more: whole number, from 0 to 9", "–"]
-    assert "| `DATA` | text | required |" in hooks.options_of("show")
+    assert lines["`--slices`"].removesuffix(" |").split(" | ")[2:] == [
+        "nodule-centres, nodules, all",
+        "nodule-centres",
+    ]
+    assert lines["`--source`"].removesuffix(" |").split(" | ")[2:] == ["text", "required"]
+    assert lines["`--crops`"].removesuffix(" |").split(" | ")[2:] == ["switch", "off"]
+    assert lines["`--subsets`"].removesuffix(" |").split(" | ")[2:] == [
+        "one or more: whole number, from 0 to 9",
+        "–",
+    ]
+    assert "| `DATA` | URI or folder of the dataset. | text | required |" in hooks.options_of("show")
 
 
 def test_presets_stand_beside_one_another() -> None:
     text = hooks.options_of("train")
-    (header,) = re.findall(r"^\| option \|.* luna256 \|$", text, re.MULTILINE)
+    (header,) = re.findall(r"^\| option \| (?!what).*luna256 \|$", text, re.MULTILINE)
     columns = [cell.strip() for cell in header.strip("|").split("|")]
     (steps,) = (line for line in text.splitlines() if re.match(r"\| `--steps` \| \d", line))
     values = dict(zip(columns, (cell.strip() for cell in steps.strip("|").split("|")), strict=True))
