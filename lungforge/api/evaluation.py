@@ -213,7 +213,7 @@ def _by_network(
             title, value, compare_with_baseline(one, real.scans, other, measure, generator), p_value
         )
 
-    subsets = kid_over_subsets(one, other, numpy_generator(seed, "kernel subsets"))
+    subsets = kid_over_subsets(one, other, numpy_generator(seed, "KID subsets"))
     return (
         beside(
             extractor.description.distance_name,
