@@ -74,8 +74,8 @@ def evaluate(
 
     Example:
         >>> real = lungforge.open_slices("lungforge://maps-64", subsets=3)
-        >>> too_bright = [dataclasses.replace(row, image=row.image + 200) for row in real.rows()]
-        >>> lungforge.evaluate(real.rows()[::2], too_bright[1::2], extractor=None).units
+        >>> too_bright = [dataclasses.replace(row, image=row.image + 200) for row in real.rows()[12:24]]
+        >>> lungforge.evaluate(real.rows()[:12], too_bright, extractor=None).units
         'poor'
     """
     if extractor is not None and extractor not in EXTRACTORS:

@@ -37,8 +37,8 @@ class Distance:
     Attributes:
         name: What it is called.
         value: Over all slices. Few slices make a Fréchet distance large even from real to real.
-        baseline: At equal image counts, beside the distance between two halves of the real slices that share no
-            scan; None where the real slices are of one scan, or too few.
+        baseline: At equal image counts, beside the distance between two halves of the real slices that share
+            no scan; None where the real slices are of one scan, or too few.
         p_value: That real slices of other scans are as far away (permuted by scan); None where the test is
             not made, or there are too few scans for it.
     """

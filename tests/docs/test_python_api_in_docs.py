@@ -1,5 +1,8 @@
 """The Python of docs/python.md and docs/own-detector.md runs, block after block, and is right."""
 
+import dataclasses
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -11,6 +14,8 @@ import pytest
 import torch
 
 import lungforge
+from lungforge.ct.phantoms.generate import generate_phantom
+from lungforge.ct.phantoms.writing import write_metaimage
 from lungforge.datasets import DatasetWriter, Kind, table_from_rows
 from tests.factories import sample_row, slice_row
 
@@ -50,6 +55,18 @@ def test_the_api_by_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     table = re.findall(r"^\| (`.*`) \|", (DOCS / "python.md").read_text(encoding="utf-8"), re.MULTILINE)
     functions = {name for cell in table for name in re.findall(r"`(\w+)`", cell)}
     assert functions == {name for name in lungforge.__all__ if name.islower() and not name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", ["edits", "evaluation", "model", "slices", "volumes"])
+def test_the_examples_of_the_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    phantom = generate_phantom(0, 0, size=128, slices=40).volume
+    write_metaimage("./scan.mhd", phantom.hu, phantom.geometry)
+    names = {"lungforge": lungforge, "torch": torch, "dataclasses": dataclasses}
+    module = importlib.import_module(f"lungforge.api.{name}")
+    results = doctest.testmod(module, extraglobs=names, optionflags=doctest.ELLIPSIS)
+    assert results.attempted >= 2
+    assert results.failed == 0
 
 
 @pytest.mark.parametrize(("hu", "verdict"), [(0, "good"), (200, "poor")])
