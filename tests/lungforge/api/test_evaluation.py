@@ -14,11 +14,13 @@ import lungforge
 from lungforge.api.results import Agreement, ClassUnits, Distance, Evaluation, SetSize
 from lungforge.ct import classes
 from lungforge.ct.io.patient_table import scan_of
+from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
 from lungforge.metrics.radiomic_distance import radiomic_distances
 from lungforge.metrics.radiomics import radiomic_features
 from lungforge.metrics.real_baseline import BaselineComparison
+from tests.factories import sample_row, slice_row
 
 REAL = "lungforge://maps-64"
 
@@ -103,7 +105,36 @@ def test_shared_scans_are_named(halves: tuple[list[SliceRow], list[SliceRow]]) -
     results = lungforge.evaluate(one[:4], brighter(one[:4], 60), training=training, extractor=None)
     scans = len({scan_of(row.series_uid) for row in one[:4]})
     assert any(f"{scans} scans are on both sides" in note for note in results.notes)
-    assert any("1 of the real scans are among those of training" in note for note in results.notes)
+    assert any(
+        "1 of the real scans are among those that the generator was trained on" in note
+        for note in results.notes
+    )
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_scans_that_the_model_was_trained_on_are_named(
+    known: bool, halves: tuple[list[SliceRow], list[SliceRow]], tmp_path: Path
+) -> None:
+    one, other = halves
+    model = DatasetWriter(str(tmp_path / "model"), Kind.MODEL, {})
+    details = {"series_uids": [row.series_uid for row in one[:2]]} if known else {}
+    model.commit([model.write_file("config.json", b"{}")], details)
+    rows = [
+        sample_row(
+            slice_row(series_uid=row.series_uid, image=row.image, label=row.label, nodules=list(row.nodules)),
+            sample_id=str(number),
+        )
+        for number, row in enumerate(other[:4])
+    ]
+    parents = (Dataset.open(model.uri).parent(),)
+    samples = DatasetWriter(str(tmp_path / "samples"), Kind.SAMPLES, {}, parents=parents)
+    samples.commit([samples.write_part("a", table_from_rows(Kind.SAMPLES, rows))])
+    for given in (samples.uri, lungforge.open_slices(samples.uri)):
+        results = lungforge.evaluate(one[:4], given, extractor=None)
+        scans = len({scan_of(row.series_uid) for row in one[:2]})
+        note = f"{scans} of the real scans are among those that the generator was trained on"
+        assert any(each.startswith(note) for each in results.notes) == known
+        assert any("was trained on are not known" in each for each in results.notes) != known
 
 
 def test_one_scan_is_not_judged(halves: tuple[list[SliceRow], list[SliceRow]]) -> None:
@@ -116,6 +147,7 @@ def test_one_scan_is_not_judged(halves: tuple[list[SliceRow], list[SliceRow]]) -
     assert any("no real-vs-real baseline" in note for note in results.notes)
 
 
+@pytest.mark.slow
 def test_the_results_are_the_same_each_time_and_json(
     halves: tuple[list[SliceRow], list[SliceRow]],
 ) -> None:
