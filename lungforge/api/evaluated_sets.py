@@ -78,10 +78,10 @@ def _trained_on(given: "Slices") -> tuple[list[str], list[str]]:
     """The scans that the model behind samples was trained on; a note where they are not known."""
     if isinstance(given, str):
         dataset = Dataset.open(given)
-    elif hasattr(given, "index") and hasattr(given, "rows"):
-        dataset = given.index.dataset
-    else:
+    elif isinstance(given, Sequence):
         return [], []
+    else:
+        dataset = given.index.dataset
     scans: list[str] = []
     for parent in dataset.manifest.parents:
         if parent.kind is not Kind.MODEL:

@@ -81,7 +81,10 @@ def slice_volume(
     annotations = [Annotation(scan.series_uid, *nodule) for nodule in nodules]
     spheres, outside = sphere_nodules(annotations, geometry)
     if outside:
-        raise InputError(f"{scan.series_uid}: {outside[0]}; give centres in mm, in the patient's coordinates")
+        raise InputError(
+            f"{scan.series_uid}: {outside[0]}; give centres in mm, in the patient's coordinates, or leave "
+            "that one out"
+        )
     taken = indices
     if taken is None:
         taken = sorted({each.centre_slice for each in spheres if each.centre_slice is not None})
