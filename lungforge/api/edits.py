@@ -124,7 +124,7 @@ def as_row(given: "SliceRow | SliceItem") -> SliceRow:
     """A slice in NumPy arrays, of an item of ``open_slices`` or as it is.
 
     Raises:
-        InputError: It is neither.
+        InputError: It is neither, a batch, or not in HU.
     """
     if isinstance(given, SliceRow):
         return given
@@ -133,6 +133,15 @@ def as_row(given: "SliceRow | SliceItem") -> SliceRow:
             f"a {type(given).__name__} is no slice; give a row or an item of lungforge.open_slices"
         )
     item: Any = given
+    if item["label"].ndim != 3:
+        raise InputError("this is a batch of a DataLoader; give single items, or its maps: batch['label']")
+    image = item["image"][0].numpy()
+    hu = image.astype(np.int16)
+    if not np.array_equal(image, hu):
+        raise InputError(
+            "the image of this item is not in HU any more, as transforms changed it; give a row: "
+            "open_slices(...).row(0)"
+        )
     names = ("x", "y", "diameter_px", "diameter_mm")
     row, column = item["spacing_mm"].tolist()
     return SliceRow(
@@ -140,7 +149,7 @@ def as_row(given: "SliceRow | SliceItem") -> SliceRow:
         subset=int(item["subset"]),
         slice_index=int(item["slice_index"]),
         spacing_mm=(row, column),
-        image=item["image"][0].numpy().astype(np.int16),
+        image=hu,
         label=item["label"][0].numpy(),
         nodules=tuple(
             dict(zip(names, values, strict=True))

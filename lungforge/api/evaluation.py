@@ -1,20 +1,19 @@
 """The evaluation of a small set of synthetic slices, in this process."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lungforge.api.evaluated_sets import notes_on_leaks, notes_on_size, rows_of
 from lungforge.api.measures import Measured, hounsfield_units, map_agreement, near_duplicates
 from lungforge.api.results import Distance, Evaluation, SetSize
-from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
 from lungforge.extras import is_installed
 from lungforge.metrics.extractors import EFFICIENTNET_LITE0, EXTRACTORS, ExtractorName
 from lungforge.metrics.frechet import frechet_distance_of_features
 from lungforge.metrics.kid import kid, kid_over_subsets, kid_p_value
-from lungforge.metrics.leakage import find_leak
 from lungforge.metrics.permutation import (
     SIGNIFICANCE,
     ScanPermutations,
@@ -32,13 +31,8 @@ from lungforge.metrics.real_baseline import compare_with_baseline
 from lungforge.randomness import numpy_generator
 
 if TYPE_CHECKING:
-    from lungforge.api.slices import SlicesDataset
+    from lungforge.api.evaluated_sets import Slices
 
-    #: What ``open_slices`` gives or would open, or rows of it.
-    Slices: TypeAlias = str | SlicesDataset | Sequence[SliceRow]
-
-#: Below so many slices or scans of a side, a difference must be large to be seen.
-_FEW_SLICES, _FEW_SCANS = 50, 10
 #: Without a test, a feature moved that differs by so many standard deviations.
 _LARGE_SHIFT: Final = 1.0
 
@@ -74,8 +68,8 @@ def evaluate(
 
     Example:
         >>> real = lungforge.open_slices("lungforge://maps-64", subsets=3)
-        >>> too_bright = [dataclasses.replace(row, image=row.image + 200) for row in real.rows()]
-        >>> lungforge.evaluate(real.rows()[::2], too_bright[1::2], extractor=None).units
+        >>> too_bright = [dataclasses.replace(row, image=row.image + 200) for row in real.rows()[12:24]]
+        >>> lungforge.evaluate(real.rows()[:12], too_bright, extractor=None).units
         'poor'
     """
     if extractor is not None and extractor not in EXTRACTORS:
@@ -89,7 +83,7 @@ def evaluate(
             "the same size and patches"
         )
     known = [] if training is None else rows_of(training)
-    notes = [*_notes_on_size(one, other), *_notes_on_leaks(one, other, known)]
+    notes = [*notes_on_size(one, other), *notes_on_leaks(one, other, known, synthetic)]
     permutations = permute_scans(one.scans, other.scans, numpy_generator(seed, "permutations"))
     if permutations is None:
         notes.append("too few scans for tests, so chance is not ruled out; take slices of four scans or more")
@@ -118,51 +112,6 @@ def evaluate(
         highest_correlation=highest,
         notes=tuple(notes),
     )
-
-
-def rows_of(slices: "Slices") -> list[SliceRow]:
-    """All slices as rows.
-
-    Raises:
-        InputError: They are no slices.
-    """
-    if isinstance(slices, str):
-        from lungforge.api.slices import open_slices
-
-        return open_slices(slices).rows()
-    given = slices.rows() if hasattr(slices, "rows") else slices
-    rows = list(given) if isinstance(given, Sequence) else []
-    if not rows or not all(isinstance(row, SliceRow) for row in rows):
-        raise InputError(
-            f"a {type(slices).__name__} holds no slices; give a URI, what lungforge.open_slices gave, or "
-            "rows of it"
-        )
-    return rows
-
-
-def _notes_on_size(real: Measured, synthetic: Measured) -> list[str]:
-    notes = []
-    fewest = min(len(real.rows), len(synthetic.rows))
-    scans = min(len(set(real.scans)), len(set(synthetic.scans)))
-    if fewest < _FEW_SLICES or scans < _FEW_SCANS:
-        notes.append(
-            f"the smaller side has {fewest} slices, and {scans} scans: only large differences can be "
-            "seen, and distances mean something beside their baseline only"
-        )
-    return notes
-
-
-def _notes_on_leaks(real: Measured, synthetic: Measured, training: Sequence[SliceRow]) -> list[str]:
-    leak = find_leak(real.scans, synthetic.scans, [row.series_uid for row in training])
-    notes = []
-    if leak.sources:
-        notes.append(
-            f"{len(leak.sources)} scans are on both sides: synthetic slices have the maps of real ones that "
-            "they are compared with, which makes them look better than they are"
-        )
-    if leak.training:
-        notes.append(f"{len(leak.training)} of the real scans are among those of training: not held out")
-    return notes
 
 
 def _radiomic(
@@ -213,7 +162,7 @@ def _by_network(
             title, value, compare_with_baseline(one, real.scans, other, measure, generator), p_value
         )
 
-    subsets = kid_over_subsets(one, other, numpy_generator(seed, "kernel subsets"))
+    subsets = kid_over_subsets(one, other, numpy_generator(seed, "KID subsets"))
     return (
         beside(
             extractor.description.distance_name,

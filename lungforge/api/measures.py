@@ -106,7 +106,7 @@ def near_duplicates(
     """The synthetic slices that are near-duplicates of real ones, and the highest correlation of all."""
     greys = [hu_to_uint8(row.image) for row in real]
     small = np.concatenate([thumbnails(grey[None]) for grey in greys])
-    found, highest = [], -1.0
+    duplicates, highest = [], -1.0
     for position, row in enumerate(synthetic):
         grey = hu_to_uint8(row.image)
         near = nearest(thumbnails(grey[None])[0], small, _NEIGHBOURS, min(grey.shape))
@@ -123,9 +123,9 @@ def near_duplicates(
         highest = max(highest, resemblance.correlation)
         if resemblance.is_near_duplicate:
             match = real[places[best]]
-            found.append(
+            duplicates.append(
                 NearDuplicate(
                     position, match.series_uid, match.slice_index, resemblance.correlation, resemblance.view
                 )
             )
-    return tuple(found), highest
+    return tuple(duplicates), highest

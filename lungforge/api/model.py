@@ -55,7 +55,7 @@ class Model:
     """A generator that is ready to sample; made by :func:`load_model`.
 
     An image depends on its seed, its slice (or map), which of the map's images it is, and the options; not on
-    the other maps, nor on the order. In other batches and with other numbers of threads, rounding may change
+    the other maps, nor on the order. In other batches and with other thread counts, rounding may change
     pixels by 1 HU.
 
     Attributes:

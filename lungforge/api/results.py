@@ -37,8 +37,8 @@ class Distance:
     Attributes:
         name: What it is called.
         value: Over all slices. Few slices make a Fréchet distance large even from real to real.
-        baseline: At equal numbers, beside the distance between two halves of the real slices that share no
-            scan; None where the real slices are of one scan, or too few.
+        baseline: At equal image counts, beside the distance between two halves of the real slices that share
+            no scan; None where the real slices are of one scan, or too few.
         p_value: That real slices of other scans are as far away (permuted by scan); None where the test is
             not made, or there are too few scans for it.
     """
@@ -50,7 +50,7 @@ class Distance:
 
     @property
     def ratio(self) -> float | None:
-        """Synthetic to real over real to real, at equal numbers; 1 is as good as real."""
+        """Synthetic to real over real to real, at equal image counts; 1 is as good as real."""
         if self.baseline is None or self.baseline.real_mean <= 0:
             return None
         return self.baseline.synthetic_mean / self.baseline.real_mean
@@ -129,7 +129,7 @@ class Evaluation:
         kid: The kernel inception distance; None without the network.
         hounsfield_units: A row for each class of the map.
         map_agreement: A row for each structure.
-        near_duplicates: All that were found.
+        near_duplicates: Every synthetic slice that is a near-duplicate of a real one.
         highest_correlation: Of the texture of any synthetic slice with that of a real one.
         notes: What to know before reading the values.
     """

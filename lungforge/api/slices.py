@@ -148,8 +148,8 @@ class SlicesDataset(data.Dataset[Any]):
 
         Example:
             >>> slices = lungforge.open_slices("lungforge://maps-64", subsets=3)
-            >>> slices.row(0).nodules[0]["diameter_mm"]
-            9.01...
+            >>> len(slices.row(0).nodules)
+            1
         """
         return self.rows([position])[0]
 
@@ -188,17 +188,17 @@ class SlicesDataset(data.Dataset[Any]):
         rows: dict[int, SliceRow] = {}
         if missing:
             # The others of the row group are decoded with them, and will be asked for, too.
-            together = np.flatnonzero(np.isin(self._chunks, self._chunks[missing])).tolist()
-            rows = dict(zip(together, self.index.read(together), strict=True))
-        found = [rows[position] if position in rows else self._kept[position] for position in positions]
-        for position, row in (rows | dict(zip(positions, found, strict=True))).items():
+            group = np.flatnonzero(np.isin(self._chunks, self._chunks[missing])).tolist()
+            rows = dict(zip(group, self.index.read(group), strict=True))
+        wanted = [rows[position] if position in rows else self._kept[position] for position in positions]
+        for position, row in (rows | dict(zip(positions, wanted, strict=True))).items():
             if position not in self._kept:
                 self._kept_bytes += _bytes(row)
             self._kept[position] = row
             self._kept.move_to_end(position)
         while self._kept_bytes > _KEPT_BYTES:
             self._kept_bytes -= _bytes(self._kept.popitem(last=False)[1])
-        return found
+        return wanted
 
     def _item(self, whole: SliceRow, row: SliceRow, corner: tuple[int, int]) -> SliceItem:
         nodules = torch.full((self._most_nodules, 4), torch.nan, dtype=torch.float64)

@@ -34,9 +34,9 @@ def read_volume(path: str) -> Volume:
         AccessError: It cannot be read now.
 
     Example:
-        >>> scan = lungforge.read_volume("luna16/subset0/1.3.6.1.4.1.14519.mhd")
-        >>> scan.hu.shape, scan.geometry.spacing_mm
-        ((60, 128, 128), (2.6..., 2.6..., 2.5))
+        >>> scan = lungforge.read_volume("scan.mhd")
+        >>> scan.hu.shape, scan.geometry.size
+        ((40, 128, 128), (128, 128, 40))
     """
     return volume.read_volume(absolute_uri(path))
 
@@ -72,8 +72,8 @@ def slice_volume(
     Example:
         >>> scan = lungforge.read_volume("scan.mhd")
         >>> (middle,) = lungforge.slice_volume(scan, [len(scan.hu) // 2], size=64)
-        >>> middle.image.shape, middle.label.max()
-        ((64, 64), 4)
+        >>> middle.image.shape, middle.label.dtype
+        ((64, 64), dtype('uint8'))
     """
     geometry = scan.geometry
     if plane_of(geometry) != "axial":
@@ -81,7 +81,10 @@ def slice_volume(
     annotations = [Annotation(scan.series_uid, *nodule) for nodule in nodules]
     spheres, outside = sphere_nodules(annotations, geometry)
     if outside:
-        raise InputError(f"{scan.series_uid}: {outside[0]}; give centres in mm, in the patient's coordinates")
+        raise InputError(
+            f"{scan.series_uid}: {outside[0]}; give centres in mm, in the patient's coordinates, or leave "
+            "that one out"
+        )
     taken = indices
     if taken is None:
         taken = sorted({each.centre_slice for each in spheres if each.centre_slice is not None})

@@ -8,7 +8,9 @@ import pytest
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.datasets.slices import SliceRow, index_rows
 from tests.factories import nodule_at, sample_row, slice_row
-from tests.services.sample.conftest import make_model, write_mixed_slices
+from tests.services.sample.conftest import gaugan, make_model, write_mixed_slices
+
+__all__ = ["gaugan"]
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 import lungforge
 from lungforge.api.edits import nodules_of
@@ -111,6 +112,18 @@ def test_wrong_edits_are_named(expected: list[SliceRow]) -> None:
         lungforge.edit_map(REAL, "move")  # type: ignore[call-overload]
     with pytest.raises(InputError, match="spacing_mm and nodules are for maps"):
         lungforge.edit_map(expected[1], "move", spacing_mm=(1, 1))  # type: ignore[call-overload]
+
+
+def test_items_that_are_no_slices_any_more_are_refused(slices: str) -> None:
+    (batch,) = DataLoader(lungforge.open_slices(slices), batch_size=12)
+    with pytest.raises(InputError, match=r"a batch of a DataLoader; give single items, or its maps: batch"):
+        lungforge.edit_map(batch, "remove")
+    scaled = lungforge.open_slices(slices, transforms=lambda item: item | {"image": item["image"] / 1400})
+    with pytest.raises(InputError, match="not in HU any more, as transforms changed it; give a row"):
+        lungforge.edit_map(scaled[1], "remove")
+    images = lungforge.open_slices(slices, transforms=lambda item: {"image": item["image"]})
+    with pytest.raises(InputError, match="a dict is no slice"):
+        lungforge.edit_map(images[1], "remove")
 
 
 def test_what_is_inserted_is_what_edits_of_the_library_make(expected: list[SliceRow]) -> None:

@@ -135,6 +135,14 @@ def test_inpainting_changes_the_surroundings_of_the_edit_only(
     assert loaded.inpaint(edited[0], n=2, steps=3, seed=2).shape == (2, 16, 16)
 
 
+def test_a_gaugan_samples_and_cannot_inpaint(gaugan: str, slices: str, tmp_path: Path) -> None:
+    loaded, opened = lungforge.load_model(gaugan, device="cpu"), lungforge.open_slices(slices)
+    rows = _by_command_line(gaugan, slices, tmp_path)
+    assert np.array_equal(loaded.sample(opened), np.stack([row["image"] for row in rows]))
+    with pytest.raises(InputError, match="which cannot inpaint; use sample"):
+        loaded.inpaint(lungforge.edit_map(opened.row(1), "remove"))
+
+
 def test_a_model_knows_what_it_is(model: str) -> None:
     shipped = lungforge.load_model("slices-64", device="cpu")
     assert shipped.size == 64

@@ -15,7 +15,7 @@ from services.preprocess.plan import plan_volume
 from services.preprocess.survey import survey
 from services.preprocess.volume import make_rows
 
-SIZE, SLICES = 128, 24
+SIZE, SLICES = 96, 24
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,7 @@ def test_a_volume_is_read_with_its_axes(source: Path) -> None:
     assert scan.geometry.direction[0][0] == -1
 
 
-@pytest.mark.parametrize("masks", ["luna16", "derived"])
-@pytest.mark.parametrize("size", [64, None])
+@pytest.mark.parametrize(("masks", "size"), [("luna16", None), ("derived", 64)])
 def test_slices_are_those_of_preprocessing(source: Path, masks: str, size: int | None) -> None:
     config = PreprocessConfig(source=str(source), out="unused", masks=masks, size=size)  # type: ignore[arg-type]
     compared = 0
@@ -62,7 +61,7 @@ def test_slices_are_those_of_preprocessing(source: Path, masks: str, size: int |
             assert list(row.spacing_mm) == other["spacing_mm"]
             assert row.series_uid == other["series_uid"]
             compared += 1
-    assert compared >= 5
+    assert compared >= 4
 
 
 def test_without_indices_slices_go_through_the_nodules() -> None:
