@@ -129,9 +129,22 @@ def search(
     return [(one[1].is_near_duplicate, one[1].correlation) for one in found if one is not None]
 
 
-def measure(rows: Sequence[SliceRow], patch: int | None) -> list[dict[str, Any]]:
-    """A row for each kind of copy, and one for real slices of others."""
+def evenly(rows: Sequence[SliceRow], count: int | None) -> list[SliceRow]:
+    """So many of the slices, spread evenly; all for None, or where there are no more."""
+    wanted = min(count or len(rows), len(rows))
+    return [rows[place * len(rows) // wanted] for place in range(wanted)]
+
+
+def measure(rows: Sequence[SliceRow], patch: int | None, queries: int | None = None) -> list[dict[str, Any]]:
+    """A row for each kind of copy, and one for real slices of others.
+
+    Args:
+        rows: The slices that are searched.
+        patch: Side of patches, in px; None for whole slices.
+        queries: How many of them are looked for; None for all.
+    """
     pool = ray.put(pool_of(rows, None if patch is None else Cut(patch, 0)))
+    rows = evenly(rows, queries)
     results = []
     for kind in (*KINDS, None):
         start = time.monotonic()
@@ -163,6 +176,7 @@ def main() -> int:
     parser.add_argument("--data", required=True, help="slices, as `lungforge preprocess` made them")
     parser.add_argument("--patch", type=int, help="patches of this many px; whole slices when not given")
     parser.add_argument("--slices", type=int, help="take so many slices, evenly; all when not given")
+    parser.add_argument("--queries", type=int, help="look for so many of these, evenly; all when not given")
     parser.add_argument("--workers", type=int, default=2, help="slices at a time (default: 2)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
@@ -171,10 +185,9 @@ def main() -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    wanted = min(arguments.slices or len(rows), len(rows))
-    rows = [rows[place * len(rows) // wanted] for place in range(wanted)]
+    rows = evenly(rows, arguments.slices)
     with ray_session(arguments.workers):
-        results = measure(rows, arguments.patch)
+        results = measure(rows, arguments.patch, arguments.queries)
     if arguments.json:
         print(json.dumps({"threshold": MIN_CORRELATION, "patch": arguments.patch, "rows": results}))
         return 0

@@ -20,6 +20,9 @@ from lungforge.metrics.radiomics import FEATURES, REGIONS, Region, Unit, columns
 FEWEST_SLICES: Final = 4
 #: The smallest standard deviation that features are divided by: what they vary less by means nothing.
 _SMALLEST_DEVIATION: Final[dict[Unit, float]] = {"HU": 1.0, "times": 0.02, "share": 0.002, "plain": 0.02}
+#: Standard deviations beyond which a feature counts as so far: the one scan with emphysema in a set would
+#: else outweigh everything, and two halves of real slices be hundreds of times as far apart as others.
+FARTHEST: Final = 5.0
 #: Logarithms are taken of this value at least.
 _SMALLEST_VALUE: Final = 1e-3
 #: Permutations whose covariances are held at a time.
@@ -71,25 +74,39 @@ def regions_in_both(first: NDArray[np.floating], second: NDArray[np.floating]) -
 
 
 def radiomic_distances(
-    real: NDArray[np.floating], synthetic: NDArray[np.floating], regions: tuple[Region, ...]
+    real: NDArray[np.floating],
+    synthetic: NDArray[np.floating],
+    regions: tuple[Region, ...],
+    *,
+    standard: NDArray[np.floating] | None = None,
 ) -> dict[Region, float]:
     """The Fréchet distance of each region's features.
+
+    They are standardised on real slices, and what is more than ``FARTHEST`` standard deviations from their
+    mean counts as so far.
 
     Args:
         real: Features ``[N, F]`` of real slices, as ``radiomic_features`` gives them.
         synthetic: Features ``[M, F]``.
         regions: Those to compare. One that fewer than two slices of a set show has a distance of 0.
+        standard: Features of the real slices that decide mean and standard deviation; ``real`` when not
+            given. Halves of real slices are standardised on all of them, so that one scale holds for all.
     """
     one, other = comparable(real), comparable(synthetic)
+    scale = one if standard is None else comparable(standard)
     distances = {}
     for region in regions:
         first, second = _showing(one, region), _showing(other, region)
         if min(len(first), len(second)) < 2:
             distances[region] = 0.0
             continue
-        middle = first.mean(axis=0)
-        deviation = np.maximum(first.std(axis=0, ddof=1), _DEVIATIONS[columns_of(region)])
-        sums = (GaussianSums.of((side - middle) / deviation) for side in (first, second))
+        usual = _showing(scale, region)
+        middle = usual.mean(axis=0)
+        deviation = np.maximum(usual.std(axis=0, ddof=1), _DEVIATIONS[columns_of(region)])
+        sums = (
+            GaussianSums.of(np.clip((side - middle) / deviation, -FARTHEST, FARTHEST))
+            for side in (first, second)
+        )
         distances[region] = frechet_distance(*sums)
     return distances
 

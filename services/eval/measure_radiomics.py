@@ -51,7 +51,7 @@ def radiomic(
         )
 
     def distance(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
-        return sum(radiomic_distances(first, second, regions).values())
+        return sum(radiomic_distances(first, second, regions, standard=real.radiomics).values())
 
     by_region = radiomic_distances(real.radiomics, synthetic.radiomics, regions)
     p_value = None

@@ -156,7 +156,7 @@ def sensitivity_sentence(name: str, result: Sensitivity | NotMeasured) -> str:
     return (
         f"{sentence}. In brackets: the share of {powers.repeats} draws that raised an alarm, at "
         f"{powers.images:,} images of {powers.scans:,} scans a side, the nearest smaller count that was "
-        f"tested (here {result.images:,} of {result.scans:,})."
+        f"tested (here {result.images:,} of {result.scans:,} scans)."
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.near_duplicates import KINDS, moved
+from benchmarks.near_duplicates import KINDS, evenly, moved
 
 HU = np.random.default_rng(0).uniform(-1000, 400, size=(40, 40)).astype(np.float32)
 INNER = np.s_[5:-5, 5:-5]
@@ -13,6 +13,11 @@ def test_a_shift_of_whole_pixels_moves_them():
     np.testing.assert_allclose(
         moved(HU, down=-3, right=2)[INNER], np.roll(HU, (-3, 2), (0, 1))[INNER], atol=1e-2
     )
+
+
+def test_slices_that_are_looked_for_are_spread_evenly():
+    assert evenly(list(range(10)), 4) == [0, 2, 5, 7]
+    assert evenly(list(range(3)), 4) == evenly(list(range(3)), None) == [0, 1, 2]
 
 
 def test_a_quarter_turn_is_counter_clockwise():

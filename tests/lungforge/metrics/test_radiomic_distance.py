@@ -38,17 +38,18 @@ def column(region, name):
     return index
 
 
-def written_out(real, synthetic, region):
+def written_out(real, synthetic, region, standard=None):
     """Logarithms, standardised on real, and pytorch-fid's distance, over the slices that show the region."""
+    standard = real if standard is None else standard
     sides = []
-    for features in (real, synthetic):
+    for features in (real, synthetic, standard):
         values = features[:, columns_of(region)].astype(float)
         values = values[~np.isnan(values).any(axis=1)]
         ratio = UNITS[columns_of(region)] == "times"
         values[:, ratio] = np.log(values[:, ratio])
         sides.append(values)
-    mean, deviation = sides[0].mean(axis=0), sides[0].std(axis=0, ddof=1)
-    first, second = ((side - mean) / deviation for side in sides)
+    mean, deviation = sides[2].mean(axis=0), sides[2].std(axis=0, ddof=1)
+    first, second = (np.minimum(np.maximum((side - mean) / deviation, -5), 5) for side in sides[:2])
     return calculate_frechet_distance(
         first.mean(axis=0), np.cov(first, rowvar=False), second.mean(axis=0), np.cov(second, rowvar=False)
     )
@@ -61,6 +62,22 @@ def test_distances_of_the_regions_equal_those_of_pytorch_fid():
     for region in REGIONS:
         assert distances[region] == pytest.approx(written_out(real, synthetic, region), rel=1e-5)
     assert distances["lungs"] > 2
+
+
+def test_a_slice_far_from_all_others_counts_as_five_standard_deviations():
+    """And halves are standardised on all real slices: one without emphysema makes no other scale."""
+    real, synthetic = features_of(0, 90), features_of(1, 70)
+    emphysema = column("lungs", "share of low attenuation")
+    real[:, emphysema] = synthetic[:, emphysema] = 0.0
+    real[:4, emphysema] = synthetic[0, emphysema] = 0.4
+    half = real[4:50]
+    distance = radiomic_distances(half, synthetic, ("lungs",), standard=real)["lungs"]
+    assert distance == pytest.approx(written_out(half, synthetic, "lungs", real), rel=1e-5)
+    alone = radiomic_distances(half, synthetic, ("lungs",))["lungs"]
+    assert alone < distance + 5**2
+    # One of 70 slices, 200 of the smallest deviations away: without the limit 70 ** -1 * 200 ** 2 at least.
+    synthetic[0, emphysema] = 1.0
+    assert radiomic_distances(half, synthetic, ("lungs",))["lungs"] == pytest.approx(alone, rel=1e-6)
 
 
 def test_a_region_that_few_slices_show_is_left_out():

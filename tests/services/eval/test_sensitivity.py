@@ -70,7 +70,7 @@ def test_the_sentence_says_what_could_have_been_missed() -> None:
         "In sets as large as “one”, the headline notices +50 HU and blur 3x3 in at least 9 of 10 cases, and "
         "may miss +25 HU (0.50); of copies in 5 % of the slices, it may miss those mirrored (0.75). In "
         "brackets: the share of 40 draws that raised an alarm, at 25 images of 18 scans a side, the nearest "
-        "smaller count that was tested (here 40 of 20)."
+        "smaller count that was tested (here 40 of 20 scans)."
     )
     unknown = sensitivity_sentence("one", NotMeasured("there are too few scans"))
     assert unknown.endswith("could have missed is not known: there are too few scans.")

@@ -69,6 +69,15 @@ def test_realism_is_the_radiomic_distance_unless_the_network_sees_a_difference(r
     assert f"{ratio:.2g} x real-vs-real" in one.value
 
 
+@pytest.mark.parametrize(
+    ("ratio", "p_value", "judgement"),
+    [(1.5, 0.05, "good"), (1.6, 0.5, "fair"), (1.5, 0.04, "fair"), (1.5, None, "fair")],
+)
+def test_a_little_farther_is_good_where_the_test_shows_no_difference(ratio, p_value, judgement):
+    one = good(radiomic=dataclasses.replace(radiomic(ratio), p_value=p_value), kid=kid(0.5))
+    assert chip(one, "Realism").judgement == judgement
+
+
 def test_without_a_baseline_realism_is_not_measured():
     for missing in (NotMeasured("too few"), dataclasses.replace(RADIOMIC, baseline=None)):
         assert chip(good(radiomic=missing), "Realism").judgement == "not measured"
