@@ -1,5 +1,6 @@
 """``lungforge show``: a dataset's manifest and lineage, and a contact sheet."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Kind, rows_from_table
 from lungforge.datasets.lineage import Ancestor, Finding, ancestors
 from lungforge.datasets.strict_json import parse_json
-from lungforge.errors import AccessError, InputError
+from lungforge.errors import AccessError, ContentError, InputError
 from lungforge.models.model_dataset import ModelDetails, read_history
 from lungforge.storage import join_uri, write_bytes_atomic
 from lungforge.storage.reading import read_range
@@ -109,8 +110,9 @@ class ShowResult:
             case Kind.SAMPLES:
                 entries.append(("sampled", show_text.samples(self.config, self.details)))
             case Kind.MODEL:
-                details = ModelDetails.of_json(self.details)
-                entries += show_text.model(details, self.config, self.parameters, self.training_minutes)
+                with contextlib.suppress(ContentError):  # the rest can be shown all the same
+                    details = ModelDetails.of_json(self.details)
+                    entries += show_text.model(details, self.config, self.parameters, self.training_minutes)
             case Kind.REPORT:
                 entries.append(("verdict", self.verdict))
         checked = "; every file verified" if self.verified else ""

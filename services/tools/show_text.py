@@ -49,18 +49,21 @@ def slices(details: Mapping[str, Any]) -> list[str]:
             if isinstance(each, Mapping)
         ]
     for name in ("rejected", "annotations_outside"):
-        if details.get(name):
+        if isinstance(details.get(name), list) and details[name]:
             lines.append(f"{name.replace('_', ' ')}: {len(details[name])}")
     return lines
 
 
 def samples(config: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
     """How samples were made."""
-    edits = " ".join(str(name) for name, *_ in config.get("edits", ()))
+    edits = config.get("edits")
+    names = (
+        [str(edit[0]) for edit in edits if isinstance(edit, list) and edit] if isinstance(edits, list) else []
+    )
     left_out = details.get("left_out") or 0
     return [
         f"from {details.get('maps')} maps; sampler {config.get('sampler')}, {config.get('steps')} steps, "
-        f"guidance {config.get('guidance')}; edits: {edits or 'none'}",
+        f"guidance {config.get('guidance')}; edits: {' '.join(names) or 'none'}",
         f"{left_out} left out, as their edit had no room" if left_out else "",
     ]
 

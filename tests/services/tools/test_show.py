@@ -227,3 +227,14 @@ def test_a_summary_cannot_move_the_cursor(tmp_path: Path) -> None:
     text = run(ShowConfig(data=str(tmp_path / "slices"))).text
     assert "source\\x1b[2J" in text
     assert not set(text) & {"\x1b", "\r"}
+
+
+def test_details_of_anyone_are_shown_or_left_out(tmp_path: Path) -> None:
+    for name, kind, details in (
+        ("model", Kind.MODEL, {"model": 3, "rows": "many"}),
+        ("slices", Kind.SLICES, {"rejected": 7, "subsets": {"0": 3, "1": {"volumes": "x"}}}),
+        ("samples", Kind.SAMPLES, {"left_out": "a", "maps": []}),
+    ):
+        writer = DatasetWriter(str(tmp_path / name), kind, {"edits": 3})
+        writer.commit([], details)
+        assert "sha256" in "\n".join(_summary(writer.uri))
