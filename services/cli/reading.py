@@ -3,6 +3,7 @@
 What decides, from the least to the most: the preset, the file, the options on the command line.
 """
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -86,7 +87,7 @@ def _help(form: Form, choice: _Choice) -> str:
     carrier = _carrier(form, choice)
     options = list(_by_name(form.config_class, carrier).values())
     if form.presets and choice.preset is None:
-        others = [_by_name(form.config_class, _preset(form, name, choice)) for name in form.presets]
+        others = [_by_name(form.config_class, made) for made in _possible(form, choice)]
         decided = {
             option.name for option in options if any(o[option.name].default != option.default for o in others)
         }
@@ -151,7 +152,8 @@ def _is_open(config_class: type, name: str) -> bool:
 def _carrier(form: Form, choice: _Choice) -> Any:
     """An instance without checks: of the preset, of the first one where none is named, or of the defaults."""
     if form.presets:
-        return _preset(form, choice.preset or next(iter(form.presets)), choice)
+        possible = _possible(form, choice) if choice.preset is None else []
+        return possible[0] if possible else _preset(form, choice.preset or next(iter(form.presets)), choice)
     defaults = {}
     for field in dataclasses.fields(form.config_class):
         if field.default_factory is not dataclasses.MISSING:
@@ -160,6 +162,15 @@ def _carrier(form: Form, choice: _Choice) -> Any:
         else:
             defaults[field.name] = tyro.MISSING if _required(field) else field.default
     return unchecked_class(form.config_class)(**defaults)
+
+
+def _possible(form: Form, choice: _Choice) -> list[Any]:
+    """What each preset gives; a generator may lack some."""
+    made = []
+    for name in form.presets:
+        with contextlib.suppress(InputError):
+            made.append(_preset(form, name, choice))
+    return made
 
 
 def _preset(form: Form, name: str, choice: _Choice) -> Any:

@@ -113,7 +113,8 @@ def run(config: EvalConfig) -> EvalResult:
         check_plan(config, patch, real, sets)
     weights = None if config.weights is None else read_bytes(config.weights)
     keep_config("evaluate", config, writer.uri)
-    extractor = load_extractor(config.extractor, weights=weights).description
+    with waiting("loading the network of the features", logged=False):
+        extractor = load_extractor(config.extractor, weights=weights).description
     network = Network(extractor, config.weights, config.features or join_uri(writer.uri, "features"))
     with ray_session(config.workers, *_needs(config)):
         examples = downstream.prepare(config, patch, real, sets) if config.downstream != "none" else None
@@ -165,10 +166,11 @@ def run(config: EvalConfig) -> EvalResult:
         config=identity(config),
         command=_command(config),
     )
-    files = {
-        "report.html": render(report, images),
-        "metrics.json": report.to_json(),
-    }
+    with waiting("writing the report", logged=False):
+        files = {
+            "report.html": render(report, images),
+            "metrics.json": report.to_json(),
+        }
     writer.commit([*networks, *(writer.write_file(name, content) for name, content in files.items())])
     return _result(config.out, written=True)
 

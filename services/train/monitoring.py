@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ray.util.metrics import Gauge
 from torch.utils.tensorboard import SummaryWriter
 
-from lungforge.errors import AccessError
 from lungforge.storage import join_uri
 from services.common.progress import say
 from services.common.telemetry import STEPS, stall
@@ -76,7 +75,7 @@ class Monitor:
         self._trackers = [TrackerThread(target) for target in trackers]
         self._uri, self._started, self._before = uri, time.monotonic(), 0.0
         if done:
-            with contextlib.suppress(AccessError):
+            with contextlib.suppress(OSError):
                 self._before = read_training_seconds(uri) or 0.0
 
     def __enter__(self) -> Self:
@@ -84,7 +83,7 @@ class Monitor:
 
     def keep_time(self) -> None:
         """Record how long the steps took so far: those that a resumed run continues from."""
-        with contextlib.suppress(AccessError):
+        with contextlib.suppress(OSError):
             write_training_seconds(self._uri, self._before + time.monotonic() - self._started)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
