@@ -112,7 +112,6 @@ def run(config: EvalConfig) -> EvalResult:
     if config.downstream != "none":
         check_plan(config, patch, real, sets)
     weights = None if config.weights is None else read_bytes(config.weights)
-    keep_config("evaluate", config, writer.uri)
     with waiting("loading the network of the features", logged=False):
         extractor = load_extractor(config.extractor, weights=weights).description
     network = Network(extractor, config.weights, config.features or join_uri(writer.uri, "features"))
@@ -166,6 +165,7 @@ def run(config: EvalConfig) -> EvalResult:
         config=identity(config),
         command=_command(config),
     )
+    keep_config("evaluate", config, writer.uri)
     with waiting("writing the report", logged=False):
         files = {
             "report.html": render(report, images),

@@ -15,6 +15,7 @@ import pytest
 from lungforge.ct.phantoms.generate import generate_phantom, write_metaimage, write_phantoms
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
+from services.common.config_file import CONFIG_NAME
 from services.preprocess import job
 from services.preprocess.config import PreprocessConfig
 
@@ -48,7 +49,7 @@ def checksums(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != CONFIG_NAME  # which says where it is, and on how many workers
     }
 
 
