@@ -140,7 +140,7 @@ COMMANDS = {
         "print a script by which bash, zsh or fish completes commands and options",
         "services.tools.completion:CompletionConfig",
         "services.tools.completion:run",
-        example="bash > ~/.local/share/bash-completion/completions/lungforge",
+        example="bash > lungforge.bash",
     ),
 }
 

@@ -115,15 +115,17 @@ def _choose(form: Form, arguments: Sequence[str]) -> tuple[_Choice, list[str]]:
     )
     values = dataclasses.asdict(found)
     uri, preset = values.pop("config"), values.pop("preset", None)
-    variants = {name: value for name, value in values.items() if value is not None}
     file = None if uri is None else ConfigFile.read(uri)
     if file is not None and form.presets:
-        preset = preset or file.text("preset")
+        values = {
+            name: file.value(name, types[name]) if value is None else value for name, value in values.items()
+        }
+        preset = preset or file.value("preset", str)
         remaining = {name: value for name, value in file.values.items() if name != "preset"}
         file = dataclasses.replace(file, values=remaining)
     if preset is not None and preset not in form.presets:
         raise InputError(f"--preset is {preset!r}; choose one of {', '.join(form.presets)}")
-    return _Choice(file, preset, variants), rest
+    return _Choice(file, preset, {name: value for name, value in values.items() if value is not None}), rest
 
 
 def _start(form: Form, choice: _Choice) -> Any:
@@ -176,11 +178,7 @@ def _possible(form: Form, choice: _Choice) -> list[Any]:
 def _preset(form: Form, name: str, choice: _Choice) -> Any:
     """What a preset gives, without checks, and with MISSING in the place of what has no default."""
     required = [field.name for field in dataclasses.fields(form.config_class) if _required(field)]
-    variants = dict(choice.variants)
-    if choice.file is not None:
-        values = choice.file.values
-        variants = {each: values[each] for each in form.variants if each in values} | variants
-    made = _unchecked(form.presets[name](**dict.fromkeys(required, "-"), **variants))
+    made = _unchecked(form.presets[name](**dict.fromkeys(required, "-"), **choice.variants))
     for each in required:
         object.__setattr__(made, each, tyro.MISSING)
     return made
