@@ -102,7 +102,12 @@ class ModelDetails:
         Raises:
             ContentError: One of them is of another type than here.
         """
-        values = {field.name: manifest.details.get(field.name) for field in dataclasses.fields(cls)}
+        return cls.of_json(manifest.details)
+
+    @classmethod
+    def of_json(cls, document: Mapping[str, Any]) -> Self:
+        """The same of the details alone; raises as ``of`` does."""
+        values = {field.name: document.get(field.name) for field in dataclasses.fields(cls)}
         for name, value in values.items():
             if value is not None and not _IS_DETAIL[name](value):
                 raise ContentError(

@@ -11,6 +11,7 @@ from typing import Any
 
 from lungforge.extras import require_extras
 from lungforge.public_uri import public_text, require_public
+from services.cli.help import wrapped
 from services.cli.reading import Form, read
 from services.common.progress import waiting
 
@@ -150,7 +151,7 @@ COMMANDS = {
         "print a script by which bash, zsh or fish completes commands and options",
         "services.tools.completion:CompletionConfig",
         "services.tools.completion:run",
-        example="bash > ~/.local/share/bash-completion/completions/lungforge",
+        example="bash > lungforge.bash",
     ),
 }
 
@@ -214,17 +215,21 @@ def load(path: str) -> Any:
 
 def overview() -> str:
     """What ``lungforge --help`` prints."""
-    width = max(map(len, COMMANDS))
+    columns = max(map(len, COMMANDS)) + 4
     lines = [
         "usage: lungforge COMMAND [options]",
         "",
-        "Synthetic chest CT from semantic maps, and an honest measure of its worth.",
+        *wrapped("Synthetic chest CT from semantic maps, and an honest measure of its worth."),
         "",
-        *(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()),
-        "",
-        "lungforge COMMAND --help tells a command's options. --json prints the result as one JSON line.",
+    ]
+    for name, command in COMMANDS.items():
+        lines += wrapped(command.summary, first=f"  {name}".ljust(columns), indent=columns)
+    for text in (
+        "lungforge COMMAND --help tells a command's options. --json prints the result as one JSON line; "
+        "--config FILE.toml reads options from a file.",
         "Datasets are folders at a path or URI (s3://bucket/folder; the usual AWS_ variables are read).",
         "Jobs run on the Ray cluster that RAY_ADDRESS names, else on this machine (see submit).",
         "Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 worse (nightly), 130 interrupted.",
-    ]
+    ):
+        lines += ["", *wrapped(text)]
     return "\n".join(lines)

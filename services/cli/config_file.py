@@ -49,16 +49,17 @@ class ConfigFile:
                 require_public(f"{name.partition('=')[0]} in {uri}" if text != name else uri, text)
         return cls(uri, values)
 
-    def text(self, name: str) -> str | None:
-        """The text of a name that decides what other names there are; None where it is not given.
+    def value(self, name: str, hint: Any) -> Any:
+        """The value of a name that decides what other names there are; None where it is not given.
 
         Raises:
-            InputError: It is no text.
+            InputError: It is of another type.
         """
-        value = self.values.get(name)
-        if value is None or isinstance(value, str):
-            return value
-        raise InputError(f"{self.uri}: {name} is {value!r}; give {_WORDS[str]}")
+        given = self.values.get(name)
+        try:
+            return None if given is None else _of_type(hint, given)
+        except _OtherTypeError as error:
+            raise InputError(f"{self.uri}: {name} is {given!r}; give {error}") from None
 
     def converted(self, options: Mapping[str, Option]) -> dict[str, Any]:
         """The values in the types of a command's options, by the options' names.

@@ -42,8 +42,7 @@ def help_text(
         presets: Its presets; the first line of what each says is shown.
         decided: Names of the options whose default is the preset's.
     """
-    terminal = Console()
-    width = min(terminal.width, _WIDEST)
+    terminal, width = Console(), _width()
     text = Text()
     positional = [option.flag for option in options if option.positional]
     _write(text, " ".join(["usage:", prog, "[options]", *positional]), width, style="bold")
@@ -103,13 +102,14 @@ def _plain(value: Any) -> str:
 
 
 def _row(text: Text, head: str, words: str, width: int) -> None:
-    lines = textwrap.wrap(words, width - _INDENT, break_long_words=False, break_on_hyphens=False)
     head = f"  {head}"
     if len(head) > _INDENT - 2:
         text.append(f"{head}\n", style="cyan")
         head = ""
+    first, *rest = _lines(words, width, _INDENT * " ", _INDENT) or [""]
     text.append(head.ljust(_INDENT), style="cyan")
-    text.append(f"\n{' ' * _INDENT}".join(lines).replace(_HELD, " ") + "\n")
+    for line in (first[_INDENT:], *rest):
+        text.append(line.replace(_HELD, " ") + "\n")
 
 
 def _write_command(text: Text, command: str, width: int) -> None:
@@ -121,5 +121,31 @@ def _write_command(text: Text, command: str, width: int) -> None:
 
 
 def _write(text: Text, words: str, width: int, style: str = "") -> None:
-    for line in textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False):
+    for line in _lines(words, width):
         text.append(line + "\n", style=style)
+
+
+def wrapped(words: str, *, first: str = "", indent: int = 0) -> list[str]:
+    """Words in lines of the terminal's width.
+
+    Args:
+        words: What is written.
+        first: What the first line begins with.
+        indent: Spaces that the others begin with.
+    """
+    return _lines(words, _width(), first, indent)
+
+
+def _width() -> int:
+    return min(Console().width, _WIDEST)
+
+
+def _lines(words: str, width: int, first: str = "", indent: int = 0) -> list[str]:
+    return textwrap.wrap(
+        words,
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

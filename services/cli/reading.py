@@ -3,6 +3,7 @@
 What decides, from the least to the most: the preset, the file, the options on the command line.
 """
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -86,7 +87,7 @@ def _help(form: Form, choice: _Choice) -> str:
     carrier = _carrier(form, choice)
     options = list(_by_name(form.config_class, carrier).values())
     if form.presets and choice.preset is None:
-        others = [_by_name(form.config_class, _preset(form, name, choice)) for name in form.presets]
+        others = [_by_name(form.config_class, made) for made in _possible(form, choice)]
         decided = {
             option.name for option in options if any(o[option.name].default != option.default for o in others)
         }
@@ -114,15 +115,17 @@ def _choose(form: Form, arguments: Sequence[str]) -> tuple[_Choice, list[str]]:
     )
     values = dataclasses.asdict(found)
     uri, preset = values.pop("config"), values.pop("preset", None)
-    variants = {name: value for name, value in values.items() if value is not None}
     file = None if uri is None else ConfigFile.read(uri)
     if file is not None and form.presets:
-        preset = preset or file.text("preset")
+        values = {
+            name: file.value(name, types[name]) if value is None else value for name, value in values.items()
+        }
+        preset = preset or file.value("preset", str)
         remaining = {name: value for name, value in file.values.items() if name != "preset"}
         file = dataclasses.replace(file, values=remaining)
     if preset is not None and preset not in form.presets:
         raise InputError(f"--preset is {preset!r}; choose one of {', '.join(form.presets)}")
-    return _Choice(file, preset, variants), rest
+    return _Choice(file, preset, {name: value for name, value in values.items() if value is not None}), rest
 
 
 def _start(form: Form, choice: _Choice) -> Any:
@@ -151,7 +154,8 @@ def _is_open(config_class: type, name: str) -> bool:
 def _carrier(form: Form, choice: _Choice) -> Any:
     """An instance without checks: of the preset, of the first one where none is named, or of the defaults."""
     if form.presets:
-        return _preset(form, choice.preset or next(iter(form.presets)), choice)
+        possible = _possible(form, choice) if choice.preset is None else []
+        return possible[0] if possible else _preset(form, choice.preset or next(iter(form.presets)), choice)
     defaults = {}
     for field in dataclasses.fields(form.config_class):
         if field.default_factory is not dataclasses.MISSING:
@@ -162,14 +166,19 @@ def _carrier(form: Form, choice: _Choice) -> Any:
     return unchecked_class(form.config_class)(**defaults)
 
 
+def _possible(form: Form, choice: _Choice) -> list[Any]:
+    """What each preset gives; a generator may lack some."""
+    made = []
+    for name in form.presets:
+        with contextlib.suppress(InputError):
+            made.append(_preset(form, name, choice))
+    return made
+
+
 def _preset(form: Form, name: str, choice: _Choice) -> Any:
     """What a preset gives, without checks, and with MISSING in the place of what has no default."""
     required = [field.name for field in dataclasses.fields(form.config_class) if _required(field)]
-    variants = dict(choice.variants)
-    if choice.file is not None:
-        values = choice.file.values
-        variants = {each: values[each] for each in form.variants if each in values} | variants
-    made = _unchecked(form.presets[name](**dict.fromkeys(required, "-"), **variants))
+    made = _unchecked(form.presets[name](**dict.fromkeys(required, "-"), **choice.variants))
     for each in required:
         object.__setattr__(made, each, tyro.MISSING)
     return made

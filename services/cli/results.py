@@ -50,5 +50,9 @@ def _plain(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    # What others wrote into a manifest must not move the cursor of a terminal.
-    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], str(value))
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """A text without what would move the cursor of a terminal: others may have written it into a manifest."""
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)

@@ -119,8 +119,8 @@ def run(config: EvalConfig) -> EvalResult:
     if config.downstream != "none":
         check_plan(config, patch, real, sets)
     weights = None if config.weights is None else read_bytes(config.weights)
-    keep_config("evaluate", config, writer.uri)
-    extractor = load_extractor(config.extractor, weights=weights).description
+    with waiting("loading the network of the features", logged=False):
+        extractor = load_extractor(config.extractor, weights=weights).description
     cache = config.features or join_uri(writer.uri, "features")
     network = Network(extractor, config.weights, cache)
     second = None if described is None else Network(described, config.second_extractor, cache)
@@ -185,10 +185,12 @@ def run(config: EvalConfig) -> EvalResult:
         config=settings,
         command=command_of(config),
     )
-    files = {
-        "report.html": render(report, images),
-        "metrics.json": report.to_json(),
-    }
+    keep_config("evaluate", config, writer.uri)
+    with waiting("writing the report", logged=False):
+        files = {
+            "report.html": render(report, images),
+            "metrics.json": report.to_json(),
+        }
     writer.commit([*networks, *(writer.write_file(name, content) for name, content in files.items())])
     return _result(config.out, written=True)
 

@@ -30,5 +30,7 @@ def newest_model(store: str) -> Dataset:
             except (FileNotFoundError, NotADirectoryError):
                 continue
     if not written:
-        raise InputError(f"{folder}: no finished model; train one with `lungforge train --out {folder}/NAME`")
+        raise InputError(
+            f"{folder}: no finished model; train one with `lungforge train --preset cpu --out {folder}/NAME`"
+        )
     return Dataset.open(join_uri(folder, max(written)[1]), Kind.MODEL)

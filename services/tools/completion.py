@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -39,7 +40,8 @@ class CompletionResult:
 
 def run(config: CompletionConfig) -> CompletionResult:
     """Make the script from the options of all commands."""
-    printed, completed = io.StringIO(), {}
+    printed = io.StringIO()
+    completed: dict[str, Callable[..., Any]] = {}
     for name in COMMANDS:
         # A command whose extra is not installed is not there to be completed.
         with contextlib.suppress(ImportError, InputError):

@@ -1,6 +1,8 @@
 """``lungforge show``: a dataset's manifest and lineage, and a contact sheet."""
 
+import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -11,13 +13,20 @@ from lungforge.config import between, check
 from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets import Dataset, Kind, rows_from_table
 from lungforge.datasets.lineage import Ancestor, Finding, ancestors
-from lungforge.errors import InputError
+from lungforge.datasets.strict_json import parse_json
+from lungforge.errors import AccessError, ContentError, InputError
 from lungforge.models.model_dataset import ModelDetails, read_history
-from lungforge.storage import write_bytes_atomic
+from lungforge.storage import join_uri, write_bytes_atomic
+from lungforge.storage.reading import read_range
 from lungforge.visualisation.contact_sheets import WINDOW_TEXT, Tile, contact_sheet, png_bytes
 from lungforge.visualisation.training_curves import plot_curves
+from services.common.training_time import read_training_seconds
 from services.eval.results import EvaluationReport
+from services.tools import show_text
 from services.tools.slice_sheet import slice_sheet
+
+#: The longest head of a weights file that is read, in bytes: of tens of thousands of tensors.
+_LONGEST_HEAD = 10 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +68,8 @@ class ShowResult:
         lineage: The ancestors, indented by generation.
         verified: Whether every part was read and matches its checksum.
         sheet: Path of the contact sheet, if one was written.
+        parameters: Of a model: how many its network has; None where its weights do not tell.
+        training_minutes: Of a model: how long its training took; None where that was not recorded.
     """
 
     dataset: str
@@ -74,6 +85,38 @@ class ShowResult:
     lineage: tuple[str, ...]
     verified: bool
     sheet: str | None
+    parameters: int | None = None
+    training_minutes: float | None = None
+
+    @property
+    def text(self) -> str:
+        """A summary that fits a screen."""
+        size = f"{self.rows:,} rows" if self.rows else ""
+        files = f"{self.parts} {'file' if self.parts == 1 else 'files'}, {self.megabytes:g} MB"
+        entries: list[show_text.Entry] = [
+            (self.kind, [self.dataset]),
+            ("size", [", ".join(filter(None, [size, files]))]),
+        ]
+        match self.kind:
+            case Kind.SLICES | Kind.CROPS:
+                entries.append(("contents", show_text.slices(self.details)))
+            case Kind.SAMPLES:
+                entries.append(("sampled", show_text.samples(self.config, self.details)))
+            case Kind.MODEL:
+                with contextlib.suppress(ContentError):  # the rest can be shown all the same
+                    details = ModelDetails.of_json(self.details)
+                    entries += show_text.model(details, self.config, self.parameters, self.training_minutes)
+            case Kind.REPORT:
+                entries.append(("verdict", self.verdict))
+        checked = "; every file verified" if self.verified else ""
+        entries += [
+            ("options", show_text.options(self.config)),
+            ("made by", [self.made_by]),
+            ("sha256", [f"{self.manifest_sha256} (of the manifest){checked}"]),
+            ("made from", self.lineage),
+            ("sheet", [self.sheet or ""]),
+        ]
+        return show_text.summary(entries)
 
 
 def run(config: ShowConfig) -> ShowResult:
@@ -102,7 +145,36 @@ def run(config: ShowConfig) -> ShowResult:
         lineage=tuple(lineage(dataset)),
         verified=config.verify,
         sheet=config.sheet,
+        parameters=parameters(dataset),
+        training_minutes=training_minutes(dataset),
     )
+
+
+def parameters(dataset: Dataset) -> int | None:
+    """How many numbers the weights of a model hold, by the head of their file; None of another dataset.
+
+    A safetensors file begins with the length of its head, eight bytes, and the head, which is JSON.
+    """
+    part = next((part for part in dataset.parts if part.name == "model.safetensors"), None)
+    if dataset.manifest.kind is not Kind.MODEL or part is None:
+        return None
+    uri = join_uri(dataset.uri, part.path)
+    try:
+        length = int.from_bytes(read_range(uri, 0, 8), "little")
+        if 8 + length > min(part.bytes, _LONGEST_HEAD):
+            return None
+        head = parse_json(read_range(uri, 8, 8 + length))
+        return sum(math.prod(entry["shape"]) for name, entry in head.items() if name != "__metadata__")
+    except (ValueError, KeyError, TypeError, AttributeError, AccessError):
+        return None
+
+
+def training_minutes(dataset: Dataset) -> float | None:
+    """How long the training of a model took; None where that was not recorded."""
+    seconds = None
+    if dataset.manifest.kind is Kind.MODEL:
+        seconds = read_training_seconds(dataset.uri)
+    return None if seconds is None else round(seconds / 60, 1)
 
 
 def verdict(dataset: Dataset) -> Iterator[str]:

@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lungforge.storage import join_uri
 from services.common.progress import say
 from services.common.telemetry import STEPS, stall
+from services.common.training_time import read_training_seconds, write_training_seconds
 from services.train.trackers import Target, TrackerThread
 
 #: Steps that a rate is the mean of.
@@ -72,11 +73,22 @@ class Monitor:
         with self._tolerated():
             self._writer = SummaryWriter(join_uri(uri, "tensorboard"), purge_step=done + 1)
         self._trackers = [TrackerThread(target) for target in trackers]
+        self._uri, self._started, self._before = uri, time.monotonic(), 0.0
+        if done:
+            with contextlib.suppress(OSError):
+                self._before = read_training_seconds(uri) or 0.0
 
     def __enter__(self) -> Self:
         return self
 
+    def keep_time(self) -> None:
+        """Record how long the steps took so far: those that a resumed run continues from."""
+        with contextlib.suppress(OSError):
+            write_training_seconds(self._uri, self._before + time.monotonic() - self._started)
+
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
+            self.keep_time()
         if self._writer is not None:
             with self._tolerated():
                 self._writer.close()

@@ -161,6 +161,7 @@ class FirstTrainWorker(TrainWorker):
         """See ``TrainWorker``."""
         metrics = history_tensor(history, len(learner.METRICS))
         self.checkpoints.save(Checkpoint(len(history), learner.state(), metrics, self._snapshots))
+        self._monitor.keep_time()
 
     def commit(self, learner: Learner, history: History) -> None:
         """See ``TrainWorker``."""

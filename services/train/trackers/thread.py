@@ -1,6 +1,7 @@
 """A tracker in a thread of its own: a server that is slow or gone costs the training no time."""
 
 import contextlib
+import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -62,7 +63,13 @@ class TrackerThread:
             say(f"no more metrics for {self._target.tracker}: {type(error).__name__}: {error}")
 
 
+#: Keep both from sending what nobody asked them to: usage statistics and reports of errors.
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
+
+
 def _make(target: Target) -> Tracker:
+    for name, value in _QUIET.items():  # read when they are imported
+        os.environ.setdefault(name, value)
     if target.tracker == "mlflow":
         from services.train.trackers.mlflow_tracker import MlflowTracker
 

@@ -155,6 +155,18 @@ def test_what_is_wrong_in_a_file_is_one_line(text: str, message: str, tmp_path: 
     assert "\n" not in str(error.value)
 
 
+def test_what_presets_depend_on_is_checked_before_they_are_asked(tmp_path: Path) -> None:
+    for text, message in (
+        ('workers = "two"', "workers is 'two'; give a whole number"),
+        ("model = 3", "model is 3; give a text in quotes"),
+        ("preset = 1", "preset is 1; give a text in quotes"),
+        ('preset = "huge"', "--preset is 'huge'; choose one of tiny, cpu, luna256"),
+    ):
+        with pytest.raises(InputError) as error:
+            parse("train", ["--config", _file(tmp_path, text), "--data", "d", "--out", "o"])
+        assert message in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -86,15 +86,18 @@ def test_an_entry_point_makes_it_known_with_its_options(
         monkeypatch.syspath_prepend(folder)
     assert generator_names() == ("sdm", "gaugan", "toy")
     options = ["--data", "slices", "--out", "model", "--model", "toy"]
-    config = parse("train", [*options, "--network.levels", "3", "--learner.weight", "2"])
+    config = parse("train", [*options, "--preset=tiny", "--network.levels=3", "--learner.weight=2"])
     assert (config.network, config.learner) == (
         load_generator("toy").network_options(levels=3),  # type: ignore[call-arg]
         load_generator("toy").learner_options(weight=2.0),  # type: ignore[call-arg]
     )
     with pytest.raises(InputError, match=r"--network.levels is 0; give at least 1"):
-        parse("train", [*options, "--network.levels", "0"])
+        parse("train", [*options, "--preset=tiny", "--network.levels=0"])
     with pytest.raises(InputError, match="toy has no preset 'cpu'; choose one of tiny, luna256"):
         parse("train", [*options, "--preset", "cpu"])
+    with pytest.raises(SystemExit) as exit_request:  # help has the presets that it has
+        parse("train", ["--model", "toy", "--help"])
+    assert exit_request.value.code == 0
 
 
 @pytest.mark.ray

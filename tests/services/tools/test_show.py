@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save
 
 from lungforge.ct.classes import BODY, COLOURS
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Parent, table_from_rows
 from lungforge.errors import InputError
+from lungforge.models.model_dataset import ModelDetails
 from lungforge.visualisation.training_curves import plot_curves
+from services.common.training_time import write_training_seconds
 from services.tools.show import ShowConfig, dataset_row, run, spread
 from tests.factories import slice_row
 
@@ -134,3 +138,103 @@ def test_a_trained_model_is_shown_as_its_curves(tmp_path: Path) -> None:
     path = str(tmp_path / "curves.png")
     assert run(ShowConfig(data=writer.uri, sheet=path)).sheet == path
     assert Path(path).read_bytes() == plot_curves(history, "sdm, 3 slices")
+
+
+def _summary(uri: str) -> list[str]:
+    lines = run(ShowConfig(data=uri)).text.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    return lines
+
+
+def test_a_model_is_its_network_its_training_and_its_errors(tmp_path: Path) -> None:
+    weights = {"a": torch.zeros(3, 5, 2), "b": torch.zeros(7), "c": torch.zeros(())}
+    writer = DatasetWriter(str(tmp_path / "model"), Kind.MODEL, {"batch": 8, "seed": 0})
+    errors = {"error_low_noise_hu": 21.4, "error_middle_noise_hu": 58.0, "error_high_noise_hu": 97.6}
+    details = ModelDetails(
+        model="sdm",
+        size=64,
+        rows=1186,
+        steps=3000,
+        subsets=[0, 2],
+        series_uids=["x", "y"],
+        final_metrics={**errors, "kid": 0.5},
+    )
+    writer.commit([writer.write_file("model.safetensors", save(weights))], details.to_json())
+    write_training_seconds(writer.uri, 4320.0)
+    result = run(ShowConfig(data=writer.uri))
+    assert (result.parameters, result.training_minutes) == (3 * 5 * 2 + 7 + 1, 72.0)
+    flowing = " ".join(" ".join(_summary(writer.uri)).split())
+    assert "network sdm, whole slices of 64 px, 38 parameters" in flowing
+    assert "3,000 steps of 8 images in 72 minutes; on 1,186 slices of 2 scans, subsets 0 2" in flowing
+    assert "error 21 HU at low noise, 58 HU at middle noise, 98 HU at high noise" in flowing
+    assert "measures kid 0.5" in flowing
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"weights", (2**40).to_bytes(8, "little"), b"\x02" + bytes(7) + b"[]", b"\x02" + bytes(7) + b"{}"],
+)
+def test_weights_that_do_not_tell_their_parameters_are_no_error(content: bytes, tmp_path: Path) -> None:
+    writer = DatasetWriter(str(tmp_path / "model"), Kind.MODEL, {})
+    writer.commit([writer.write_file("model.safetensors", content)], {"model": "sdm"})
+    assert run(ShowConfig(data=writer.uri)).parameters in (None, 0)
+    assert "network    sdm" in "\n".join(_summary(writer.uri))
+
+
+def test_a_damaged_record_of_the_time_is_none(tmp_path: Path) -> None:
+    _model(tmp_path / "model")
+    for content in ("{", "[]", '{"seconds": "long"}', '{"seconds": -1}', '{"seconds": 1e999}'):
+        (tmp_path / "model" / "training_time.json").write_text(content, encoding="utf-8")
+        assert run(ShowConfig(data=str(tmp_path / "model"))).training_minutes is None
+
+
+def test_slices_are_a_screen_however_much_there_is_to_say(tmp_path: Path) -> None:
+    config = {f"option_{index}": "x" * 30 for index in range(60)}
+    subsets = {str(index): {"volumes": 89, "slices": 1000 + index, "nodules": 120} for index in range(10)}
+    writer = DatasetWriter(str(tmp_path / "slices"), Kind.SLICES, config)
+    part = writer.write_part("a", table_from_rows(Kind.SLICES, [_slice(0)]))
+    writer.commit([part], {"subsets": subsets, "rejected": [{"series_uid": "a", "reason": "b"}] * 4})
+    lines = _summary(writer.uri)
+    assert "contents   subset 0: 89 volumes, 1,000 slices, 120 nodules" in lines
+    assert any(line.startswith("options ") for line in lines)
+    assert any(line.startswith("sha256 ") for line in lines)
+    assert lines[-1] == "--json prints all of it."
+
+
+def test_ten_subsets_have_room(tmp_path: Path) -> None:
+    subsets = {str(index): {"volumes": 89, "slices": 1000 + index, "nodules": 120} for index in range(10)}
+    writer = DatasetWriter(str(tmp_path / "slices"), Kind.SLICES, {"size": 16})
+    part = writer.write_part("a", table_from_rows(Kind.SLICES, [_slice(0)]))
+    writer.commit([part], {"subsets": subsets, "rejected": [{"series_uid": "a", "reason": "b"}] * 4})
+    lines = _summary(writer.uri)
+    assert "           subset 9: 89 volumes, 1,009 slices, 120 nodules" in lines
+    assert "           rejected: 4" in lines
+    assert "json" not in lines[-1]
+
+
+def test_samples_say_how_they_were_made(tmp_path: Path) -> None:
+    config = {"edits": [["move", 1.0], ["resize", 2.0]], "sampler": "heun", "steps": 12, "guidance": 1.5}
+    writer = DatasetWriter(str(tmp_path / "samples"), Kind.SAMPLES, config)
+    writer.commit([], {"maps": 16, "images": 30, "left_out": 2})
+    flowing = " ".join(" ".join(_summary(writer.uri)).split())
+    assert "from 16 maps; sampler heun, 12 steps, guidance 1.5; edits: move resize" in flowing
+    assert "2 left out, as their edit had no room" in flowing
+
+
+def test_a_summary_cannot_move_the_cursor(tmp_path: Path) -> None:
+    _slices(tmp_path / "slices", config={"source\x1b[2J": "a\r\nb"})
+    text = run(ShowConfig(data=str(tmp_path / "slices"))).text
+    assert "source\\x1b[2J" in text
+    assert not set(text) & {"\x1b", "\r"}
+
+
+def test_details_of_anyone_are_shown_or_left_out(tmp_path: Path) -> None:
+    for name, kind, details in (
+        ("model", Kind.MODEL, {"model": 3, "rows": "many"}),
+        ("slices", Kind.SLICES, {"rejected": 7, "subsets": {"0": 3, "1": {"volumes": "x"}}}),
+        ("samples", Kind.SAMPLES, {"left_out": "a", "maps": []}),
+    ):
+        writer = DatasetWriter(str(tmp_path / name), kind, {"edits": 3})
+        writer.commit([], details)
+        assert "sha256" in "\n".join(_summary(writer.uri))

@@ -1,0 +1,49 @@
+"""A run is repeated by one file: the configuration that it left beside its output, on disk or on S3."""
+
+from pathlib import Path
+
+import pytest
+
+from lungforge.datasets import Dataset
+from lungforge.storage import join_uri, open_uri, read_bytes
+from services.cli import main as cli
+from tests.services.train.conftest import draw_slices
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+SMALL = ["--preset", "tiny", "--network.channel-multipliers", "1", "--network.attention-sizes"]
+
+
+def test_a_training_is_repeated_by_its_file_and_a_finished_one_is_left_as_it_is(
+    store_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slices = draw_slices(str(tmp_path / "slices"))
+    words = [*SMALL, "--data", slices, "--steps", "3", "--batch", "4", "--subsets", "0,1"]
+    assert cli.main(["train", *words, "--out", store_uri]) == 0
+    assert f"next: lungforge show {store_uri} --sheet curves.png" in capsys.readouterr().err
+    file, again = join_uri(store_uri, "config.toml"), str(tmp_path / "again")
+    written = read_bytes(file)
+    assert cli.main(["train", "--config", file, "--out", again]) == 0
+    assert Dataset.open(again).manifest_sha256 == Dataset.open(store_uri).manifest_sha256
+    capsys.readouterr()
+
+    fs, path = open_uri(store_uri)
+    before = fs.find(path, detail=True)
+    for finished in (["--config", file], [*words, "--out", store_uri], ["--config", file, "--workers", "2"]):
+        assert cli.main(["train", *finished]) == 0
+        assert "is finished already" in capsys.readouterr().err
+    assert {name: info["size"] for name, info in fs.find(path, detail=True).items()} == {
+        name: info["size"] for name, info in before.items()
+    }
+    assert read_bytes(file) == written
+
+
+def test_a_stopped_training_leaves_its_file_and_a_dataset_of_other_work_keeps_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slices, out = draw_slices(str(tmp_path / "slices")), tmp_path / "model"
+    words = [*SMALL, "--data", slices, "--batch", "4", "--out", str(out)]
+    assert cli.main(["train", *words, "--steps", "2"]) == 0
+    written = (out / "config.toml").read_bytes()
+    assert cli.main(["train", *words, "--steps", "4"]) == 2
+    assert "another dataset is there, which differs in" in capsys.readouterr().err
+    assert (out / "config.toml").read_bytes() == written
