@@ -103,7 +103,7 @@ def _with_presets(command: str, plain: list[Option]) -> str:
     """The options of a command with presets: what they decide stands beside one another."""
     path = COMMANDS[command].presets
     assert path is not None
-    presets = {name or "no preset": make for name, make in load(path).items()}
+    presets = load(path)
     values = {name: _flat(make(data="-", out="-")) for name, make in presets.items()}
     decided = [o.name for o in plain if len({shown(of[o.name]) for of in values.values()}) > 1]
     lines = [
@@ -118,7 +118,8 @@ def _with_presets(command: str, plain: list[Option]) -> str:
     ]
     for model in GENERATORS:
         spec = load_generator(model)
-        values = {name: _flat(make(data="-", out="-", model=model)) for name, make in presets.items()}
+        its_own = [name for name in presets if name in spec.presets]
+        values = {name: _flat(presets[name](data="-", out="-", model=model)) for name in its_own}
         inner = [
             *options(spec.network_options, "--network."),
             *options(spec.learner_options, "--learner."),
@@ -126,7 +127,7 @@ def _with_presets(command: str, plain: list[Option]) -> str:
         lines += [
             f"\nWith `--model {model}`:\n",
             _table(
-                ["option", "what it does", "values", *presets],
+                ["option", "what it does", "values", *its_own],
                 ((o.name, o.help, o.values, *(shown(of[o.name]) for of in values.values())) for o in inner),
             ),
         ]

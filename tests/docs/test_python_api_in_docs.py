@@ -1,4 +1,4 @@
-"""The Python of docs/python.md and docs/own-detector.md runs, block after block, and is right."""
+"""The Python of docs/how-to/python.md and docs/how-to/own-detector.md runs, block after block, and is right."""
 
 import dataclasses
 import doctest
@@ -38,7 +38,7 @@ def run_blocks(page: str) -> dict[str, Any]:
 
 def test_the_api_by_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names = run_blocks("python.md")
+    names = run_blocks("how-to/python.md")
     assert names["batch"]["image"].shape == (8, 1, 64, 64)
     assert names["batch"]["label"].dtype == torch.uint8
     assert names["batch"]["nodules"].shape == (8, 16, 4)
@@ -52,7 +52,7 @@ def test_the_api_by_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert names["crossing"].nodules
     assert names["image"].shape == (64, 64)
     # What the page says of its names.
-    table = re.findall(r"^\| (`.*`) \|", (DOCS / "python.md").read_text(encoding="utf-8"), re.MULTILINE)
+    table = re.findall(r"^\| (`.*`) \|", (DOCS / "how-to/python.md").read_text(encoding="utf-8"), re.MULTILINE)
     functions = {name for cell in table for name in re.findall(r"`(\w+)`", cell)}
     assert functions == {name for name in lungforge.__all__ if name.islower() and not name.startswith("_")}
 
@@ -97,7 +97,7 @@ def test_synthetic_slices_in_a_detector(tmp_path: Path, monkeypatch: pytest.Monk
     )
     writer = DatasetWriter("samples", Kind.SAMPLES, {})
     writer.commit([writer.write_part("a", table)])
-    page = (DOCS / "own-detector.md").read_text(encoding="utf-8")
+    page = (DOCS / "how-to/own-detector.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^    lungforge (export .*)$", page, re.MULTILINE)
     subprocess.run(
         [sys.executable, "-m", "services", *command.split()],
@@ -106,7 +106,7 @@ def test_synthetic_slices_in_a_detector(tmp_path: Path, monkeypatch: pytest.Monk
         capture_output=True,
     )
 
-    names = run_blocks("own-detector.md")
+    names = run_blocks("how-to/own-detector.md")
 
     assert len(names["real"]) + len(names["synthetic"]) == 42
     # The boxes hold the nodules of the map, and nothing else does.
@@ -128,10 +128,10 @@ def test_synthetic_slices_in_a_detector(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_mmdet_reads_what_the_page_configures(tmp_path: Path) -> None:
     """The dataset of the page's configuration, built by mmdet itself."""
-    page = (DOCS / "own-detector.md").read_text(encoding="utf-8")
+    page = (DOCS / "how-to/own-detector.md").read_text(encoding="utf-8")
     (block,) = [block for block in BLOCK.findall(page) if "CocoDataset" in block]
     names: dict[str, Any] = {}
-    exec(compile(block, "own-detector.md", "exec"), names)
+    exec(compile(block, "how-to/own-detector.md", "exec"), names)
     subprocess.run(
         [
             sys.executable,

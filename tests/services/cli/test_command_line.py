@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lungforge.models.registry import GENERATORS
+from lungforge.models.registry import GENERATORS, load_generator
 from services.cli.commands import COMMANDS, load
 
 FROZEN = Path(__file__).parents[2] / "golden" / "command_line.txt"
@@ -40,6 +40,8 @@ def _command_line() -> str:
         presets = load(command.presets) if command.presets else {}
         variants = GENERATORS if "model" in command.variants else (None,)
         for variant, (preset, make) in itertools.product(variants, presets.items()):
+            if preset not in load_generator(variant).presets:
+                continue
             plain = _values(load(command.config)(data="-", out="-"))
             made = _values(make(data="-", out="-", model=variant))
             changed = {option: value for option, value in made.items() if plain.get(option, ...) != value}

@@ -30,7 +30,7 @@ CONFIGS = {
         model="m", data="d", out="o", edits=(("none", 1.0), ("move", 1e-5)), guidance_interval=(0.0, 2.5)
     ),
     "evaluate": EvalConfig(real="r", synthetic=("a", "b,c"), out="o", allow_leakage=True),
-    "export": ExportConfig(data="d", out="o", window=(-1350, 150)),
+    "export": ExportConfig(data=("d", "e"), out="o", window=(-1350, 150)),
     "nightly": NightlyConfig(store="s3://lab", date="2026-01-31", test_subsets=(9,), guidance=1.0),
     "ema": EmaConfig(model="m", length=0.05, out="o"),
     "import-checkpoint": ImportConfig(file="weights.pt", out="o", image_channels=3),
