@@ -112,7 +112,7 @@ class Batch:
         return one_hot_or_hidden(self.labels, classes.COUNT)
 
     def pinned(self) -> "Batch":
-        """The same in memory that a GPU copies from while the host goes on."""
+        """The same in memory that a GPU copies from while the host continues."""
         return Batch(*(value.pin_memory() for value in self._values()))
 
     def to(self, device: torch.device) -> "Batch":

@@ -106,7 +106,7 @@ def test_options_are_those_of_the_configuration() -> None:
 
 def test_presets_stand_beside_one_another() -> None:
     text = hooks.options_of("train")
-    (header,) = re.findall(r"^\| option \| (?!what).*luna256 \|$", text, re.MULTILINE)
+    (header,) = re.findall(r"^\| option \| (?!what).*luna512-patch \|$", text, re.MULTILINE)
     columns = [cell.strip() for cell in header.strip("|").split("|")]
     (steps,) = (line for line in text.splitlines() if re.match(r"\| `--steps` \| \d", line))
     values = dict(zip(columns, (cell.strip() for cell in steps.strip("|").split("|")), strict=True))
