@@ -11,7 +11,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # What the tests of containers, Slurm, Prometheus and the reports need of Debian.
 PACKAGES := iproute2 prometheus chromium docker.io docker-compose iptables debootstrap slurm-wlm munge
 
-.PHONY: help demo test test-slow test-all test-cluster packages lint format bench cluster image up down lock clean
+.PHONY: help install demo test test-slow test-all test-cluster packages lint format bench cluster image up down lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -19,12 +19,16 @@ help: ## say what can be made
 
 # Installed once, and again only when the lock or the project's own metadata change.
 $(INSTALLED): requirements.lock requirements-dev.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "LungForge needs Python 3.11 (set PYTHON=/path/to/python3.11)" >&2; exit 2; }
+	@test -x $(BIN)/python || command -v $(PYTHON) >/dev/null || \
+	  { echo "LungForge needs Python 3.11 (make install PYTHON=/path/to/python3.11)" >&2; exit 2; }
+	@if test -x $(BIN)/python; then $(BIN)/python .ci/check_python.py; else $(PYTHON) .ci/check_python.py; fi
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes \
 	  --requirement requirements.lock --requirement requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+install: $(INSTALLED) ## all of it into .venv, from the locks (what the others below begin with)
 
 demo: $(INSTALLED) ## synthetic CT, a short training and a report, in minutes (DATA=folder for its files)
 	$(BIN)/lungforge demo --out $(DATA)

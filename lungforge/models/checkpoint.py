@@ -1,6 +1,5 @@
-"""Networks as bytes and JSON: a safetensors file, and the document that describes its network."""
+"""Networks as bytes: a safetensors file, read by the document that describes its network."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -10,8 +9,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from lungforge.errors import ContentError, InputError
-from lungforge.models.base import DataShape, ModelSpec
-from lungforge.models.registry import find_generator, generator_names
+from lungforge.models.base import DataShape
+from lungforge.models.document import from_document
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -39,42 +38,6 @@ def from_safetensors(data: bytes) -> dict[str, Tensor]:
         raise ContentError(
             f"the weights are not a sound safetensors file ({error}); make or fetch them again"
         ) from error
-
-
-def to_document(spec: ModelSpec[Any, Any], config: DataShape) -> dict[str, Any]:
-    """The JSON document of a generator's network: its name, and every field of its configuration."""
-    values = dataclasses.asdict(config)
-    network = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-    return {"model": spec.name, "network": network}
-
-
-def from_document(document: Mapping[str, Any]) -> tuple[ModelSpec[Any, Any], Any]:
-    """The generator that a document names, and the configuration of its network.
-
-    Raises:
-        ContentError: It names no known generator, or a field is missing, unknown or impossible.
-    """
-    name, network = document.get("model"), document.get("network")
-    spec = find_generator(name) if isinstance(name, str) else None
-    if spec is None:
-        raise ContentError(
-            f"config.json describes the model {name!r}; known are {', '.join(generator_names())}"
-        )
-    fields = dataclasses.fields(spec.network_config)
-    known = {field.name for field in fields}
-    if isinstance(network, dict):
-        network = {field.name: field.default for field in fields if field.metadata.get("added")} | network
-    if not isinstance(network, dict) or set(network) != known:
-        wrong = sorted(set(network) ^ known) if isinstance(network, dict) else network
-        raise ContentError(
-            f"config.json: the network of {name} has the fields {', '.join(sorted(known))}; check {wrong}"
-        )
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in network.items()}
-    make: Any = spec.network_config
-    try:
-        return spec, make(**values)
-    except InputError as error:
-        raise ContentError(f"config.json: {error}") from error
 
 
 def load_network(

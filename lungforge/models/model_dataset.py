@@ -2,32 +2,28 @@
 
 It holds the averaged weights (``model.safetensors``), the network that they are of (``config.json``), and,
 where it was trained here, the metrics of every step (``history.json``); on request, snapshots of averages on
-the way, which ``averages.json`` lists. The manifest's details say what it was trained on.
+the way, which ``averages.json`` lists. The manifest's details say what it was trained on. Only what reads or
+writes the weights needs PyTorch.
 """
 
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Self
 
 from lungforge.ct import classes
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest
 from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import ContentError
 from lungforge.models.base import DataShape, ModelSpec, SamplingOptions, SliceSampler
-from lungforge.models.checkpoint import (
-    check_values,
-    from_document,
-    from_safetensors,
-    load_network,
-    to_document,
-    to_safetensors,
-)
-from lungforge.models.snapshots import Snapshot
+from lungforge.models.document import from_document, to_document
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from lungforge.models.snapshots import Snapshot
 
 _WEIGHTS, _NETWORK, _HISTORY = "model.safetensors", "config.json", "history.json"
 #: The list of the snapshots of averages, where some were kept.
@@ -127,10 +123,10 @@ def write_model(
     writer: DatasetWriter,
     spec: ModelSpec[Any, Any],
     config: DataShape,
-    weights: Mapping[str, Tensor],
+    weights: "Mapping[str, Tensor]",
     details: ModelDetails,
     history: Mapping[str, Sequence[float]] | None = None,
-    snapshots: Sequence[Snapshot] = (),
+    snapshots: "Sequence[Snapshot]" = (),
 ) -> Manifest:
     """Write and commit a model.
 
@@ -146,6 +142,8 @@ def write_model(
     Raises:
         ContentError: The weights are not finite, or cannot be those of a trained network.
     """
+    from lungforge.models.checkpoint import check_values, to_safetensors
+
     check_values(weights)
     documents: dict[str, Any] = {_NETWORK: to_document(spec, config)}
     if history is not None:
@@ -195,7 +193,7 @@ class ModelDataset:
         spec, config = from_document(read_object(dataset, _NETWORK))
         return cls(dataset, spec, config, ModelDetails.of(dataset.manifest))
 
-    def sampler(self, options: SamplingOptions, device: torch.device, *, classes: int) -> SliceSampler:
+    def sampler(self, options: SamplingOptions, device: "torch.device", *, classes: int) -> SliceSampler:
         """Read the weights, and set them up to sample.
 
         Args:
@@ -208,7 +206,7 @@ class ModelDataset:
         """
         return self.spec.sampler(self.network(classes=classes).to(device), options)
 
-    def network(self, *, classes: int) -> nn.Module:
+    def network(self, *, classes: int) -> "nn.Module":
         """Read the weights into the network, which is in evaluation mode, on the CPU.
 
         Args:
@@ -217,18 +215,22 @@ class ModelDataset:
         Raises:
             InputError: The weights are damaged, or do not fit the network or the classes.
         """
+        from lungforge.models.checkpoint import load_network
+
         data = self.dataset.read_file(_WEIGHTS)
         try:
             return load_network(data, to_document(self.spec, self.config), classes=classes)
         except ContentError as error:
             raise ContentError(f"{self.dataset.uri}: {error}") from error
 
-    def read_weights(self) -> dict[str, Tensor]:
+    def read_weights(self) -> "dict[str, Tensor]":
         """The weights by name, in the precision that they are stored in, on the CPU.
 
         Raises:
             ContentError: They are missing or damaged.
         """
+        from lungforge.models.checkpoint import from_safetensors
+
         return from_safetensors(self.dataset.read_file(_WEIGHTS))
 
 

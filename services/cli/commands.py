@@ -17,6 +17,7 @@ import tyro
 
 from lungforge.config import options_below
 from lungforge.errors import InputError
+from lungforge.extras import require_extras
 from lungforge.public_uri import public_json, public_text, require_public
 
 
@@ -34,6 +35,7 @@ class Command:
         variants: The options that a preset depends on beside its name.
         notes: What else its help says before the options.
         takes_command: Whether its last argument is a command of its own, options and all.
+        extras: What it needs beside the core, by the names of ``pyproject.toml``.
     """
 
     summary: str
@@ -43,6 +45,7 @@ class Command:
     variants: tuple[str, ...] = ()
     notes: str = ""
     takes_command: bool = False
+    extras: tuple[str, ...] = ()
 
 
 #: Items of a list that are printed for a person.
@@ -54,6 +57,7 @@ COMMANDS = {
         "all of the below on synthetic phantoms: from nothing to a report, in minutes",
         "services.tools.demo:DemoConfig",
         "services.tools.demo:run",
+        extras=("train", "eval"),
     ),
     "phantom": Command(
         "generate a small data set of synthetic phantoms in the layout of LUNA16",
@@ -71,16 +75,19 @@ COMMANDS = {
         "services.train.job:run",
         presets="services.train.presets:PRESETS",
         variants=("model", "workers"),
+        extras=("train",),
     ),
     "ema": Command(
         "make a model with weights averaged over another stretch of its training",
         "services.tools.ema:EmaConfig",
         "services.tools.ema:run",
+        extras=("sample",),
     ),
     "import-checkpoint": Command(
         "turn a network that was trained elsewhere into a model to sample with",
         "services.tools.import_checkpoint:ImportConfig",
         "services.tools.import_checkpoint:run",
+        extras=("sample",),
     ),
     "models": Command(
         "list the models and label maps that come with LungForge, and how to use them",
@@ -91,11 +98,13 @@ COMMANDS = {
         "sample synthetic slices from maps",
         "services.sample.config:SampleConfig",
         "services.sample.job:run",
+        extras=("sample",),
     ),
     "evaluate": Command(
         "measure synthetic slices against real ones, and write a report",
         "services.eval.config:EvalConfig",
         "services.eval.job:run",
+        extras=("eval",),
     ),
     "nightly": Command(
         "evaluate the newest model of a store, append to its history, and say whether it got worse",
@@ -104,6 +113,7 @@ COMMANDS = {
         notes="A night is worse, and the exit code 3, when Fréchet distance, KID or near-duplicates are "
         "above mean + 3 spreads of the last 14 good nights (4 at least). The same date again does nothing "
         "when the night is done, and resumes it otherwise. A lease keeps two runs at once apart.",
+        extras=("eval",),
     ),
     "submit": Command(
         "run one of these on a Ray cluster, follow its log, and leave with its exit code",
@@ -113,6 +123,7 @@ COMMANDS = {
         "The same command again attaches to the job that runs, or resumes one that has failed. "
         "Ctrl-C leaves the job running.",
         takes_command=True,
+        extras=("ray",),
     ),
     "show": Command(
         "say what a dataset is and what it was made from; make a contact sheet",
@@ -145,10 +156,11 @@ def execute(name: str, arguments: Sequence[str]) -> Any:
         The result of the command, a dataclass instance; a dict where another process had it.
 
     Raises:
-        InputError: An argument, or something that it names, is wrong.
+        InputError: An argument, or something that it names, is wrong; or the command needs an extra.
         SystemExit: ``--help`` was asked for (code 0), or an option is unknown or malformed (code 2).
     """
     command = COMMANDS[name]
+    require_extras(command.extras, "this command")
     config = parse(name, arguments)
     run: Callable[[Any], Any] = load(command.run)
     return run(config)

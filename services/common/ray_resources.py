@@ -1,11 +1,9 @@
 """What a job asks of a cluster, compared with what is there before anything waits for it."""
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -14,6 +12,7 @@ from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from lungforge.errors import InputError
+from services.common.needs import Needs, count_words, gpu_words
 from services.common.progress import say
 
 #: Seconds that a cluster's hosts are given to join it, before a job is refused for want of them.
@@ -23,47 +22,6 @@ SAY_S = 30.0
 _SOON_S = 3.0
 #: How Ray's monitor names hosts where no autoscaler could start more of them.
 _WITHOUT_AUTOSCALER = "node_"
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Workers that a job cannot do without.
-
-    Attributes:
-        cpus: Cores of each.
-        gpus: GPUs of each, or a share of one.
-        workers: How many must work at the same time.
-        option: The option that asks for the GPUs.
-    """
-
-    cpus: float = 1
-    gpus: float = 0
-    workers: int = 1
-    option: str = "--gpus-per-worker"
-
-    @property
-    def bundle(self) -> dict[str, float]:
-        """Ray's resources of a worker."""
-        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
-
-    def room(self, hosts: Iterable[Mapping[str, float]]) -> int:
-        """How many such workers some hosts hold, by their resources; a worker is on one host."""
-        return sum(self._room(host) for host in hosts)
-
-    def _room(self, host: Mapping[str, float]) -> int:
-        by_cpus = math.floor(host.get("CPU", 0) / self.cpus) if self.cpus else self.workers
-        if not self.gpus:
-            return by_cpus
-        gpus = host.get("GPU", 0)
-        # A share of a GPU lies on one of them.
-        by_gpus = (
-            math.floor(gpus) * math.floor(1 / self.gpus) if self.gpus < 1 else math.floor(gpus / self.gpus)
-        )
-        return min(by_cpus, by_gpus)
-
-    def __str__(self) -> str:
-        each = f"{_count(self.cpus, 'core')}{f' and {_gpus(self.gpus)}' if self.gpus else ''}"
-        return f"{self.workers} workers of {each} each" if self.workers > 1 else f"a worker of {each}"
 
 
 def require_room(needs: Iterable[Needs], *, joined: bool) -> None:
@@ -121,7 +79,7 @@ def _grows() -> bool:
 
 def _refusal(need: Needs, *, joined: bool) -> str:
     hosts = _hosts()
-    place = f"the cluster of {_count(len(hosts), 'host')}"
+    place = f"the cluster of {count_words(len(hosts), 'host')}"
     if not joined:
         # A cluster of our own counts as many cores as were asked for; they are shared.
         place, hosts = "this machine", [{**host, "CPU": os.cpu_count() or 1} for host in hosts]
@@ -140,12 +98,4 @@ def _refusal(need: Needs, *, joined: bool) -> str:
 def _resources(hosts: Iterable[Mapping[str, float]]) -> str:
     hosts = list(hosts)
     cpus, gpus = (sum(host.get(name, 0) for host in hosts) for name in ("CPU", "GPU"))
-    return f"{_count(cpus, 'core')} and {_gpus(gpus) if gpus else 'no GPU'}"
-
-
-def _gpus(count: float) -> str:
-    return f"{count:g} of a GPU" if 0 < count < 1 else _count(count, "GPU")
-
-
-def _count(count: float, what: str) -> str:
-    return f"{count:g} {what}{'' if count == 1 else 's'}"
+    return f"{count_words(cpus, 'core')} and {gpu_words(gpus) if gpus else 'no GPU'}"

@@ -9,9 +9,27 @@ its last ten seconds with it.
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
-from ray.util.metrics import Counter, Gauge
+from lungforge.extras import is_installed
+
+
+class _Uncounted:
+    """A counter of what nobody asks for."""
+
+    def __init__(self, *description: Any) -> None:
+        pass
+
+    def inc(self, *value_and_tags: Any) -> None:
+        """Count nothing."""
+
+    set = inc
+
+
+if is_installed("ray"):
+    from ray.util.metrics import Counter, Gauge
+else:
+    Counter = Gauge = _Uncounted
 
 #: The services that may be stalled, or have to do something again.
 Service = Literal["preprocess", "train", "sample"]

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from lungforge.config import digest
 from lungforge.datasets import Part
 from lungforge.datasets.patches import Cut
-from lungforge.metrics.features import Description, Extractor, load_extractor
+from lungforge.metrics.extractors import Description
+from lungforge.metrics.features import Extractor, load_extractor
 from lungforge.storage import join_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.files import read_if_there
 

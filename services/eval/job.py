@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Part
 from lungforge.datasets.patches import Cut
-from lungforge.metrics.features import Description, load_extractor
+from lungforge.metrics.extractors import Description
+from lungforge.metrics.features import load_extractor
 from lungforge.metrics.hu_gate import GateCounts
 from lungforge.metrics.leakage import Patients
 from lungforge.metrics.near_duplicates import Resemblance

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungforge.ct import classes
-from lungforge.metrics.features import Description
+from lungforge.metrics.extractors import Description
 from lungforge.metrics.frechet import frechet_distance_of_features, frechet_distance_without_bias
 from lungforge.metrics.kid import kid, kid_over_subsets, kid_p_value
 from lungforge.metrics.leakage import Patients

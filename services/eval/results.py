@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lungforge.datasets.strict_json import parse_json
 from lungforge.errors import ContentError
-from lungforge.metrics.features import Description
+from lungforge.metrics.extractors import Description
 from lungforge.public_uri import json_bytes
 from services.eval.copy_results import MemorisationResult, NearDuplicates
 from services.eval.downstream.results import DownstreamResults

@@ -1,4 +1,4 @@
-"""``lungforge preprocess``: LUNA16 volumes to slices and maps, one part a volume, by Ray Data.
+"""``lungforge preprocess``: LUNA16 volumes to slices and maps, one part a volume, by Ray Data if it is there.
 
 Only a volume whose bytes prove that it is bad is rejected, or one of which worker after worker dies. What the
 storage refuses (denied, expired, gone since it was listed, cut short, ...) is tried again and then ends the
@@ -6,20 +6,17 @@ job before anything is committed: a dataset never lacks a volume because of a to
 """
 
 import dataclasses
-from collections.abc import Sequence
-
-import ray
+from collections.abc import Iterable, Sequence
 
 from lungforge.config import identity
 from lungforge.datasets import DatasetWriter, Kind, Manifest
 from lungforge.storage import join_uri
 from services.common import telemetry
 from services.common.progress import progress, say
-from services.common.ray_session import ray_session
+from services.common.workers import with_ray, work_session
 from services.preprocess.config import PreprocessConfig
 from services.preprocess.details import crops_details, rejections, slices_details
 from services.preprocess.dry_run import dry_run
-from services.preprocess.ray_data import work_on_volumes
 from services.preprocess.refusals import Rejection, require_images, require_kept
 from services.preprocess.result import PreprocessResult
 from services.preprocess.survey import SourceSurvey, SourceVolume, survey
@@ -76,7 +73,7 @@ def _lacking_words(manifest: Manifest) -> str:
 
 def _run_volumes(config: PreprocessConfig, source: SourceSurvey, task: VolumeTask) -> list[VolumeOutcome]:
     """Work on all volumes, and on the bad ones twice: a fault on the way may look like damage."""
-    with ray_session(config.workers):
+    with work_session(config.workers):
         outcomes = _pass(config, source.volumes, task, "preprocess")
         bad = {o.part_name for o in outcomes if o.rejected is not None and not o.took_down}
         if bad:
@@ -100,9 +97,8 @@ def _pass(
 ) -> list[VolumeOutcome]:
     """Work on volumes, as many at a time as there are workers; the outcomes are in no particular order."""
     outcomes = []
-    workers = config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     with progress(title, len(volumes), unit="volumes") as advance:
-        for outcome in work_on_volumes(volumes, task, workers):
+        for outcome in _work(volumes, task, config.workers):
             if config.strict:
                 _report(outcome, config)
             outcomes.append(outcome)
@@ -110,6 +106,15 @@ def _pass(
                 telemetry.VOLUMES.inc(1, {"outcome": outcome.state})
             advance()
     return outcomes
+
+
+def _work(volumes: Sequence[SourceVolume], task: VolumeTask, workers: int | None) -> Iterable[VolumeOutcome]:
+    """Work on volumes: by Ray, or one after another in this process."""
+    if not with_ray():
+        return map(task, volumes)
+    from services.preprocess.ray_data import work_on_volumes
+
+    return work_on_volumes(volumes, task, workers)
 
 
 def _report(outcome: VolumeOutcome, config: PreprocessConfig) -> None:

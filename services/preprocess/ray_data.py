@@ -48,9 +48,9 @@ def _start_stop() -> Any:
 
 
 def work_on_volumes(
-    volumes: Sequence[SourceVolume], task: VolumeTask, workers: int
+    volumes: Sequence[SourceVolume], task: VolumeTask, workers: int | None
 ) -> Iterator[VolumeOutcome]:
-    """Work on volumes, as many at a time as there are workers.
+    """Work on volumes, as many at a time as there are workers; None takes as many as Ray has CPUs.
 
     Yields:
         What became of each, in no particular order.
@@ -58,6 +58,7 @@ def work_on_volumes(
     Raises:
         Exception: What the work on a volume raised.
     """
+    workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     stop = _start_stop()
     left = list(volumes)
     for deaths in range(1, MAX_DEATHS + 1):

@@ -1,10 +1,10 @@
-"""Sampling as a Ray job: long-lived workers that sample units."""
+"""``lungforge sample``: long-lived workers, of Ray where it is installed, that sample units."""
 
 import dataclasses
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
-import ray
 import torch
 
 from lungforge.config import identity
@@ -14,14 +14,15 @@ from lungforge.metrics.hu_gate import GateCounts
 from lungforge.models.model_dataset import ModelDataset
 from services.common import telemetry
 from services.common.devices import worker_device
+from services.common.needs import Needs
 from services.common.progress import progress, say
-from services.common.ray_resources import Needs
-from services.common.ray_session import ray_session
-from services.common.ray_tasks import result_of, run_on_actors
+from services.common.workers import work_on_items, work_session
 from services.sample.config import SampleConfig
 from services.sample.hu_gate import as_details, counts_in_words, gate_of
 from services.sample.plan import SamplingPlan, make_plan
 from services.sample.worker import SamplingRun, UnitSampler, check_model
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def run(config: SampleConfig) -> SampleResult:
     sampling = SamplingRun(config, model.dataset.parent(), patch, index, writer, gate_of(config, model))
     plan = make_plan(config, index)
     workers = min(config.workers, len(plan))
-    needs = Needs(config.cpus_per_worker, config.gpus_per_worker)
-    with ray_session(workers * config.cpus_per_worker, needs):
+    needs = _needs(config)
+    with work_session(workers * config.cpus_per_worker, needs):
         if config.dry_run:
             return _timed(sampling, plan, workers)
         say(f"sampling {plan.images} images of {plan.maps} maps in {len(plan)} parts")
@@ -107,13 +108,12 @@ class SamplingActor:
         unit = self._plan.unit(number)
         return self._loaded().sample(unit), self._loaded().gate_counts(unit)
 
-    def time_batch(self) -> float:
-        """Time a batch: seconds an image."""
-        return self._loaded().time_batch(self._plan.unit(0))
+    def time_batch(self, number: int) -> float:
+        """Time a batch of a unit: seconds an image."""
+        return self._loaded().time_batch(self._plan.unit(number))
 
     def _loaded(self) -> UnitSampler:
-        # The model is loaded here, not on construction: Ray passes on what a method raises, and of a
-        # constructor only that the worker died.
+        # The model is loaded here, as a constructor's errors would be lost (see ``work_on_items``).
         if self._sampler is None:
             config = self._run.config
             # Each worker keeps to its own cores: without this, all of them would use all.
@@ -122,29 +122,40 @@ class SamplingActor:
         return self._sampler
 
 
-def _remote_worker(config: SampleConfig) -> Any:
-    remote: Any = ray.remote(SamplingActor)
-    return remote.options(num_cpus=config.cpus_per_worker, num_gpus=config.gpus_per_worker, max_restarts=0)
+def _needs(config: SampleConfig) -> Needs:
+    return Needs(config.cpus_per_worker, config.gpus_per_worker)
+
+
+def _work(
+    method: Callable[[SamplingActor, int], Result],
+    numbers: Iterable[int],
+    run: SamplingRun,
+    plan: SamplingPlan,
+    workers: int,
+) -> Iterator[Result]:
+    """Give some units of the plan to the workers."""
+    return work_on_items(
+        method,
+        numbers,
+        SamplingActor,
+        (run, plan),
+        workers,
+        need=_needs(run.config),
+        service="sample",
+        name_of=lambda number: f"part {plan.name(number)}",
+    )
 
 
 def _sample(run: SamplingRun, plan: SamplingPlan, workers: int) -> tuple[list[Part], GateCounts | None]:
     """Give every unit to some worker; the parts that come back, and what the gate did to all of them."""
-    remote = _remote_worker(run.config)
-    shared = ray.put(run), ray.put(plan)
     telemetry.PARTS_PLANNED.set(len(plan))
     parts: list[Part] = []
     counts = None if run.gate is None else GateCounts()
     with progress("sample", plan.images, unit="images") as advance:
-        for done in run_on_actors(
-            lambda: remote.remote(*shared).sample.remote,
-            range(len(plan)),
-            workers,
-            service="sample",
-            name_of=lambda number: f"part {plan.name(number)}",
-        ):
-            part, of_part = done.result
+        for part, of_part in _work(SamplingActor.sample, range(len(plan)), run, plan, workers):
             parts.append(part)
-            counts = None if counts is None else counts + of_part
+            if counts is not None and of_part is not None:
+                counts += of_part
             telemetry.PARTS_LEFT.set(len(plan) - len(parts))
             if part.rows:  # none where no edit had room, and Ray refuses to count nothing
                 telemetry.IMAGES.inc(part.rows)
@@ -154,7 +165,7 @@ def _sample(run: SamplingRun, plan: SamplingPlan, workers: int) -> tuple[list[Pa
 
 def _timed(run: SamplingRun, plan: SamplingPlan, workers: int) -> SampleResult:
     """What a dry run says: the plan, and how long it would take."""
-    seconds = result_of(_remote_worker(run.config).remote(run, plan).time_batch.remote())
+    (seconds,) = _work(SamplingActor.time_batch, [0], run, plan, 1)
     return SampleResult(
         samples=run.writer.uri,
         images=plan.images,

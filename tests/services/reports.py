@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from lungforge.metrics.features import Description
+from lungforge.metrics.extractors import Description
 from lungforge.metrics.radiomic_distance import FeatureShift
 from lungforge.metrics.real_baseline import BaselineComparison
 from services.eval.copy_results import (

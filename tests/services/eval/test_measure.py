@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lungforge.ct import classes
-from lungforge.metrics.features import Description
+from lungforge.metrics.extractors import Description
 from lungforge.metrics.fidelity import ClassHistogram, class_medians
 from lungforge.metrics.leakage import EACH_SCAN, Patients
 from lungforge.metrics.near_duplicates import Resemblance

@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind
 from lungforge.metrics.real_baseline import BaselineComparison
-from lungforge.models.checkpoint import to_document
+from lungforge.models.document import to_document
 from lungforge.models.sdm.spec import SPEC
 from lungforge.storage import join_uri, open_uri
 from services.eval.set_results import FrechetResult, KidResult

@@ -15,6 +15,7 @@ import pytest
 from lungforge.ct.phantoms.generate import generate_phantom, write_metaimage, write_phantoms
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
+from services.common import workers
 from services.preprocess import job
 from services.preprocess.config import PreprocessConfig
 
@@ -332,6 +333,13 @@ def test_two_workers_make_the_same_bytes_as_one(source, unbroken, tmp_path):
     out = tmp_path / "out"
     job.run(PreprocessConfig(str(source), str(out), size=32, healthy_every=3, crops=True, workers=2))
     assert checksums(out) == checksums(unbroken)
+
+
+def test_this_process_makes_the_same_bytes_as_ray(source, unbroken, tmp_path, monkeypatch):
+    for module in (job, workers):
+        monkeypatch.setattr(module, "with_ray", lambda: False)
+    job.run(PreprocessConfig(str(source), str(tmp_path / "out"), size=32, healthy_every=3, crops=True))
+    assert checksums(tmp_path / "out") == checksums(unbroken)
 
 
 def test_a_finished_job_run_again_writes_nothing(source, unbroken):

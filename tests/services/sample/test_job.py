@@ -85,6 +85,20 @@ def test_two_workers_sample_what_one_samples(model: str, slices: str, tmp_path: 
     ]
 
 
+def test_this_process_samples_what_ray_samples(
+    model: str,
+    slices: str,
+    tmp_path: Path,
+    unbroken: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.common.workers.with_ray", lambda: False)
+    run(_config(model, slices, tmp_path / "samples"))
+    # The manifest has the sha256 of every part.
+    assert (tmp_path / "samples/manifest.json").read_bytes() == (unbroken / "manifest.json").read_bytes()
+
+
 @pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(
     model: str, slices: str, tmp_path: Path, unbroken: Path, capsys: pytest.CaptureFixture[str]

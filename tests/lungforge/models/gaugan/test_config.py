@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from lungforge.errors import InputError
-from lungforge.models.checkpoint import from_document, to_document
+from lungforge.models.document import from_document, to_document
 from lungforge.models.gaugan.spec import SPEC
 
 

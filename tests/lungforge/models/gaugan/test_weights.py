@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lungforge.errors import InputError
-from lungforge.models.checkpoint import from_document, load_network, to_document, to_safetensors
+from lungforge.models.checkpoint import load_network, to_safetensors
+from lungforge.models.document import from_document, to_document
 from lungforge.models.gaugan.config import BATCH
 from lungforge.models.gaugan.generator import Generator, fold, generate
 from lungforge.models.gaugan.spec import SPEC

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from lungforge.errors import InputError
-from lungforge.models.checkpoint import from_document, to_document
+from lungforge.models.document import from_document, to_document
 from lungforge.models.sdm.config import UNetConfig
 from lungforge.models.sdm.spec import SPEC
 

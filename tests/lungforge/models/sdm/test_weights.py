@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lungforge.errors import ContentError, InputError
-from lungforge.models.checkpoint import load_network, to_document, to_safetensors
+from lungforge.models.checkpoint import load_network, to_safetensors
+from lungforge.models.document import to_document
 from lungforge.models.sdm.spec import SPEC
 from lungforge.models.sdm.unet import SemanticUNet, UNetConfig
 from lungforge.models.sdm.weights import build, check_weights, weights_config

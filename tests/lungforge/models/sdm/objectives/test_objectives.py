@@ -8,7 +8,7 @@ import pytest
 
 from lungforge.errors import InputError
 from lungforge.models.base import DataShape
-from lungforge.models.checkpoint import from_document, to_document
+from lungforge.models.document import from_document, to_document
 from lungforge.models.sdm.config import DiffusionOptions, UNetOptions
 from lungforge.models.sdm.objectives import objective_of
 from lungforge.models.sdm.objectives.edm import EDM
