@@ -4,6 +4,7 @@ The core (storage, datasets, CT, figures, exports) needs neither PyTorch nor Ray
 extras of ``pyproject.toml``: a message about a missing package names the extra that installs it.
 """
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 from typing import Final
@@ -62,7 +63,20 @@ def require_extra(module: str, extra: str, what: str) -> None:
             'lungforge[dicom]'".
     """
     if not is_installed(module):
-        raise InputError(f"{what} needs {_NAMES.get(module, module)}: pip install 'lungforge[{extra}]'")
+        raise InputError(f"{what} needs {_NAMES.get(module, module)}: pip install '{_self()}[{extra}]'")
+
+
+def _self() -> str:
+    """LungForge as pip is to be told: by its name where it is installed, else as the clone.
+
+    pip reads the extras of what is installed from there. Of a name that is not, it would ask an index, where
+    anybody may have taken it.
+    """
+    try:
+        importlib.metadata.version("lungforge")
+    except importlib.metadata.PackageNotFoundError:
+        return "."
+    return "lungforge"
 
 
 def require_extras(extras: Sequence[str], what: str) -> None:

