@@ -6,7 +6,15 @@ import sys
 CODE = """
 import sys
 
-sys.modules["torch"] = None  # as where it is not installed
+
+class NotInstalled:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, NotInstalled)
 
 import lungforge
 from lungforge.ct.phantoms.generate import generate_phantom
