@@ -118,7 +118,7 @@ def _measured(
 
 def _relative(found: Any, expected: Any) -> float:
     found, expected = np.asarray(found, float), np.asarray(expected, float)
-    return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-12))
+    return float(np.linalg.norm(found - expected)) / max(float(np.linalg.norm(expected)), 1e-12)
 
 
 def correctness(device: torch.device, size: int = 32) -> dict[str, Check]:
@@ -141,8 +141,8 @@ def correctness(device: torch.device, size: int = 32) -> dict[str, Check]:
         with mock.patch(
             "lungforge.models.sdm.slice_sampler.sampling_precision", lambda device, p=precision: p
         ):
-            actual = sampler_of(config, device, options).sample(labels, identities)
-        found[f"samples in {precision}"] = Check(_relative(actual, images), bound)
+            sampled = sampler_of(config, device, options).sample(labels, identities)
+        found[f"samples in {precision}"] = Check(_relative(sampled, images), bound)
     found["resumed"] = Check(_resumed(preset, size, device), 1e-5)
     return found
 
@@ -306,10 +306,13 @@ def _predicted(report: Any, device: torch.device) -> float | None:
 def measure(device: torch.device, minutes: float) -> GpuReport:
     """Check, then time until the minutes are over."""
     ends = time.monotonic() + 60 * minutes
-    checks = correctness(device, 16 if device.type == "cpu" else 32)
+    # Convolutions in float32 would be TF32's by default, of 10 bits.
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        checks = correctness(device, 16 if device.type == "cpu" else 32)
     _say({name: (check.value, check.bound) for name, check in checks.items()})
     cases = CASES if device.type == "cuda" else SMOKE_CASES
-    training, sampling = {}, {}
+    training: dict[str, Rate] = {}
+    sampling: dict[str, Rate] = {}
     for index, case in enumerate(cases):
         # Five timings of each case that is left, and half of the time for all that is around them.
         clock = Clock(device, max(0.0, ends - time.monotonic()) / (10 * (len(cases) - index)))

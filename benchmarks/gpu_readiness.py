@@ -16,8 +16,6 @@ from typing import Any, Final
 from unittest import mock
 
 import torch
-import torch._dynamo
-from torch._dynamo.testing import CompileCounterWithBackend
 
 from benchmarks.gpu_profile import Profile, sampling_profile, training_profile
 from benchmarks.gpu_steps import StepSettings, batch_of, chest_labels, learner_of, network_of, sampler_of
@@ -165,9 +163,9 @@ def training_waits(model: str, objective: str = "edm") -> Waits:
             preset, network_of(preset, model, _SIZE), StepSettings(2), on_simulated_device, model
         )
     batch = batch_of(learner, 2, _SIZE)
-    learner.step([batch], 0)
-    with SimulatedDevice() as device:
-        learner.step([batch], 1)
+    for step in range(2):
+        with SimulatedDevice() as device:
+            learner.step([batch], step)
     return Waits(dict(device.waits), device.copies)
 
 
@@ -184,6 +182,9 @@ def sampling_waits(sampler: Any) -> Waits:
 
 def compilation(preset: Preset, size: int) -> Compilation:
     """Compile the blocks of a network as for a GPU, without making kernels, and take two training steps."""
+    import torch._dynamo  # which takes seconds to import
+    from torch._dynamo.testing import CompileCounterWithBackend
+
     network = SemanticUNet(network_of(preset, size=size))
     blocks = sum(isinstance(each, (ResidualBlock, SpadeBlock, Attention)) for each in network.modules())
     counter: Any = CompileCounterWithBackend("eager")
@@ -281,7 +282,8 @@ def readiness(
     }
     _say("waits are counted; compiling")
     compiled = compilation(smallest("sdm"), _SIZE)
-    training, sampling = {}, {}
+    training: dict[str, StepReport] = {}
+    sampling: dict[str, StepReport] = {}
     for name, images in profiled.items():
         _say(f"profiling {name}")
         training[name] = training_report(SDM[name], images)

@@ -10,6 +10,8 @@ from typing import Final
 
 #: Bytes a parameter in training: the weight, its gradient, two moments, and the average, all float32.
 STATE_BYTES: Final = 20
+#: Bytes a parameter of the copy that a step in bfloat16 computes with.
+COPY_BYTES: Final = 2
 #: The share of the datasheet's arithmetic that a step is taken to reach.
 REACHED: Final = 0.4
 #: What a step does more than a forward pass: its gradient takes twice as much.
@@ -60,7 +62,7 @@ class Cost:
 
     def training_bytes(self, images: int) -> float:
         """Memory of a GPU that takes so many images a step."""
-        return OVERHEAD * (STATE_BYTES * self.parameters + images * self.kept_bytes)
+        return OVERHEAD * ((STATE_BYTES + COPY_BYTES) * self.parameters + images * self.kept_bytes)
 
     def step_seconds(self, images: int, gpu: Gpu) -> float:
         """Time of a training step of a GPU that takes so many images."""

@@ -15,6 +15,8 @@ Precision = Literal["float32", "bfloat16"]
 
 #: Steps after which the metrics of training are read back from a GPU: each reading empties its queue.
 READ_EVERY: Final = 16
+#: Batches that are read ahead for a GPU: as many as it takes while the windows of an epoch are filled.
+BATCHES_AHEAD: Final = 32
 #: Bytes of modulations that sampling keeps on a CPU.
 CPU_KEEP_BYTES: Final = 4 * 2**30
 #: The share of a GPU's free memory that they may take; the rest is for the activations of a step.
@@ -60,6 +62,11 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
 def steps_between_reads(device: torch.device) -> int:
     """Steps after which the metrics of training are read back."""
     return READ_EVERY if is_queue(device) else 1
+
+
+def batches_ahead(device: torch.device) -> int:
+    """Batches that are read ahead of a training step."""
+    return BATCHES_AHEAD if is_queue(device) else 1
 
 
 def keep_bytes(device: torch.device) -> int:

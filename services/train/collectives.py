@@ -1,7 +1,7 @@
 """What the workers of a run tell one another beside gradients."""
 
 import functools
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.distributed
@@ -67,7 +67,7 @@ def from_first_worker(value: int | None) -> int | None:
 
 
 @functools.cache
-def _hosts() -> torch.distributed.ProcessGroup | None:
+def _hosts() -> Any:
     """The group of all workers through which their hosts talk; None is the default one."""
     return torch.distributed.new_group(backend="gloo") if torch.distributed.get_backend() == "nccl" else None
 

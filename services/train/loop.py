@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lungforge.datasets.shuffling import RowStream
 from lungforge.errors import AccessError, InputError
-from lungforge.models.device_choices import steps_between_reads
+from lungforge.models.device_choices import batches_ahead, steps_between_reads
 from lungforge.models.learner import Batch, Distribute, DivergedError
 from services.train.batches import make_batch
 from services.train.checkpoints import CheckpointStore
@@ -66,7 +66,7 @@ def train(
             return batch.pinned() if pinned else batch
 
         rates, unread = Rates(config.batch), list[Tensor]()
-        every = steps_between_reads(learner.device)
+        every, ahead = steps_between_reads(learner.device), batches_ahead(learner.device)
 
         def read() -> None:
             """Read back what the last steps have measured, and record them."""
@@ -79,7 +79,8 @@ def train(
                 raise with_advice(error, checkpoints) from None
             unread.clear()
 
-        with worker.recording(learner, len(history)), contextlib.closing(prefetch(make, steps)) as batches:
+        prefetched = contextlib.closing(prefetch(make, steps, ahead))
+        with worker.recording(learner, len(history)), prefetched as batches:
             for step in steps:
                 batch, fault = None, None
                 try:

@@ -42,7 +42,7 @@ def shares_and_errors(error: ImageError, side: int) -> Tensor:
         root-mean-square error, in [-1, 1] units, [2 * bands].
     """
     # As plain numbers: a tensor would have to be sent to the device.
-    low, high = (np.float32(_BOUNDS) * np.float32(side / REFERENCE_SIDE)).tolist()
+    low, high = (np.array(_BOUNDS, np.float32) * np.float32(side / REFERENCE_SIDE)).tolist()
     above_low, above_high = error.sigma > low, error.sigma > high
     inside = torch.stack([~above_low, above_low & ~above_high, above_high], 1)
     return torch.cat([inside.float().mean(0), (inside * error.squared.sqrt()[:, None]).mean(0)])

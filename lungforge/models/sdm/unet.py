@@ -225,7 +225,7 @@ class SemanticUNet(nn.Module):
         time = self.time_embed(timestep_embedding(timesteps, config.base_channels).to(x.dtype))
         if place is not None:
             time = time + place
-        skips = []
+        skips: list[Tensor] = []
         for stage in self.input_blocks:
             for block in _blocks(stage):
                 h = self._run(block, h, time) if isinstance(block, ResidualBlock) else self._run(block, h)
