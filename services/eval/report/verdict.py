@@ -137,7 +137,7 @@ def _test_sentence(results: SetResults) -> str:
     """Whether the tests of the radiomic distance and of KID tell the slices from real ones."""
     name, radiomic = f"“{results.name}”", results.radiomic
     if isinstance(radiomic, NotMeasured) or radiomic.p_value is None or results.kid.p_value is None:
-        return f"Whether {name} differs from real slices of other scans cannot be tested: too few slices or scans."
+        return f"Too few slices or scans to test whether {name} differs from real slices of other scans."
     p_values = f"p = {radiomic.p_value:.2g} by radiomic distance, {results.kid.p_value:.2g} by KID"
     baseline = radiomic.baseline
     times = ""
