@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from lungforge.metrics.permutation import SIGNIFICANCE
 from services.eval.copy_results import MemorisationResult
 from services.eval.downstream.results import REFERENCE_TITLES, DownstreamResults, measure_title
-from services.eval.report.wording import plus_minus, signed, threshold_words
+from services.eval.report.wording import plus_minus, signed, significant, threshold_words
 from services.eval.results import SetResults
 from services.eval.sensitivity import sensitivity_sentence
 from services.eval.set_results import NotMeasured
@@ -51,7 +52,7 @@ def verdict_of(sets: Sequence[SetResults], downstream: DownstreamResults | None 
     for results in sets:
         if results in duplicated:
             continue
-        sentences.append(_distance_sentence(results))
+        sentences += [_test_sentence(results), _distance_sentence(results)]
         sentences.append(
             f"None of the {results.near_duplicates.checked} slices of “{results.name}” is a near-duplicate "
             "of a real one (highest correlation of texture "
@@ -132,6 +133,22 @@ def memorisation_sentence(name: str, result: MemorisationResult | NotMeasured) -
     return f"“{name}” shows no sign of memorisation: {measured}."
 
 
+def _test_sentence(results: SetResults) -> str:
+    """Whether the tests of the radiomic distance and of KID tell the slices from real ones."""
+    name, radiomic = f"“{results.name}”", results.radiomic
+    if isinstance(radiomic, NotMeasured) or radiomic.p_value is None or results.kid.p_value is None:
+        return f"Too few slices or scans to test whether {name} differs from real slices of other scans."
+    p_values = f"p = {radiomic.p_value:.2g} by radiomic distance, {results.kid.p_value:.2g} by KID"
+    baseline = radiomic.baseline
+    times = ""
+    if baseline is not None and baseline.real_mean > 0:
+        ratio = significant(baseline.synthetic_mean / baseline.real_mean, 2)
+        times = f"; the radiomic distance is {ratio} times its real-vs-real baseline"
+    if min(radiomic.p_value, results.kid.p_value) < SIGNIFICANCE:
+        return f"{name} differs from real slices of other scans by more than chance ({p_values}){times}."
+    return f"No test tells {name} from real slices of other scans ({p_values}){times}."
+
+
 def _distance_sentence(results: SetResults) -> str:
     name, baseline = f"“{results.name}”", results.frechet.baseline
     if baseline is None:
@@ -142,9 +159,13 @@ def _distance_sentence(results: SetResults) -> str:
     )
     if baseline.synthetic_mean <= baseline.real_mean + _SPREADS * baseline.real_spread:
         return (
-            f"At this image count, {name} is as near to real slices as they are to one another ({measured})."
+            f"By the network's features, {name} is at this image count as near to real slices as they are to "
+            f"one another ({measured})."
         )
     if baseline.real_mean <= 0:
-        return f"{name} differs from the real slices ({measured})."
+        return f"By the network's features, {name} differs from the real slices ({measured})."
     ratio = baseline.synthetic_mean / baseline.real_mean
-    return f"{name} is {ratio:.3g} times as far from real slices as they are from one another ({measured})."
+    return (
+        f"By the network's features, {name} is {ratio:.3g} times as far from real slices as they are from "
+        f"one another ({measured})."
+    )

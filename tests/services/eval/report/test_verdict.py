@@ -1,9 +1,12 @@
+import dataclasses
+
 import pytest
 
 from services.eval.downstream.results import Difference
 from services.eval.report.verdict import memorisation_sentence, verdict_of, warnings_of
 from services.eval.set_results import FrechetResult, NotMeasured
 from tests.services.reports import (
+    RADIOMIC,
     arm_result,
     baseline,
     downstream_results,
@@ -22,14 +25,39 @@ def results(*, synthetic, near_duplicates=0, name="one"):
     ("synthetic", "words"), [(25.0, "2.5 times as far"), (11.9, "as near to real"), (9.0, "as near to real")]
 )
 def test_verdict_judges_the_distance_by_the_baseline(synthetic, words):
-    assert words in verdict_of([results(synthetic=synthetic)])[0]
+    assert words in verdict_of([results(synthetic=synthetic)])[1]
+
+
+@pytest.mark.parametrize(
+    ("radiomic", "kid", "sentence"),
+    [
+        (
+            0.002,
+            0.4,
+            "“one” differs from real slices of other scans by more than chance (p = 0.002 by radiomic "
+            "distance, 0.4 by KID); the radiomic distance is 2 times its real-vs-real baseline.",
+        ),
+        (0.05, 0.049, "“one” differs"),
+        (0.05, 0.05, "No test tells “one” from real slices of other scans (p = 0.05"),
+        (None, 0.5, "Too few slices or scans to test whether “one” differs"),
+        (0.5, None, "Too few slices or scans"),
+    ],
+)
+def test_the_tests_of_what_sees_grey_levels_come_first(radiomic, kid, sentence):
+    sound = set_results()
+    tested = dataclasses.replace(
+        sound,
+        radiomic=dataclasses.replace(RADIOMIC, p_value=radiomic),
+        kid=dataclasses.replace(sound.kid, p_value=kid),
+    )
+    assert verdict_of([tested])[0].startswith(sentence)
 
 
 def test_verdict_begins_with_near_duplicates_and_gives_no_result_on_them():
     sentences = verdict_of([results(synthetic=25.0), results(synthetic=3.0, near_duplicates=4, name="two")])
     assert sentences[0].startswith("4 of 40 slices of “two” are near-duplicates")
-    assert len(sentences) == 5
-    assert not any("two" in sentence for sentence in sentences[1:])
+    assert len(sentences) == 6
+    assert not any("“two”" in sentence for sentence in sentences[1:])
 
 
 def test_the_gain_on_the_tasks_comes_first_unless_there_are_near_duplicates():
@@ -92,7 +120,7 @@ def test_networks_that_learned_nothing_have_no_verdict_on_any_set():
 
 def test_verdict_without_a_baseline_judges_nothing():
     alone = set_results(frechet=FrechetResult("Fréchet distance", 12.0, 60, 40, None, None))
-    assert "cannot be judged" in verdict_of([alone])[0]
+    assert "cannot be judged" in verdict_of([alone])[1]
     assert any("no real-vs-real baseline" in warning for warning in warnings_of(alone))
 
 
