@@ -13,6 +13,8 @@ from pathlib import Path, PurePath
 from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env import packaging
 
+from services.common.config_file import CONFIG_NAME
+
 #: Files of code, by their ends: a folder with one of them below it is sent.
 _CODE = (".py", ".pyi", ".pyx", ".sh", ".toml", ".cfg")
 #: Files of data: scans, datasets, weights, images, archives.
@@ -70,6 +72,8 @@ def package_of(folder: Path) -> Package:
         relative = PurePath(path.relative_to(folder))
         sizes[relative] = path.stat().st_size if path.exists() else 0
         name = path.name.lower()
+        if name == CONFIG_NAME:  # of a job's output, or of the user: it makes a folder neither code nor data
+            return
         if name.endswith(_CODE) or relative.is_relative_to(_PACKAGED):
             code.update(relative.parents)
         elif name.endswith(_DATA) or _DATA_NAMES.fullmatch(path.name) or _is_dicom(path):

@@ -108,11 +108,10 @@ class ShowResult:
                     entries += show_text.model(details, self.config, self.parameters, self.training_minutes)
             case Kind.REPORT:
                 entries.append(("verdict", self.verdict))
-        checked = "; every file verified" if self.verified else ""
         entries += [
             ("options", show_text.options(self.config)),
             ("made by", [self.made_by]),
-            ("sha256", [f"{self.manifest_sha256} (of the manifest){checked}"]),
+            ("sha256", [self.manifest_sha256, "every file verified" if self.verified else ""]),
             ("made from", self.lineage),
             ("sheet", [self.sheet or ""]),
         ]

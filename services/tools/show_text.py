@@ -12,7 +12,7 @@ WIDTH = 80
 LINES = 21
 _INDENT = 11
 #: Lines that one entry takes, at most, before the others have had theirs.
-_ENTRY_LINES = 3
+_ENTRY_LINES = 2
 _MORE = " ..."
 
 #: What an entry is called, and its lines.
@@ -78,7 +78,7 @@ def model(
         network.append(f"{parameters:,} parameters")
     trained = []
     if details.steps:
-        took = "" if minutes is None else f" in {minutes:,.0f} minutes"
+        took = "" if minutes is None else f" in {minutes:,.0f} min"
         trained.append(f"{details.steps:,} steps of {config.get('batch')} images{took}")
     if details.rows:
         subsets = details.subsets

@@ -1,5 +1,6 @@
 """What the command line prints where, and the codes that it leaves with."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -183,3 +184,29 @@ def test_an_interruption_while_it_is_imported_is_no_traceback(tmp_path: Path, nu
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "lungforge: interrupted\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    out: str = "samples"
+
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        return (f"lungforge show {self.out}", "open https://me:dont-print-me@host/report.html")
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_what_to_do_next_is_talk_and_no_result(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "execute", lambda name, arguments: _Made())
+    assert cli.main(["sample", *words]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "next: lungforge show samples\nnext: open https://host/report.html\n"
+    assert captured.out == ('{"out": "samples"}\n' if words else "out  samples\n")
+
+
+def test_training_without_a_preset_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--data", "slices", "--out", "model"]) == 2
+    said = capsys.readouterr().err
+    assert said == "lungforge train: give a --preset: tiny, cpu, luna256 (lungforge train --help)\n"

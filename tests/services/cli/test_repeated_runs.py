@@ -13,6 +13,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SMALL = ["--preset", "tiny", "--network.channel-multipliers", "1", "--network.attention-sizes"]
 
 
+def _files(uri: str) -> dict[str, int]:
+    """The sizes of the files, without the notes of Ray Train, which may come late."""
+    fs, path = open_uri(uri)
+    files = fs.find(path, detail=True).items()
+    return {name: info["size"] for name, info in files if "/ray-train" not in name}
+
+
 def test_a_training_is_repeated_by_its_file_and_a_finished_one_is_left_as_it_is(
     store_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -26,14 +33,11 @@ def test_a_training_is_repeated_by_its_file_and_a_finished_one_is_left_as_it_is(
     assert Dataset.open(again).manifest_sha256 == Dataset.open(store_uri).manifest_sha256
     capsys.readouterr()
 
-    fs, path = open_uri(store_uri)
-    before = fs.find(path, detail=True)
+    before = _files(store_uri)
     for finished in (["--config", file], [*words, "--out", store_uri], ["--config", file, "--workers", "2"]):
         assert cli.main(["train", *finished]) == 0
         assert "is finished already" in capsys.readouterr().err
-    assert {name: info["size"] for name, info in fs.find(path, detail=True).items()} == {
-        name: info["size"] for name, info in before.items()
-    }
+    assert _files(store_uri) == before
     assert read_bytes(file) == written
 
 

@@ -21,6 +21,9 @@ def _fill(folder: Path, *names: str) -> None:
     [
         (("luna16-drawn/subset0/1.2.mhd", "luna16-drawn/annotations.csv"), ["luna16-drawn"]),
         (("slices/manifest.json", "slices/parts/0.parquet"), ["slices"]),
+        # The configuration of a job is no code; one of the user's own is sent.
+        (("model/manifest.json", "model/config.toml", "model/mlruns/0/meta.yaml"), ["model"]),
+        (("config.toml", "runs/config.toml"), []),
         # Training that has not ended has no manifest yet.
         (("m/checkpoints/a/step-1/w.safetensors", "m/tensorboard/events.out.tfevents.1"), ["m"]),
         (("build/out/slices/manifest.json",), ["build"]),

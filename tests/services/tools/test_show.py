@@ -166,7 +166,7 @@ def test_a_model_is_its_network_its_training_and_its_errors(tmp_path: Path) -> N
     assert (result.parameters, result.training_minutes) == (3 * 5 * 2 + 7 + 1, 72.0)
     flowing = " ".join(" ".join(_summary(writer.uri)).split())
     assert "network sdm, whole slices of 64 px, 38 parameters" in flowing
-    assert "3,000 steps of 8 images in 72 minutes; on 1,186 slices of 2 scans, subsets 0 2" in flowing
+    assert "3,000 steps of 8 images in 72 min; on 1,186 slices of 2 scans, subsets 0 2" in flowing
     assert "error 21 HU at low noise, 58 HU at middle noise, 98 HU at high noise" in flowing
     assert "measures kid 0.5" in flowing
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -202,7 +203,7 @@ def test_a_server_that_never_answers_costs_the_training_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer = threading.Event()
-    monkeypatch.setattr(thread, "_make", lambda target: answer.wait())
+    monkeypatch.setattr(thread, "_make", lambda target: (answer.wait(), MagicMock())[1])
     monkeypatch.setattr(thread, "_PATIENCE_S", 0.1)
     tracker = TrackerThread(Target("wandb", "/x", "r", "t", {}, 50_000))
     for done in range(1, 50_001):
