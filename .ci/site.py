@@ -1,8 +1,8 @@
 """What MkDocs asks while it builds the site: tables of options, and links to code.
 
 A line ``<!-- options: train -->`` of a page becomes the options of that command: names, values, defaults and
-help of the configuration dataclasses, so no page repeats them by hand. ``<!-- presets: train -->`` becomes its
-presets. A page links to files of the repository, for those who read it there; the site has none of these
+help of the configuration dataclasses, so no page repeats them by hand. ``<!-- presets: train -->`` becomes
+its presets. A page links to files of the repository, for those who read it there; the site has none of these
 files, so it shows their names only.
 """
 
