@@ -1,8 +1,9 @@
 """What MkDocs asks while it builds the site: tables of options, and links to code.
 
 A line ``<!-- options: train -->`` of a page becomes the options of that command: names, values, defaults and
-help of the configuration dataclasses, so that no page repeats them by hand. A page links to files of the
-repository, for those who read it there; the site has none of these files, so it shows their names only.
+help of the configuration dataclasses, so no page repeats them by hand. ``<!-- presets: train -->`` becomes
+its presets. A page links to files of the repository, for those who read it there; the site has none of these
+files, so it shows their names only.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import posixpath
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import tyro
 from lungforge.models.registry import GENERATORS, load_generator
 from services.cli.commands import COMMANDS, load
 
-_MARKER = re.compile(r"^<!-- options: ([a-z-]+) -->$", re.MULTILINE)
+_MARKER = re.compile(r"^<!-- (options|presets): ([a-z-]+) -->$", re.MULTILINE)
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 _HEADER = ["option", "what it does", "values", "default"]
 _POSITIONAL = typing.get_args(tyro.conf.Positional[int])[1]
@@ -48,7 +49,8 @@ class Option:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Put tables of options in, and take links to code out (a hook of MkDocs)."""
-    markdown = _MARKER.sub(lambda match: options_of(match[1]), markdown)
+    tables = {"options": options_of, "presets": presets_of}
+    markdown = _MARKER.sub(lambda match: tables[match[1]](match[2]), markdown)
     folder = posixpath.dirname(page.file.src_uri)
 
     def inside(match: re.Match[str]) -> str:
@@ -69,6 +71,15 @@ def options_of(command: str) -> str:
     if COMMANDS[command].presets:
         return _with_presets(command, plain)
     return _table(_HEADER, map(dataclasses.astuple, plain)) if plain else "It has no options of its own."
+
+
+def presets_of(command: str) -> str:
+    """The presets of a command as Markdown: what each is for is the first sentence of its function."""
+    presets = _presets(command)
+    rows = (
+        (name, " ".join(str(make.__doc__).partition("\n\n")[0].split())) for name, make in presets.items()
+    )
+    return _table(["preset", "for"], rows)
 
 
 def options(config_class: type, prefix: str = "--") -> Iterator[Option]:
@@ -101,9 +112,7 @@ def shown(value: Any) -> str:
 
 def _with_presets(command: str, plain: list[Option]) -> str:
     """The options of a command with presets: what they decide stands beside one another."""
-    path = COMMANDS[command].presets
-    assert path is not None
-    presets = load(path)
+    presets = _presets(command)
     values = {name: _flat(make(data="-", out="-")) for name, make in presets.items()}
     decided = [o.name for o in plain if len({shown(of[o.name]) for of in values.values()}) > 1]
     lines = [
@@ -132,6 +141,13 @@ def _with_presets(command: str, plain: list[Option]) -> str:
             ),
         ]
     return "\n".join(lines)
+
+
+def _presets(command: str) -> Mapping[str, Callable[..., Any]]:
+    path = COMMANDS[command].presets
+    assert path is not None
+    presets: Mapping[str, Callable[..., Any]] = load(path)
+    return presets
 
 
 def _flat(config: Any, prefix: str = "--") -> dict[str, Any]:

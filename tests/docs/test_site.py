@@ -64,6 +64,7 @@ def test_every_command_has_its_options_on_the_site(site: Path) -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in site.rglob("*.html"))
     assert "condition-dropout" in (site / "search" / "search_index.json").read_text(encoding="utf-8")
     assert "<!-- options" not in text
+    assert "<!-- presets" not in text
     for command in COMMANDS.values():
         for field in dataclasses.fields(load(command.config)):
             if field.default_factory is dataclasses.MISSING:
@@ -112,6 +113,12 @@ def test_presets_stand_beside_one_another() -> None:
     values = dict(zip(columns, (cell.strip() for cell in steps.strip("|").split("|")), strict=True))
     assert (values["tiny"], values["cpu"], values["luna256"]) == ("300", "3000", "80000")
     assert text.count("`--network.base-channels`") == len(GENERATORS)
+
+
+def test_presets_say_what_they_are_for() -> None:
+    text = hooks.presets_of("train")
+    assert "| `cpu` | About an hour on two cores, at 64 px. |" in text
+    assert text.count("\n") == 1 + sum(name is not None for name in load(COMMANDS["train"].presets or ""))
 
 
 def test_links_to_code_are_names_on_the_site() -> None:
