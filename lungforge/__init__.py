@@ -1,7 +1,7 @@
 """LungForge: synthetic chest CT slices from semantic maps, and an honest measure of their worth.
 
-The names below are what a program uses; ``docs/how-to/python.md`` shows them by example. They are imported when they
-are first used, so that ``import lungforge`` is quick and loads no PyTorch.
+The names below are what a program uses; ``docs/how-to/python.md`` shows them by example. They are imported
+when they are first used, so that ``import lungforge`` is quick and loads no PyTorch.
 """
 
 import importlib

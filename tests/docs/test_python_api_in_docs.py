@@ -1,4 +1,4 @@
-"""The Python of docs/how-to/python.md and docs/how-to/own-detector.md runs, block after block, and is right."""
+"""The Python of how-to/python.md and how-to/own-detector.md runs, block after block, and is right."""
 
 import dataclasses
 import doctest
@@ -52,7 +52,9 @@ def test_the_api_by_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert names["crossing"].nodules
     assert names["image"].shape == (64, 64)
     # What the page says of its names.
-    table = re.findall(r"^\| (`.*`) \|", (DOCS / "how-to/python.md").read_text(encoding="utf-8"), re.MULTILINE)
+    table = re.findall(
+        r"^\| (`.*`) \|", (DOCS / "how-to/python.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     functions = {name for cell in table for name in re.findall(r"`(\w+)`", cell)}
     assert functions == {name for name in lungforge.__all__ if name.islower() and not name.startswith("_")}
 

@@ -59,7 +59,10 @@ def test_a_preset_depends_on_the_generator() -> None:
 def test_training_needs_a_preset_and_nothing_starts_without() -> None:
     with pytest.raises(InputError) as error:
         parse("train", ["--data", "slices", "--out", "model", "--network.base-channels", "32"])
-    assert str(error.value) == "give a --preset: tiny, cpu, luna256, luna256-edm, luna512-patch (lungforge train --help)"
+    assert (
+        str(error.value)
+        == "give a --preset: tiny, cpu, luna256, luna256-edm, luna512-patch (lungforge train --help)"
+    )
 
 
 def test_the_options_of_a_network_are_those_of_its_generator() -> None:
