@@ -26,9 +26,7 @@ def _lines(block: Block) -> list[str]:
 
 def _commands() -> Iterator[tuple[str, str, str]]:
     for page in PAGES:
-        for block in blocks(
-            page, "sh", "bash"
-        ):  # what is run is read, too
+        for block in blocks(page, "sh", "bash"):  # what is run is read, too
             for line in _lines(block):
                 match = STARTS.search(line)
                 if match is not None:
