@@ -8,13 +8,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.docs.site import DOCS, ROOT, blocks, pages
 
-#: Pages whose commands have a test of their own: on real scans.
-ELSEWHERE = {DOCS / "tutorial-luna16.md"}
+#: Pages that have a test of their own: test_tutorial.py on real scans, test_python_api_in_docs.py.
+ELSEWHERE = {DOCS / name for name in ("tutorial-luna16.md", "python.md", "own-detector.md")}
 
 
 @pytest.mark.slow
@@ -23,23 +24,29 @@ ELSEWHERE = {DOCS / "tutorial-luna16.md"}
 def test_the_commands_in_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
+    monkeypatch.chdir(tmp_path)
     ran = {"bash": 0, "python": 0}
     for page in pages():
+        names: dict[str, Any] = {}  # what a block of Python leaves for the next one of the page
         for block in [] if page in ELSEWHERE else blocks(page, *ran):
-            shell = ["bash", "-euo", "pipefail", "-c"]
-            done = subprocess.run(
-                [*(shell if block.language == "bash" else [sys.executable, "-c"]), block.text],
-                cwd=tmp_path,
-                capture_output=True,
-                encoding="utf-8",
-                check=False,
-                timeout=600,
-            )
-            printed = f"{page.name}:\n{block.text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-            assert done.returncode == 0, printed
+            if block.language == "python":
+                exec(compile(block.text, page.name, "exec"), names)
+            else:
+                _run(block.text, page.name)
             ran[block.language] += 1
     assert ran["bash"] >= 20
     assert ran["python"] >= 3
+
+
+def _run(text: str, page: str) -> None:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{page}:\n{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
 def test_the_site_leads_to_every_page_once() -> None:
