@@ -130,9 +130,7 @@ def run(config: NightlyConfig) -> NightlyResult:
             # Another run may have done it between the look and the lease.
             present = find(read_history(tonight.history), night)
             if present is None:
-                fixed = dataclasses.replace(config, date=night.isoformat())
-                keep_config("nightly", fixed, join_uri(store, "nights", night.isoformat()))
-                done = _commit(tonight, _attempt(tonight, lease, config.workers), lease)
+                done = _commit(tonight, _attempt(config, tonight, lease), lease)
                 if config.pushgateway is not None:
                     push_night(config.pushgateway, done)
                 return _result(store, done, True)
@@ -180,7 +178,7 @@ def prepare(config: NightlyConfig, store: str, night: date) -> Tonight:
     return Tonight(store, night, digest(identity(config)), model, data, sample, evaluate)
 
 
-def _attempt(tonight: Tonight, lease: Lease, workers: int) -> Night:
+def _attempt(config: NightlyConfig, tonight: Tonight, lease: Lease) -> Night:
     """Sample and measure; the row of the night, whatever happens."""
     started = time.monotonic()
     say(f"night of {tonight.date}: {tonight.model.uri}")
@@ -196,7 +194,9 @@ def _attempt(tonight: Tonight, lease: Lease, workers: int) -> Night:
         seconds=0.0,
     )
     try:
-        with ray_session(workers):
+        fixed = dataclasses.replace(config, date=tonight.date.isoformat())
+        keep_config("nightly", fixed, join_uri(tonight.store, "nights", tonight.date.isoformat()))
+        with ray_session(config.workers):
             night = _measure(night, tonight, lease)
     except LeaseLostError:
         raise
