@@ -4,6 +4,7 @@ The patch and the slices are reduced so far that a patch has 16 pixels a side. T
 at every position by a matrix product; what comes out is the position in each slice to look at closely.
 """
 
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -36,7 +37,10 @@ def cells(grey: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
 
 
 def best_positions(
-    patches: NDArray[np.float32], slices: NDArray[np.float32], size: int
+    patches: NDArray[np.float32],
+    slices: NDArray[np.float32],
+    size: int,
+    mirrored: tuple[bool, ...] = (False, True),
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The position in each slice that is most like each patch, mirrored or not.
 
@@ -44,13 +48,15 @@ def best_positions(
         patches: In cells, ``[B, p, p]``.
         slices: In cells, ``[M, h, w]``.
         size: Side of the patches, in px.
+        mirrored: Whether they are looked up as they are, mirrored, or both.
 
     Returns:
         The correlations there ``[B, M]``, and row and column of the first pixel ``[B, M, 2]``, in px.
     """
     side = patches.shape[1] - 2 * _RIM
     inner = patches[:, _RIM:-_RIM, _RIM:-_RIM]
-    wanted = np.concatenate([inner, inner[:, :, ::-1]]).reshape(-1, side * side)
+    views = [inner[:, :, ::-1] if flip else inner for flip in mirrored]
+    wanted = np.concatenate(views).reshape(-1, side * side)
     wanted = wanted - wanted.mean(axis=1, keepdims=True)
     wanted /= np.sqrt((wanted**2).sum(axis=1, keepdims=True) + _least_energy(side))
     # A patch from the edge of a slice that was moved reaches beyond it.
@@ -66,12 +72,46 @@ def best_positions(
         windows = np.lib.stride_tricks.sliding_window_view(inside, (side, side), axis=(1, 2))
         windows = windows.reshape(-1, side * side)
         lengths = np.sqrt(windows.var(axis=1) * side * side + _least_energy(side))
-        found = (wanted @ windows.T / lengths).reshape(2, len(patches), len(some), height * width).max(axis=0)
+        found = (wanted @ windows.T / lengths).reshape(len(views), len(patches), len(some), -1).max(axis=0)
         places = found.argmax(axis=2)
         here = slice(first, first + len(some))
         correlations[:, here] = np.take_along_axis(found, places[..., None], axis=2)[..., 0]
         corners[:, here] = (np.stack(np.divmod(places, width), axis=-1) - beyond) * cell_px(size)
     return correlations, corners
+
+
+def best_positions_on_grids(
+    greys: NDArray[np.uint8], slices: NDArray[np.float32], size: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """As ``best_positions``, whatever the grid of cells that a patch was cut on.
+
+    A patch may begin in the middle of a cell of the slice, and its cells are then others: it is looked up by
+    the cells that begin at its first pixel, and by those that begin half a cell further on, down and right.
+
+    Args:
+        greys: The patches ``[B, size, size]`` uint8.
+        slices: In cells, ``[M, h, w]``.
+        size: Side of the patches, in px.
+
+    Returns:
+        The correlations ``[B, M]``, and row and column of the first pixel of the patch there ``[B, M, 2]``.
+    """
+    cell = cell_px(size)
+    side = size - size % cell - (cell if cell > 1 else 0)
+    best: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None
+    starts = sorted({0, cell // 2})
+    for down, right, flip in product(starts, starts, (False, True)):
+        patches = cells(greys[:, down : down + side, right : right + side], size)
+        correlations, corners = best_positions(patches, slices, size, (flip,))
+        # Of a mirrored patch, what lies right of the cells comes first in the slice.
+        corners = corners - np.array([down, size - side - right if flip else right])
+        if best is not None:
+            better = correlations > best[0]
+            correlations = np.where(better, correlations, best[0])
+            corners = np.where(better[..., None], corners, best[1])
+        best = correlations, corners
+    assert best is not None
+    return best
 
 
 def _least_energy(side: int) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungforge.metrics.near_duplicates import Query, Resemblance, nearest, thumbnails
-from lungforge.metrics.patch_search import best_positions, cell_px, cells
+from lungforge.metrics.patch_search import best_positions_on_grids, cell_px
 from services.eval.records import Key, RealPool, fetch
 
 #: Real slices that each image is compared with, beside its source: of whole slices, and of patches, which may
@@ -89,12 +89,11 @@ def _near_patches(greys: NDArray[np.uint8], pool: RealPool, patients: NDArray[np
     """The best position in each slice, of the slices where that is most like the patch."""
     assert pool.cut is not None
     size = pool.cut.size
-    patches = cells(greys, size)
     found: list[list[tuple[float, Place]]] = [[] for _ in greys]
     first = 0
     for reference in pool.cells:
         slices = fetch(reference)
-        correlations, corners = best_positions(patches, slices, size)
+        correlations, corners = best_positions_on_grids(greys, slices, size)
         here = pool.patients[first : first + len(slices)]
         for row, patient in enumerate(patients.tolist()):
             allowed = np.flatnonzero((here != patient) & (correlations[row] > -1))

@@ -2,9 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lungforge.metrics.near_duplicates import Query
-from lungforge.metrics.patch_search import best_positions, cell_px, cells
+from lungforge.metrics.patch_search import best_positions, best_positions_on_grids, cell_px, cells
 from tests.lungforge.metrics.test_near_duplicates import rendered, thorax_map
 
 
@@ -35,6 +36,26 @@ def test_all_positions_are_compared_as_by_a_slow_loop():
         value, corner = slow_best(patches[patch], slices[image], 2)
         assert correlations[patch, image] == pytest.approx(value, abs=1e-5)
         assert tuple(corners[patch, image]) == tuple(2 * cell for cell in corner)
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_patch_that_begins_within_a_cell_is_placed_within_half_a_cell(size, mirrored):
+    generator = np.random.default_rng(1)
+    slices = np.stack(
+        [
+            ndimage.gaussian_filter(generator.normal(size=(2 * size, 2 * size + 8)), size / 16)
+            for _ in range(2)
+        ]
+    )
+    slices = np.clip(127 + 60 * slices / slices.std(), 0, 255).astype(np.uint8)
+    cell = cell_px(size)
+    for corner in itertools.product(range(2 * cell, 3 * cell), range(4 * cell, 5 * cell)):
+        patch = slices[1, corner[0] : corner[0] + size, corner[1] : corner[1] + size]
+        patch = patch[:, ::-1] if mirrored else patch
+        correlations, corners = best_positions_on_grids(patch[None].copy(), cells(slices, size), size)
+        assert correlations[0].argmax() == 1
+        assert np.abs(corners[0, 1] - corner).max() <= cell // 2
 
 
 def test_slices_smaller_than_the_patch_hold_no_place():
