@@ -57,7 +57,7 @@ def test_other_programs_read_a_dataset(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_exports_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each block of docs/export.md, on what the commands of the page write."""
+    """Each block of docs/reference/export.md, on what the commands of the page write."""
     monkeypatch.chdir(tmp_path)
     label = np.full((40, 48), LEFT_LUNG, np.uint8)
     label[10:13, 6:8] = NODULE
