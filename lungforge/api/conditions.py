@@ -17,7 +17,7 @@ from lungforge.models.base import Identity
 from lungforge.models.identity import image_identity
 from lungforge.models.place import place_of
 
-#: What images are sampled from; see :meth:`Model.sample`.
+#: What images are sampled from; see ``Model.sample``.
 Maps: TypeAlias = (
     NDArray[np.uint8] | Tensor | SlicesDataset | SliceRow | SliceItem | Sequence[SliceRow | SliceItem]
 )

@@ -22,7 +22,7 @@ from lungforge.randomness import numpy_generator
 if TYPE_CHECKING:
     from lungforge.api.slices import SliceItem
 
-#: What :func:`edit_map` inserts where it is not told otherwise: from the smallest nodule that LUNA16 lists,
+#: What ``edit_map`` inserts where it is not told otherwise: from the smallest nodule that LUNA16 lists,
 #: 3 mm, to the 30 mm from which on a lesion is called a mass.
 DIAMETERS_MM = tuple(float(diameter) for diameter in range(3, 31))
 
@@ -88,7 +88,7 @@ def edit_map(
             the map is one, with the diameter of the disc of its area.
 
     Returns:
-        Of a slice an :class:`EditedSlice`, of a map an ``EditedMap`` (``label``, ``nodules``, ``edit``,
+        Of a slice an ``EditedSlice``, of a map an ``EditedMap`` (``label``, ``nodules``, ``edit``,
         ``changed``).
 
     Raises:

@@ -1,4 +1,4 @@
-"""The sets that :func:`lungforge.evaluate` compares: their slices, and what to know about them beforehand."""
+"""The sets that ``lungforge.evaluate`` compares: their slices, and what to know about them beforehand."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias

@@ -52,7 +52,7 @@ def evaluate(
 
     Args:
         real: Real slices of scans that the generator was not trained on, and whose maps it did not sample
-            from: a URI, what :func:`open_slices` gave (its transforms are left out), or rows of it.
+            from: a URI, what ``open_slices`` gave (its transforms are left out), or rows of it.
         synthetic: The same of synthetic slices. With ``images`` that a model sampled from ``rows``:
             ``[dataclasses.replace(row, image=image) for row, image in zip(rows, images)]``.
         training: Slices that the generator was trained on, where they are at hand: near-duplicates are looked

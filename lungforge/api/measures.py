@@ -1,4 +1,4 @@
-"""What :func:`lungforge.evaluate` measures of slices and their maps: units, agreement, near-duplicates."""
+"""What ``lungforge.evaluate`` measures of slices and their maps: units, agreement, near-duplicates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

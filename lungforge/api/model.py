@@ -52,7 +52,7 @@ def load_model(uri: str, *, device: str | None = None) -> "Model":
 
 
 class Model:
-    """A generator that is ready to sample; made by :func:`load_model`.
+    """A generator that is ready to sample; made by ``load_model``.
 
     An image depends on its seed, its slice (or map), which of the map's images it is, and the options; not on
     the other maps, nor on the order. In other batches and with other thread counts, rounding may change
@@ -99,7 +99,7 @@ class Model:
         without a slice give equal images: ask for more with ``n``.
 
         Args:
-            maps: Slices (``open_slices(uri)``, some of its rows or items, or what :func:`edit_map` gave), or
+            maps: Slices (``open_slices(uri)``, some of its rows or items, or what ``edit_map`` gave), or
                 maps of classes 0-5, uint8 [N, H, W].
             n: Images of each map.
             seed: Decides the noise.
@@ -135,7 +135,7 @@ class Model:
         """Sample only the surroundings of an edit, and keep the real pixels elsewhere, to the last bit.
 
         Args:
-            edited: What :func:`edit_map` gave of slices.
+            edited: What ``edit_map`` gave of slices.
             n: Images of each.
             seed: Decides the noise.
             steps: Evaluations of the network along an image; what suits the model if not given.

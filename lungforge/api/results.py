@@ -1,4 +1,4 @@
-"""What :func:`lungforge.evaluate` measures, as types; in JSON, and in words."""
+"""What ``lungforge.evaluate`` measures, as types; in JSON, and in words."""
 
 import dataclasses
 import json
@@ -117,7 +117,7 @@ class NearDuplicate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Synthetic slices measured against real ones; see :func:`lungforge.evaluate`.
+    """Synthetic slices measured against real ones; see ``lungforge.evaluate``.
 
     Attributes:
         real: Size of the real set.

@@ -25,7 +25,7 @@ _KEPT_BYTES: Final = 2**28
 
 
 class SliceItem(TypedDict):
-    """An item of :func:`open_slices`, as the default collate function of a ``DataLoader`` takes it."""
+    """An item of ``open_slices``, as the default collate function of a ``DataLoader`` takes it."""
 
     image: Tensor
     """Hounsfield units, float32 [1, H, W]."""
@@ -72,7 +72,7 @@ def open_slices(
         seed: Decides where patches are cut; another one, such as the epoch, gives others.
 
     Returns:
-        A dataset of :class:`SliceItem` dictionaries; ``row`` gives a slice in NumPy arrays.
+        A dataset of ``SliceItem`` dictionaries; ``row`` gives a slice in NumPy arrays.
 
     Raises:
         InputError: There are no such slices, or an argument is out of range.
@@ -105,7 +105,7 @@ def open_slices(
 
 
 class SlicesDataset(data.Dataset[Any]):
-    """Slices with their maps and nodules, in the order of the dataset; made by :func:`open_slices`.
+    """Slices with their maps and nodules, in the order of the dataset; made by ``open_slices``.
 
     Any slice can be read at any time. What is read is compared with the checksums of the dataset. Plain data:
     it goes to the workers of a ``DataLoader`` as it is.
