@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from lungforge.metrics.judgement import judge_hounsfield_units, judge_realism
 from lungforge.metrics.permutation import SIGNIFICANCE
 from lungforge.metrics.radiomic_distance import FeatureShift
 from lungforge.metrics.real_baseline import BaselineComparison
@@ -12,12 +13,6 @@ from lungforge.metrics.real_baseline import BaselineComparison
 #: What a result comes to; ``copies``: nothing else means anything.
 Verdict: TypeAlias = Literal["good", "fair", "poor", "copies", "not measured"]
 
-#: A radiomic distance up to so many times the real-vs-real baseline is good, or fair: as in the report.
-GOOD_RATIO: Final = 1.2
-FAIR_RATIO: Final = 3.0
-#: So many HU between the medians of a class are good, or fair: as in the report.
-GOOD_HU: Final = 15
-FAIR_HU: Final = 50
 #: Features that the text names.
 _NAMED: Final = 3
 
@@ -148,19 +143,11 @@ class Evaluation:
 
     @property
     def realism(self) -> Verdict:
-        """By the radiomic distance over its baseline.
-
-        Few slices make the ratio vary: where the test of the distance sees no difference, it is one word
-        better. Where the test of the KID sees one, it is fair at best.
-        """
+        """By the radiomic distance over its baseline, and the test of the KID: as in a report."""
         ratio = None if self.radiomic is None else self.radiomic.ratio
         if ratio is None or self.radiomic is None:
             return "not measured"
-        chance = self.radiomic.p_value is not None and self.radiomic.p_value >= SIGNIFICANCE
-        differs = self.kid is not None and self.kid.p_value is not None and self.kid.p_value < SIGNIFICANCE
-        if ratio > FAIR_RATIO:
-            return "fair" if chance else "poor"
-        return "fair" if differs or (ratio > GOOD_RATIO and not chance) else "good"
+        return judge_realism(ratio, self.radiomic.p_value, None if self.kid is None else self.kid.p_value)
 
     @property
     def units(self) -> Verdict:
@@ -172,7 +159,7 @@ class Evaluation:
             (abs(row.difference or 0) for row in judged if row.p_value is None or row.p_value < SIGNIFICANCE),
             default=0,
         )
-        return "good" if worst <= GOOD_HU else "fair" if worst <= FAIR_HU else "poor"
+        return judge_hounsfield_units(worst)
 
     @property
     def verdict(self) -> Verdict:

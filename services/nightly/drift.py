@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.eval.report.headline import GOOD_HU
+from lungforge.metrics.judgement import GOOD_HU
 from services.nightly.history import Night
 
 #: Good nights that make the band: the last ones, and how many it takes at least.

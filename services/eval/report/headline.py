@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lungforge.ct import classes
-from lungforge.metrics.permutation import SIGNIFICANCE
+from lungforge.metrics.judgement import judge_hounsfield_units, judge_realism
 from services.eval.copy_results import MemorisationResult
 from services.eval.downstream.results import DownstreamResults
 from services.eval.report.radiomic_words import moved_words
@@ -12,13 +12,6 @@ from services.eval.report.wording import signed, signed_integer
 from services.eval.results import Chip, Headline, Judgement, SetResults
 from services.eval.set_results import HounsfieldRow, NotMeasured, RadiomicResult
 
-#: A radiomic distance up to so many times the real-vs-real baseline is good, or fair.
-GOOD_RATIO, FAIR_RATIO = 1.2, 3.0
-#: And good up to this one, where its test shows no difference: with 50 real slices a side, one set in five is
-#: more than 1.2 times as far by chance.
-GOOD_RATIO_BY_TEST: Final = 1.5
-#: So many HU between the medians of a class are good, or fair.
-GOOD_HU, FAIR_HU = 15, 50
 #: The classes that are judged by HU: those with thousands of pixels in every slice.
 _JUDGED: Final = [
     classes.NAMES[label]
@@ -81,12 +74,7 @@ def _realism(results: SetResults) -> Chip:
         return Chip("Realism", "not measured", "there is no real-vs-real baseline")
     ratio = radiomic.baseline.synthetic_mean / radiomic.baseline.real_mean
     p_value = results.kid.p_value
-    differs = p_value is not None and p_value < SIGNIFICANCE
-    by_chance = radiomic.p_value is not None and radiomic.p_value >= SIGNIFICANCE
-    judgement: Judgement = "poor"
-    if ratio <= FAIR_RATIO:
-        near = ratio <= (GOOD_RATIO_BY_TEST if by_chance else GOOD_RATIO)
-        judgement = "good" if near and not differs else "fair"
+    judgement = judge_realism(ratio, radiomic.p_value, p_value)
     kid = "" if p_value is None else f"; KID p = {p_value:.2g}"
     return Chip("Realism", judgement, f"radiomic distance {_times(ratio)} x real-vs-real{kid}")
 
@@ -108,10 +96,7 @@ def _hounsfield_units(results: SetResults) -> Chip:
         return Chip("Hounsfield units", "not measured", "no class is in both sets")
     difference = worst.difference or 0
     value = f"{worst.class_name} {signed_integer(difference)} HU" if difference else "no difference"
-    judgement: Judgement = "poor"
-    if abs(difference) <= FAIR_HU:
-        judgement = "good" if abs(difference) <= GOOD_HU else "fair"
-    return Chip("Hounsfield units", judgement, value)
+    return Chip("Hounsfield units", judge_hounsfield_units(difference), value)
 
 
 def _copies(results: SetResults) -> Chip:

@@ -239,14 +239,6 @@ def test_the_verdict_is_that_of_the_worst(results: Evaluation, verdict: str) -> 
     assert results.verdict == verdict
 
 
-def test_the_limits_are_those_of_the_report() -> None:
-    from lungforge.api import results
-    from services.eval.report import headline
-
-    for name in ("GOOD_RATIO", "FAIR_RATIO", "GOOD_HU", "FAIR_HU"):
-        assert getattr(results, name) == getattr(headline, name)
-
-
 @pytest.mark.slow
 def test_distances_of_the_network(halves: tuple[list[SliceRow], list[SliceRow]]) -> None:
     one, other = halves
