@@ -51,7 +51,6 @@ def run(config: PreprocessConfig) -> PreprocessResult:
         return dry_run(config, source, finished, finished_crops)
     for bad in source.rejected:
         bad.report(strict=config.strict)
-    keep_config("preprocess", config, slices.uri)
     outcomes = _run_volumes(config, source, VolumeTask(config, slices, crops))
     used = [outcome for outcome in outcomes if outcome.rejected is None]
     require_images(config, [outcome.shape for outcome in used], rejections(source, outcomes))
@@ -59,6 +58,7 @@ def run(config: PreprocessConfig) -> PreprocessResult:
     crop_parts = [outcome.crops for outcome in used if outcome.crops] if source.crops else []
     require_kept(config, finished, [part.name for part in slice_parts])
     require_kept(config, finished_crops, [part.name for part in crop_parts])
+    keep_config("preprocess", config, slices.uri)
     if source.crops:
         crops.commit(crop_parts, crops_details(source, outcomes), replacing=finished_crops)
     manifest = slices.commit(slice_parts, slices_details(source, outcomes), replacing=finished)

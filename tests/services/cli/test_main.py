@@ -209,4 +209,5 @@ def test_what_to_do_next_is_talk_and_no_result(
 def test_training_without_a_preset_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--data", "slices", "--out", "model"]) == 2
     said = capsys.readouterr().err
-    assert said == "lungforge train: give a --preset: tiny, cpu, luna256 (lungforge train --help)\n"
+    names = "tiny, cpu, luna256, luna256-edm, luna512-patch"
+    assert said == f"lungforge train: give a --preset: {names} (lungforge train --help)\n"

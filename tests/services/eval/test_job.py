@@ -1,4 +1,5 @@
 import dataclasses
+import html
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,7 +114,7 @@ def test_the_report_is_one_file_that_needs_no_network(result):
     assert page.headings[0] == 1
     assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
     for sentence in result.verdict:
-        assert sentence in text
+        assert sentence in html.unescape(text)
 
 
 def test_the_report_is_a_dataset_with_its_lineage(result, config, world):

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from services.train.checkpoints import history_tensor
 from services.train.config import TrainConfig
 from services.train.loop import train
 from services.train.presets import tiny
-from services.train.run import prepare
+from services.train.run import TrainingRun, prepare
 from services.train.worker import Report, Stop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,11 +61,15 @@ def _train(
     report: Report = lambda done, metrics: None,
     stop: Stop = lambda: False,
 ) -> int:
+    return train(_prepared(config), report, stop=stop)
+
+
+def _prepared(config: TrainConfig) -> TrainingRun:
     data = Dataset.open(config.data)
     writer = DatasetWriter(
         uri=config.out, kind=Kind.MODEL, config=identity(config), seed=config.seed, parents=(data.parent(),)
     )
-    return train(prepare(config, data, writer), report, stop=stop)
+    return prepare(config, data, writer)
 
 
 def _kill_after(steps: int) -> Report:
@@ -134,8 +139,7 @@ def test_reading_metrics_back_less_often_changes_nothing(
     assert (tmp_path / "model" / "manifest.json").read_bytes() == unbroken
     # Up to the checkpoint, which is read before it is kept; the kill is in the middle of what was read last.
     assert [count for count in reads if count] == {4: [4, 1, 3, 3, 1], 100: [5, 4, 4]}[every]
-    events = EventAccumulator(str(tmp_path / "model" / "tensorboard"), size_guidance={"scalars": 0})
-    events.Reload()
+    events = _events(tmp_path / "model")
     for name, values in _history(tmp_path / "model").items():
         scalars = events.Scalars(f"train/{name}")
         assert [scalar.step for scalar in scalars] == list(range(1, 10))
@@ -257,6 +261,23 @@ def _history(out: Path) -> dict[str, list[float]]:
     return json.loads(Dataset.open(str(out)).read_file("history.json"))
 
 
+def _events(model: Path) -> EventAccumulator:
+    """What TensorBoard reads, of files in the order that they were begun.
+
+    It goes by name, where two runs within a second differ by a counter of the process only: 10 before 9.
+    """
+    folder = model / "in order"
+    folder.mkdir()
+    begun = sorted(
+        (model / "tensorboard").iterdir(), key=lambda path: [*map(int, re.findall(r"\d+", path.name))]
+    )
+    for place, path in enumerate(begun):
+        (folder / f"tfevents.{place:02d}").write_bytes(path.read_bytes())
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return events
+
+
 def test_gradient_accumulation_changes_nothing_but_rounding(slices: str, tmp_path: Path, model: str) -> None:
     _train(_config(slices, tmp_path / "whole", model))
     _train(_config(slices, tmp_path / "accumulated", model, gradient_accumulation=4))
@@ -297,8 +318,7 @@ def test_metrics_and_pictures_can_be_watched(slices: str, tmp_path: Path, model:
     with pytest.raises(_Killed):
         _train(config, _kill_after(6))
     _train(config)
-    events = EventAccumulator(str(tmp_path / "model" / "tensorboard"), size_guidance={"scalars": 0})
-    events.Reload()
+    events = _events(tmp_path / "model")
     history = _history(tmp_path / "model")
     for name, values in history.items():
         scalars = events.Scalars(f"train/{name}")
@@ -467,7 +487,7 @@ def test_edm_learns_and_killed_and_run_again_equals_unbroken(slices: str, tmp_pa
 
 def test_the_learning_rate_rises_stays_and_falls(slices: str, tmp_path: Path) -> None:
     config = _config(slices, tmp_path / "model", steps=10, warmup_steps=2, decay=0.4)
-    learner = prepare(config, Dataset.open(slices), None).make_learner(distribute=lambda m: m, averages=False)
+    learner = _prepared(config).make_learner(distribute=lambda m: m, averages=False)
     rates = [learner.rate(1.0, step) for step in range(10)]
     assert rates == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
 
