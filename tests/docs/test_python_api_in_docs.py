@@ -100,7 +100,7 @@ def test_synthetic_slices_in_a_detector(tmp_path: Path, monkeypatch: pytest.Monk
     writer = DatasetWriter("samples", Kind.SAMPLES, {})
     writer.commit([writer.write_part("a", table)])
     page = (DOCS / "how-to/own-detector.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"^    lungforge (export .*)$", page, re.MULTILINE)
+    (command,) = re.findall(r"^lungforge (export .*)$", page, re.MULTILINE)
     subprocess.run(
         [sys.executable, "-m", "services", *command.split()],
         check=True,
