@@ -18,6 +18,7 @@ from lungforge.errors import InputError
 from services.cli.config_file import ConfigFile
 from services.cli.help import help_text
 from services.cli.options import Option, options_of
+from services.common.config_file import LEFT_OUT
 
 #: Makes a configuration of the arguments without a default, and of the ``variants`` that are given.
 Preset = Callable[..., Any]
@@ -146,9 +147,9 @@ def _start(form: Form, choice: _Choice) -> Any:
 
 
 def _is_open(config_class: type, name: str) -> bool:
-    """Whether a field may be left out of a complete file: it is required anyway, or None by default."""
+    """Whether a complete file may lack a field: it is never in one, is required, or None by default."""
     fields = {field.name: field for field in dataclasses.fields(config_class)}
-    return name in fields and (fields[name].default is None or _required(fields[name]))
+    return name in LEFT_OUT or (name in fields and (fields[name].default is None or _required(fields[name])))
 
 
 def _carrier(form: Form, choice: _Choice) -> Any:

@@ -1,5 +1,7 @@
 """The configuration that a job ran with, as a file beside its output: ``--config`` takes it.
 
+It leaves out where the output is, how many workers there were, and the like: the same work has the same file.
+
 TOML has no null: what is None by default is left out, and None in the place of another default is the text
 "None", as on the command line.
 """
@@ -13,6 +15,8 @@ from lungforge.storage import join_uri, write_bytes_atomic
 from lungforge.storage.files import read_if_there
 
 CONFIG_NAME = "config.toml"
+#: Where and how a job runs, and not what it does.
+LEFT_OUT = ("out", "workers", "dry_run", "retry_rejected")
 #: None where the default is another value.
 NONE = "None"
 
@@ -41,10 +45,12 @@ def to_toml(command: str, config: Any) -> str:
         config: A dataclass instance: texts, numbers, switches, tuples, and such dataclasses, which become
             tables.
     """
-    lines = [f"# lungforge {command} --config {CONFIG_NAME}"]
+    lines = [f"# lungforge {command} --config {CONFIG_NAME} --out URI"]
     tables: list[str] = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if field.name in LEFT_OUT:
+            continue
         if dataclasses.is_dataclass(value):
             tables += ["", f"[{field.name}]"]
             for inner in dataclasses.fields(value):

@@ -3,6 +3,7 @@
 import dataclasses
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,10 @@ from services.train.presets import cpu, luna256, tiny
 SECRET = "dont-print-me"
 #: Configurations with every type of value: texts, None in both directions, numbers, switches, lists of lists.
 CONFIGS = {
-    "phantom": PhantomConfig(out='quo"ted\\path\n\x7fé', series=3),
-    "preprocess": PreprocessConfig(source="a", out="s3://lab/b", size=None, spacing_mm=0.7, subsets=(0, 9)),
+    "phantom": PhantomConfig(out="o", series=3),
+    "preprocess": PreprocessConfig(
+        source='quo"ted\\path\n\x7fé', out="s3://lab/b", size=None, spacing_mm=0.7, subsets=(0, 9)
+    ),
     "train": dataclasses.replace(tiny("a", "b", "gaugan", 2), subsets=(0,), keep_averages=True),
     "sample": SampleConfig(
         model="m", data="d", out="o", edits=(("none", 1.0), ("move", 1e-5)), guidance_interval=(0.0, 2.5)
@@ -38,11 +41,17 @@ CONFIGS = {
 }
 
 
+def _left_out(config: Any) -> list[str]:
+    """What a file does not have: where the output is, and how many workers there are."""
+    given = {name: getattr(config, name, None) for name in ("out", "workers")}
+    return [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_is_written_is_read_as_the_same(name: str, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     keep_config(name, CONFIGS[name], str(tmp_path))
-    read = parse(name, ["--config", str(path)])
+    read = parse(name, ["--config", str(path), *_left_out(CONFIGS[name])])
     assert read == CONFIGS[name]
     # Whole numbers stay so in lists of numbers: the digest of the work is that of their text.
     assert to_toml(name, read) == path.read_text(encoding="utf-8") == to_toml(name, CONFIGS[name])
@@ -51,14 +60,24 @@ def test_what_is_written_is_read_as_the_same(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", [tiny, cpu, luna256])
 @pytest.mark.parametrize("model", ["sdm", "gaugan"])
 def test_a_file_with_every_option_needs_no_preset(preset, model: str, tmp_path: Path) -> None:
-    config = preset("a", "b", model)
+    config = preset("a", "b", model, 8)
     keep_config("train", config, str(tmp_path))
-    assert parse("train", ["--config", str(tmp_path / "config.toml")]) == config
+    assert parse("train", ["--config", str(tmp_path / "config.toml"), *_left_out(config)]) == config
+
+
+def test_the_same_work_has_the_same_file_wherever_it_is_done() -> None:
+    one = SampleConfig(model="m", data="d", out="s3://lab/a", workers=1)
+    other = dataclasses.replace(one, out="b", workers=4)
+    assert (
+        to_toml("sample", one)
+        == to_toml("sample", other)
+        != to_toml("sample", dataclasses.replace(one, seed=1))
+    )
 
 
 def test_the_text_is_toml_with_a_table_for_each_nested_configuration() -> None:
     text = to_toml("train", tiny("s3://lab/slices", "m"))
-    assert text.startswith("# lungforge train --config config.toml\n")
+    assert text.startswith("# lungforge train --config config.toml --out URI\n")
     document = tomllib.loads(text)
     assert document["data"] == "s3://lab/slices"
     assert document["network"]["attention_sizes"] == [16]

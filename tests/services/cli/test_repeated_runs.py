@@ -34,8 +34,8 @@ def test_a_training_is_repeated_by_its_file_and_a_finished_one_is_left_as_it_is(
     capsys.readouterr()
 
     before = _files(store_uri)
-    for finished in (["--config", file], [*words, "--out", store_uri], ["--config", file, "--workers", "2"]):
-        assert cli.main(["train", *finished]) == 0
+    for finished in (["--config", file], words, ["--config", file, "--workers", "2"]):
+        assert cli.main(["train", *finished, "--out", store_uri]) == 0
         assert "is finished already" in capsys.readouterr().err
     assert _files(store_uri) == before
     assert read_bytes(file) == written

@@ -16,7 +16,6 @@ from lungforge.ct.phantoms.generate import generate_phantom, write_metaimage, wr
 from lungforge.datasets import Dataset, Kind
 from lungforge.errors import InputError
 from services.common import workers
-from services.common.config_file import CONFIG_NAME
 from services.preprocess import job
 from services.preprocess.config import PreprocessConfig
 
@@ -50,7 +49,7 @@ def checksums(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != CONFIG_NAME  # which says where it is, and on how many workers
+        if path.is_file()
     }
 
 
