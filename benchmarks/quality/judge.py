@@ -24,6 +24,7 @@ from lungforge.metrics.radiomics import radiomic_features_of
 from lungforge.randomness import numpy_generator
 from services.eval import measure
 from services.eval.copy_search import NOBODY, most_like
+from services.eval.measure_distances import network_distances, precision_and_recall
 from services.eval.measure_radiomics import radiomic
 from services.eval.records import Fidelity, Match, MeasuredSlices, RealPool
 from services.eval.rounding import rounded_baseline
@@ -125,7 +126,8 @@ class Judge:
     ) -> SetQuality:
         real, offered = self.measured, _measured(hu, rows, self.extractor)
         permutations = permute_scans(real.scans, offered.scans, numpy_generator(_SEED, _NAME, "permutations"))
-        distances = measure.distances(_NAME, real, offered, self.extractor.description, permutations, _SEED)
+        description = self.extractor.description
+        distances = network_distances(_NAME, real, offered, description, permutations, _SEED)
         halves = compare_with_real(real.features, real.scans, offered.features)
         found = most_like(
             hu_to_uint8(hu), maps_of(rows), self.pool, sources=[None] * len(hu), patients=patients
@@ -143,7 +145,7 @@ class Judge:
             radiomic=radiomic(_NAME, real, offered, permutations, _SEED),
             frechet=dataclasses.replace(distances.frechet, baseline=rounded_baseline(halves)),
             kid=distances.kid,
-            precision_recall=distances.precision_recall,
+            precision_recall=precision_and_recall(_NAME, real, offered, description, _SEED),
             near_duplicates=measure.near_duplicates(matches, ()),
         )
 

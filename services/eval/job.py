@@ -33,6 +33,7 @@ from services.eval.downstream.results import DownstreamResults
 from services.eval.feature_cache import Network
 from services.eval.guards import check_leak, check_near_duplicates, check_sizes
 from services.eval.lineage import SampleLineage, slices_behind, subsets_of, trace
+from services.eval.measure_distances import network_distances, precision_and_recall, second_distances
 from services.eval.measure_radiomics import radiomic
 from services.eval.measure_sensitivity import sensitivity_of
 from services.eval.memorised_pairs import memorised_pairs
@@ -245,7 +246,7 @@ def _measure(
     permutations = permute_scans(real.scans, synthetic.scans, numpy_generator(seed, name, "permutations"))
     matches = [match for part in parts for match in part.matches]
     extractor, described = extractors
-    measured = measure.distances(name, real, synthetic, extractor, permutations, seed)
+    measured = network_distances(name, real, synthetic, extractor, permutations, seed)
     # A patch has no source slice whose medians would be its.
     sources = None if lineage.on_patches else slices.medians(synthetic.keys)
     # Patches have training patches to be compared with only where real slices are cut, too.
@@ -259,10 +260,10 @@ def _measure(
         radiomic=of_radiomics,
         frechet=measured.frechet,
         kid=measured.kid,
-        precision_recall=measured.precision_recall,
+        precision_recall=precision_and_recall(name, real, synthetic, extractor, seed),
         second=None
         if described is None
-        else measure.second_distances(name, real, synthetic, described, permutations, seed),
+        else second_distances(name, real, synthetic, described, permutations, seed),
         hounsfield_units=measure.hounsfield_units(real, synthetic, sources, permutations),
         nodule_contrast_hu=measure.nodule_contrast(real, synthetic),
         map_agreement=_PATCHES if lineage.on_patches else measure.map_agreement(real, synthetic),

@@ -1,22 +1,16 @@
 """The results on a set of synthetic slices, from what its parts gave."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungforge.ct import classes
-from lungforge.metrics.extractors import Description
-from lungforge.metrics.frechet import frechet_distance_of_features, frechet_distance_without_bias
-from lungforge.metrics.kid import kid, kid_over_subsets, kid_p_value
 from lungforge.metrics.leakage import Patients
 from lungforge.metrics.map_agreement import STRUCTURES
 from lungforge.metrics.memorisation import Memorisation, measure_memorisation
 from lungforge.metrics.near_duplicates import Resemblance
 from lungforge.metrics.permutation import ScanPermutations, mean_shift_p_values
-from lungforge.metrics.precision_recall import FEWEST, NEIGHBOUR, precision, recall
-from lungforge.metrics.real_baseline import BaselineComparison, compare_with_baseline
 from lungforge.randomness import numpy_generator
 from services.eval.copy_results import (
     DistanceHistogram,
@@ -28,20 +22,15 @@ from services.eval.copy_results import (
     NearDuplicates,
 )
 from services.eval.records import Key, Match, MeasuredSlices
-from services.eval.rounding import rounded, rounded_baseline
+from services.eval.rounding import rounded
 from services.eval.set_results import (
     ContrastSummary,
-    Coverage,
     DiceSummary,
-    FrechetResult,
     HounsfieldRow,
     HounsfieldSummary,
-    KidResult,
     MapAgreement,
-    NetworkDistances,
     NoduleContrast,
     NotMeasured,
-    PrecisionRecallResult,
     StructureAgreement,
 )
 
@@ -51,132 +40,6 @@ _LISTED = 50
 _WORST = 4
 #: Bins of the histograms of distances.
 _BINS = 30
-#: Images of each side in the test of the KID, at most: its kernel has a value for each pair.
-_KID_IMAGES = 2000
-
-
-@dataclasses.dataclass(frozen=True)
-class Distances:
-    """How far a set of synthetic slices is from the real ones, by features."""
-
-    frechet: FrechetResult
-    kid: KidResult
-    precision_recall: PrecisionRecallResult
-
-
-def distances(
-    name: str,
-    real: MeasuredSlices,
-    synthetic: MeasuredSlices,
-    extractor: Description,
-    permutations: ScanPermutations | None,
-    seed: int,
-) -> Distances:
-    """Fréchet distance, KID, precision and recall, each with its real-vs-real baseline.
-
-    Args:
-        name: What the report calls the set; with the seed it decides the random halves and subsets.
-        real: The real slices that are compared with.
-        synthetic: The set.
-        extractor: What gave the features.
-        permutations: Of the scans of both; None with too few for a test.
-        seed: Of the job.
-    """
-    counts = {"real_images": len(real.features), "synthetic_images": len(synthetic.features)}
-
-    def baseline(
-        measure: Callable[[NDArray[np.float32], NDArray[np.float32]], float], halves: str, fewest: int = 2
-    ) -> BaselineComparison | None:
-        """``halves`` seeds the random halves: part of the results, whatever the measure is called today."""
-        return rounded_baseline(
-            compare_with_baseline(
-                real.features,
-                real.scans,
-                synthetic.features,
-                measure,
-                numpy_generator(seed, name, halves),
-                fewest=fewest,
-            )
-        )
-
-    def coverage(measure: Callable[[NDArray[np.float32], NDArray[np.float32]], float]) -> Coverage:
-        enough = min(counts.values()) >= FEWEST
-        value = rounded(measure(real.features, synthetic.features)) if enough else None
-        return Coverage(value, baseline(measure, "precision and recall", FEWEST))
-
-    subsets = kid_over_subsets(
-        real.features, synthetic.features, numpy_generator(seed, name, "kernel subsets")
-    )
-    without_bias = frechet_distance_without_bias(
-        real.features, synthetic.features, numpy_generator(seed, name, "frechet without bias")
-    )
-    return Distances(
-        frechet=FrechetResult(
-            name=extractor.distance_name,
-            value=rounded(frechet_distance_of_features(real.features, synthetic.features)),
-            baseline=baseline(frechet_distance_of_features, "frechet"),
-            without_bias=None if without_bias is None else rounded(without_bias),
-            **counts,
-        ),
-        kid=KidResult(
-            name=f"KID ({extractor.name})",
-            mean=rounded(subsets.mean),
-            spread=rounded(subsets.spread),
-            subsets=subsets.subsets,
-            subset_size=subsets.subset_size,
-            baseline=baseline(kid, "kernel"),
-            p_value=_kid_p_value(real, synthetic, permutations, numpy_generator(seed, name, "kernel test")),
-            permutations=0 if permutations is None else permutations.count,
-        ),
-        precision_recall=PrecisionRecallResult(
-            name=f"Improved precision and recall ({extractor.name})",
-            neighbour=NEIGHBOUR,
-            precision=coverage(precision),
-            recall=coverage(recall),
-            **counts,
-        ),
-    )
-
-
-def second_distances(
-    name: str,
-    real: MeasuredSlices,
-    synthetic: MeasuredSlices,
-    extractor: Description,
-    permutations: ScanPermutations | None,
-    seed: int,
-) -> NetworkDistances:
-    """Fréchet distance and KID by the features of the second network; arguments as of ``distances``."""
-    assert real.second is not None
-    assert synthetic.second is not None
-    of_second = distances(
-        name,
-        dataclasses.replace(real, features=real.second),
-        dataclasses.replace(synthetic, features=synthetic.second),
-        extractor,
-        permutations,
-        seed,
-    )
-    return NetworkDistances(of_second.frechet, of_second.kid)
-
-
-def _kid_p_value(
-    real: MeasuredSlices,
-    synthetic: MeasuredSlices,
-    permutations: ScanPermutations | None,
-    generator: np.random.Generator,
-) -> float | None:
-    """Of all images, or of as many of each side as fit."""
-    if permutations is None:
-        return None
-    count = len(real.features)
-    tested = np.flatnonzero(permutations.taking_part)
-    one, other = (
-        np.sort(generator.permutation(side)[:_KID_IMAGES])
-        for side in (tested[tested < count], tested[tested >= count])
-    )
-    chosen = permutations.keep(np.concatenate([one, other]))
-    return kid_p_value(real.features[one], synthetic.features[other - count], chosen)
 
 
 def hounsfield_units(

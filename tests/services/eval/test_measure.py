@@ -11,7 +11,8 @@ from lungforge.metrics.near_duplicates import Resemblance
 from lungforge.metrics.permutation import permute_scans
 from lungforge.metrics.radiomics import FEATURES
 from services.eval.copy_results import DistanceQuantiles, FalseAlarms, MemorisationResult, MemorisedPair
-from services.eval.measure import distances, hounsfield_units, map_agreement, memorisation, near_duplicates
+from services.eval.measure import hounsfield_units, map_agreement, memorisation, near_duplicates
+from services.eval.measure_distances import network_distances
 from services.eval.records import Fidelity, Match, MeasuredSlices
 from services.eval.set_results import DiceSummary, NotMeasured
 
@@ -169,11 +170,11 @@ def test_kid_has_a_p_value_and_the_distance_no_bias_where_images_suffice(monkeyp
         for name, features in (("real", near), ("synthetic", far))
     )
     permutations = permute_scans(real.scans, synthetic.scans, np.random.default_rng(0))
-    results = distances("set", real, synthetic, description, permutations, 0)
+    results = network_distances("set", real, synthetic, description, permutations, 0)
     assert (results.kid.p_value, results.kid.permutations) == (0.001, 999)
     assert results.frechet.without_bias == pytest.approx(27, rel=0.2)
     # Of many images some are tested; the scans that are left decide.
-    monkeypatch.setattr("services.eval.measure._KID_IMAGES", 40)
-    assert distances("set", real, synthetic, description, permutations, 0).kid.p_value == 0.001
-    none = distances("set", real, synthetic, description, None, 0).kid
+    monkeypatch.setattr("services.eval.measure_distances._KID_IMAGES", 40)
+    assert network_distances("set", real, synthetic, description, permutations, 0).kid.p_value == 0.001
+    none = network_distances("set", real, synthetic, description, None, 0).kid
     assert (none.p_value, none.permutations) == (None, 0)
