@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lungforge.ct.io import volume
 from lungforge.ct.io.axial_ct import check_values, plane_of
 from lungforge.ct.io.volume import Volume
-from lungforge.ct.nodules import Annotation, nodules_in_slice, sphere_nodules
+from lungforge.ct.nodules import Annotation, nodule_rows, nodules_in_slice, sphere_nodules
 from lungforge.ct.resize import PixelMap, resize_slice
 from lungforge.ct.segmentation.anatomy import anatomy_from_luna, derive_anatomy
 from lungforge.datasets.slices import SliceRow
@@ -108,7 +108,6 @@ def slice_volume(
         hu = scan.hu[index]
         shown = nodules_in_slice(spheres, index, hu, geometry)
         image, label, kept = resize_slice(hu, classes, shown, pixel_map)
-        height, width = pixel_map.shape
         made.append(
             SliceRow(
                 series_uid=scan.series_uid,
@@ -117,12 +116,7 @@ def slice_volume(
                 spacing_mm=pixel_map.spacing_mm,
                 image=image,
                 label=label,
-                # As in a dataset: a nodule that the edge cuts is listed only with its centre.
-                nodules=tuple(
-                    nodule.row()
-                    for nodule in kept
-                    if -0.5 <= nodule.x <= width - 0.5 and -0.5 <= nodule.y <= height - 0.5
-                ),
+                nodules=tuple(nodule_rows(kept, pixel_map.shape)),
             )
         )
     return made

@@ -82,6 +82,21 @@ class SliceNodule:
         return {"x": self.x, "y": self.y, "diameter_px": self.diameter_px, "diameter_mm": self.diameter_mm}
 
 
+def nodule_rows(nodules: Iterable[SliceNodule], shape: tuple[int, int]) -> list[dict[str, float]]:
+    """The entries of the column ``nodules``: a nodule that the edge cuts is listed only with its centre.
+
+    Args:
+        nodules: Of an image.
+        shape: Height and width of the image.
+    """
+    height, width = shape
+    return [
+        nodule.row()
+        for nodule in nodules
+        if -0.5 <= nodule.x <= width - 0.5 and -0.5 <= nodule.y <= height - 0.5
+    ]
+
+
 def sphere_nodules(annotations: Iterable[Annotation], geometry: Geometry) -> tuple[list[Nodule], list[str]]:
     """Intersect annotated spheres with the slices of a volume.
 

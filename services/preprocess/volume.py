@@ -15,7 +15,7 @@ from lungforge.ct.crops import CROP_SIZE, cut_crop
 from lungforge.ct.io.axial_ct import check_lungs, check_values
 from lungforge.ct.io.luna16 import SeriesEntry
 from lungforge.ct.io.volume import read_slices, read_volume
-from lungforge.ct.nodules import nodules_in_slice
+from lungforge.ct.nodules import nodule_rows, nodules_in_slice
 from lungforge.ct.resize import resize_slice
 from lungforge.ct.segmentation.anatomy import anatomy_from_luna, derive_anatomy
 from lungforge.datasets import DatasetWriter, Kind, Part, table_from_rows
@@ -235,7 +235,6 @@ def _slice_row(
     columns, rows, _ = plan.geometry.size
     shown = nodules_in_slice(plan.nodules, index, hu, plan.geometry)
     image, label, nodules = resize_slice(hu, anatomy, shown, plan.pixel_map)
-    height, width = plan.pixel_map.shape
     return {
         "series_uid": entry.series_uid,
         "subset": entry.subset,
@@ -245,12 +244,7 @@ def _slice_row(
         "spacing_mm": list(plan.pixel_map.spacing_mm),
         "image": image,
         "label": label,
-        # A nodule that the image's edge cuts stays in the map, but is listed only with its centre.
-        "nodules": [
-            nodule.row()
-            for nodule in nodules
-            if -0.5 <= nodule.x <= width - 0.5 and -0.5 <= nodule.y <= height - 0.5
-        ],
+        "nodules": nodule_rows(nodules, plan.pixel_map.shape),
     }
 
 
