@@ -14,6 +14,7 @@ from lungforge.ct.window import hu_to_uint8
 from lungforge.datasets.slices import SliceRow
 from lungforge.errors import InputError
 from lungforge.metrics.fidelity import ClassHistogram, class_medians
+from lungforge.metrics.judgement import JUDGED_CLASSES
 from lungforge.metrics.map_agreement import STRUCTURES, segment_and_compare
 from lungforge.metrics.near_duplicates import Query, nearest, thumbnails
 from lungforge.metrics.permutation import ScanPermutations, mean_shift_p_values
@@ -21,8 +22,6 @@ from lungforge.metrics.radiomics import radiomic_features_of
 
 #: Real slices that each synthetic one is compared with, as by `lungforge evaluate`.
 _NEIGHBOURS: Final = 8
-#: The classes that are judged: those with many pixels in every slice.
-_JUDGED: Final = (classes.BACKGROUND, classes.BODY, classes.LEFT_LUNG, classes.RIGHT_LUNG)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def hounsfield_units(
             real=first.quantile(label, 0.5),
             synthetic=second.quantile(label, 0.5),
             p_value=None if np.isnan(p_values[label]) else float(p_values[label]),
-            judged=label in _JUDGED,
+            judged=label in JUDGED_CLASSES,
         )
         for label, name in enumerate(classes.NAMES)
     )

@@ -2,10 +2,13 @@
 
 from typing import Final, Literal, TypeAlias
 
+from lungforge.ct import classes
 from lungforge.metrics.permutation import SIGNIFICANCE
 
 Judgement: TypeAlias = Literal["good", "fair", "poor"]
 
+#: The classes that are judged by HU: those with thousands of pixels in every slice.
+JUDGED_CLASSES: Final = (classes.BACKGROUND, classes.BODY, classes.LEFT_LUNG, classes.RIGHT_LUNG)
 #: A radiomic distance up to so many times the real-vs-real baseline is good, or fair.
 GOOD_RATIO: Final = 1.2
 FAIR_RATIO: Final = 3.0

@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 
 from pydantic import ConfigDict, TypeAdapter
 
+from services.eval.report.wording import listed
 from services.eval.set_results import NotMeasured
 
 #: What the columns of the table are called; those of the headline first.
@@ -145,24 +146,19 @@ def sensitivity_sentence(name: str, result: Sensitivity | NotMeasured) -> str:
     if isinstance(result, NotMeasured):
         return f"Which faults the measures of “{name}” could have missed is not known: {result.why_not}."
     seen = [fault.fault for fault in result.seen if not fault.copies]
-    parts = [f"{_named(seen) or 'no fault'} in at least 9 of 10 cases"]
+    parts = [f"{listed(seen) or 'no fault'} in at least 9 of 10 cases"]
     missed = [f"{fault.fault} ({fault.headline:.2f})" for fault in result.missed if not fault.copies]
-    parts += [f"and may miss {_named(missed)}"] if missed else []
+    parts += [f"and may miss {listed(missed)}"] if missed else []
     sentence = f"In sets as large as “{name}”, the headline notices {', '.join(parts)}"
     copies = [f"{fault.fault} ({fault.headline:.2f})" for fault in result.missed if fault.copies]
     if copies:
-        sentence += f"; of copies in 5 % of the slices, it may miss those {_named(copies)}"
+        sentence += f"; of copies in 5 % of the slices, it may miss those {listed(copies)}"
     powers = result.powers
     return (
         f"{sentence}. In brackets: the share of {powers.repeats} draws that raised an alarm, at "
         f"{powers.images:,} images of {powers.scans:,} scans a side, the nearest smaller count that was "
         f"tested (here {result.images:,} of {result.scans:,} scans)."
     )
-
-
-def _named(names: Sequence[str]) -> str:
-    """Names with commas, the last one with "and"."""
-    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])
 
 
 @functools.cache

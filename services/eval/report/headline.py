@@ -4,19 +4,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from lungforge.ct import classes
-from lungforge.metrics.judgement import judge_hounsfield_units, judge_realism
+from lungforge.metrics.judgement import JUDGED_CLASSES, judge_hounsfield_units, judge_realism
 from services.eval.copy_results import MemorisationResult
 from services.eval.downstream.results import DownstreamResults
 from services.eval.report.radiomic_words import moved_words
-from services.eval.report.wording import signed, signed_integer
+from services.eval.report.wording import listed, signed, signed_integer
 from services.eval.results import Chip, Headline, Judgement, SetResults
 from services.eval.set_results import HounsfieldRow, NotMeasured, RadiomicResult
 
-#: The classes that are judged by HU: those with thousands of pixels in every slice.
-_JUDGED: Final = [
-    classes.NAMES[label]
-    for label in (classes.BACKGROUND, classes.BODY, classes.LEFT_LUNG, classes.RIGHT_LUNG)
-]
+#: The names of the classes that are judged by HU.
+_JUDGED: Final = [classes.NAMES[label] for label in JUDGED_CLASSES]
 #: What a chip is called in a sentence.
 _SUBJECTS: Final = {
     "Realism": "realism",
@@ -62,7 +59,7 @@ def _sentence(results: SetResults, chips: Sequence[Chip]) -> str:
 
 def _subjects(chips: Sequence[Chip], judgement: Judgement) -> str:
     names = [_SUBJECTS[chip.name] for chip in chips if chip.judgement == judgement]
-    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])
+    return listed(names)
 
 
 def _realism(results: SetResults) -> Chip:

@@ -22,6 +22,11 @@ def plus_minus(mean: float, spread: float) -> str:
     return f"{mean:.{places}f} ± {spread:.{places}f}".replace("-", MINUS)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names with commas, the last one with "and"."""
+    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])
+
+
 def significant(value: float | None, digits: int = 4) -> str:
     """A value with so many significant digits; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}g}".replace("-", MINUS)
