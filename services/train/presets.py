@@ -4,7 +4,7 @@ The networks and what their training needs are presets of each generator, beside
 for all generators stands here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lungforge.errors import InputError
@@ -17,45 +17,37 @@ TrainPreset = Callable[..., TrainConfig]
 #: Images of each worker in a step, as published: what fills a GPU at 256 px.
 _PUBLISHED_BATCH = 4
 #: The same of the smaller networks for GPUs, and their steps.
-_SMALLER_BATCH, _SMALLER_STEPS = 8, 100_000
+_SMALLER: Mapping[str, int] = {"images": 8, "steps": 100_000}
 #: Images in a step of the presets for CPUs, over all workers.
 _SHARED_BATCH = 8
 
 
 def luna256(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
     """The published setting, at 256 px: a GPU for each worker, in bfloat16."""
-    return _preset(
-        "luna256",
-        data,
-        out,
-        model,
-        workers,
-        batch=_PUBLISHED_BATCH * max(workers, 1),
-        precision="bfloat16",
-        gpus_per_worker=1,
-        cpus_per_worker=4,
-    )
+    return _on_gpus("luna256", data, out, model, workers, images=_PUBLISHED_BATCH)
 
 
 def luna256_edm(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
     """Half the width of the published network, at 256 px: about a day on one GPU of 24 GB, in bfloat16."""
-    return _on_gpus("luna256-edm", data, out, model, workers)
+    return _on_gpus("luna256-edm", data, out, model, workers, **_SMALLER)
 
 
 def luna512_patch(data: str, out: str, model: str = "sdm", workers: int = 1) -> TrainConfig:
     """The same on patches of 256 px, of slices of 512 px, with their place in the slice."""
-    return _on_gpus("luna512-patch", data, out, model, workers, patch=256)
+    return _on_gpus("luna512-patch", data, out, model, workers, **_SMALLER, patch=256)
 
 
-def _on_gpus(name: str, data: str, out: str, model: str, workers: int, **values: Any) -> TrainConfig:
+def _on_gpus(
+    name: str, data: str, out: str, model: str, workers: int, *, images: int, **values: Any
+) -> TrainConfig:
+    """A GPU for each worker, with so many images."""
     return _preset(
         name,
         data,
         out,
         model,
         workers,
-        batch=_SMALLER_BATCH * max(workers, 1),
-        steps=_SMALLER_STEPS,
+        batch=images * max(workers, 1),
         precision="bfloat16",
         gpus_per_worker=1,
         cpus_per_worker=4,
