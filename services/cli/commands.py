@@ -111,9 +111,10 @@ COMMANDS = {
         "services.nightly.config:NightlyConfig",
         "services.nightly.job:run",
         example="--store s3://lab --count 256",
-        notes="A night is worse, and the exit code 3, when Fréchet distance, KID or near-duplicates are "
-        "above mean + 3 spreads of the last 14 good nights (4 at least). The same date again does nothing "
-        "when the night is done, and resumes it otherwise. A lease keeps two runs at once apart.",
+        notes="A night is worse, and the exit code 3, when a metric (radiomic distance, Hounsfield units, "
+        "KID, Fréchet distance, near-duplicates or memorised share) is above mean + 3 spreads of the last 14 "
+        "good nights (4 at least). The same date again does nothing when the night is done, and resumes it "
+        "otherwise. A lease keeps two runs at once apart.",
         extras=("eval",),
     ),
     "submit": Command(
