@@ -11,16 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lungforge.config import identity
 from lungforge.ct.window import WINDOW_HU
 from lungforge.datasets import Dataset, DatasetWriter, Kind, rows_from_table, table_from_rows
 from services.eval import job
 from services.eval.config import EvalConfig
 from services.eval.results import EvaluationReport
 from services.preprocess.config import PreprocessConfig
-from services.preprocess.survey import survey
-from services.preprocess.volume import VolumeTask
 from tests.factories import sample_row
+from tests.services.preprocessed import preprocess_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_data, pytest.mark.ray]
 
@@ -39,14 +37,7 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         size=64,
         subsets=(TRAINED_ON, COMPARED, OFFERED),
     )
-    writers = [
-        DatasetWriter(f"{config.out}/{name}", kind, identity(config))
-        for name, kind in (("slices", Kind.SLICES), ("crops", Kind.CROPS))
-    ]
-    task = VolumeTask(config, *writers)
-    parts = [task(volume).slices for volume in survey(config).volumes]
-    writers[0].commit([part for part in parts if part is not None])
-    return Dataset.open(f"{config.out}/slices")
+    return preprocess_here(config)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lungforge.config import identity
 from lungforge.ct.io.luna16_tables import read_annotations
 from lungforge.ct.io.volume import read_geometry
 from lungforge.ct.nodules import nodule_boxes
-from lungforge.datasets import Dataset, DatasetWriter, Kind
+from lungforge.datasets import Dataset
 from lungforge.metrics.candidates import join_nodules
 from services.eval.downstream.examples import read_rows
 from services.eval.downstream.froc import (
@@ -20,8 +19,7 @@ from services.eval.downstream.froc import (
     scan_stacks,
 )
 from services.preprocess.config import PreprocessConfig
-from services.preprocess.survey import survey
-from services.preprocess.volume import VolumeTask
+from tests.services.preprocessed import preprocess_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_data]
 
@@ -38,14 +36,7 @@ def source() -> Path:
 def stacks(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Every slice, without Ray."""
     config = PreprocessConfig(str(source), str(tmp_path_factory.mktemp("stacks")), size=128, slices="all")
-    writers = [
-        DatasetWriter(f"{config.out}/{name}", kind, identity(config))
-        for name, kind in (("slices", Kind.SLICES), ("crops", Kind.CROPS))
-    ]
-    task = VolumeTask(config, *writers)
-    parts = [task(volume).slices for volume in survey(config).volumes]
-    writers[0].commit([part for part in parts if part is not None])
-    return Dataset.open(f"{config.out}/slices")
+    return preprocess_here(config)
 
 
 def test_the_nodules_are_the_annotated_ones(source: Path, stacks: Dataset) -> None:
