@@ -15,7 +15,7 @@ import pytest
 from tests.docs.site import DOCS, ROOT, blocks, pages
 
 #: Pages that have a test of their own: test_tutorial.py on real scans, test_python_api_in_docs.py.
-ELSEWHERE = {DOCS / name for name in ("tutorial-luna16.md", "python.md", "own-detector.md")}
+ELSEWHERE = {DOCS / name for name in ("tutorial-luna16.md", "how-to/python.md", "how-to/own-detector.md")}
 
 
 @pytest.mark.slow
