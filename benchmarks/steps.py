@@ -48,6 +48,7 @@ ARMS = (
     *(SamplingOptions("dpmpp", steps) for steps in (30, 20, 15, 12, 10, 8)),
     SamplingOptions("heun", 23),
     SamplingOptions("dpmpp", 12, guidance=1.0),
+    SamplingOptions("dpmpp", 12, guidance=1.5, guidance_interval=(0.19, 1.61)),
     SamplingOptions("dpmpp", 12, guidance=1.5, guidance_interval=_EVERYWHERE),
     SamplingOptions("dpmpp", 12, guidance=2.0),
 )

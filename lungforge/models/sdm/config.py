@@ -19,6 +19,8 @@ from lungforge.models.base import (
 #: What a network is trained to predict: the noise, as published, or the image with EDM's preconditioning.
 ObjectiveName = Literal["edm", "eps"]
 
+#: Side of the images that levels of noise are stated for, in px.
+REFERENCE_SIDE: Final = 64
 #: Every normalisation has this many groups, so every width is a multiple of it.
 GROUPS: Final = 32
 
@@ -178,7 +180,7 @@ class SamplingDefaults:
         sampler: Which sampler.
         steps: Evaluations of the network along one image, by sampler.
         guidance: Scale of guidance.
-        guidance_interval: Where it acts; None is everywhere.
+        guidance_interval: Where it acts, for images of ``REFERENCE_SIDE``; None is everywhere.
     """
 
     sampler: SamplerName
@@ -187,21 +189,24 @@ class SamplingDefaults:
     guidance_interval: tuple[float, float] | None
 
 
+#: Chosen on validation maps: docs/measurements/sampling.md.
 SAMPLING_DEFAULTS: Final[Mapping[ObjectiveName, SamplingDefaults]] = {
     "edm": SamplingDefaults(
-        "dpmpp", {"dpmpp": 12, "heun": 23, "ddim": 25, "ancestral": 50}, 1.5, (0.19, 1.61)
+        "dpmpp", {"dpmpp": 12, "heun": 23, "ddim": 25, "ancestral": 50}, 1.5, (0.4, 1.61)
     ),
     "eps": SamplingDefaults("ancestral", {"dpmpp": 25, "heun": 39, "ddim": 50, "ancestral": 50}, 1.5, None),
 }
 
 
-def sampling_of(objective: ObjectiveName, options: SamplingOptions) -> SamplingOptions:
-    """The options with what suits an objective where they leave something open.
+def sampling_of(config: UNetConfig, options: SamplingOptions) -> SamplingOptions:
+    """The options with what suits a network where they leave something open.
+
+    Where guidance acts grows with the side of the images, as the noise of training does.
 
     Raises:
         InputError: The sampler cannot take so many evaluations.
     """
-    defaults = SAMPLING_DEFAULTS[objective]
+    defaults = SAMPLING_DEFAULTS[config.objective]
     sampler = options.sampler or defaults.sampler
     steps = options.steps or defaults.steps[sampler]
     if sampler == "heun" and steps % 2 == 0:
@@ -209,9 +214,10 @@ def sampling_of(objective: ObjectiveName, options: SamplingOptions) -> SamplingO
             f"--steps is {steps}; heun evaluates the network twice a step and once at the last, "
             f"so give {steps - 1} or {steps + 1}"
         )
+    interval = options.guidance_interval
+    if interval is None and defaults.guidance_interval is not None:
+        low, high = (sigma * config.image_size / REFERENCE_SIDE for sigma in defaults.guidance_interval)
+        interval = low, high
     return SamplingOptions(
-        sampler,
-        steps,
-        defaults.guidance if options.guidance is None else options.guidance,
-        options.guidance_interval or defaults.guidance_interval,
+        sampler, steps, defaults.guidance if options.guidance is None else options.guidance, interval
     )

@@ -38,7 +38,7 @@ class DiffusionSliceSampler:
     def __init__(self, network: SemanticUNet, options: SamplingOptions) -> None:
         self.network = network
         self.objective = objective_of(network.config)
-        chosen = sampling_of(network.config.objective, options)
+        chosen = sampling_of(network.config, options)
         assert chosen.sampler is not None, "nothing is left open"
         assert chosen.steps is not None, "nothing is left open"
         assert chosen.guidance is not None, "nothing is left open"

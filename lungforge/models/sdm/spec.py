@@ -47,7 +47,7 @@ class DiffusionSpec(ModelSpec[UNetConfig, DiffusionOptions]):
 
     def sampling(self, config: UNetConfig, options: SamplingOptions) -> SamplingOptions:
         """See ``ModelSpec``: what suits the objective."""
-        return sampling_of(config.objective, options)
+        return sampling_of(config, options)
 
     def cost(self, config: UNetConfig) -> Cost:
         """See ``ModelSpec``."""

@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
+from lungforge.models.sdm.config import REFERENCE_SIDE
 from lungforge.models.sdm.diffusion import (
     Estimate,
     Network,
@@ -33,8 +34,6 @@ SIGMA_MIN: Final = 0.005
 RHO: Final = 7.0
 #: Times given to the network, as many as there are timesteps in noise prediction: its embedding is made for.
 _TIMES = 999.0
-#: Side of the images that the constants are stated for, in px.
-REFERENCE_SIDE: Final = 64
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from lungforge.errors import InputError
+from lungforge.models.base import SamplingOptions
 from lungforge.models.document import from_document, to_document
 from lungforge.models.sdm.config import UNetConfig
 from lungforge.models.sdm.spec import SPEC
@@ -41,3 +42,15 @@ def test_a_document_with_other_fields_is_refused():
     document = to_document(SPEC, SPEC.preset_config("tiny"))
     with pytest.raises(InputError, match="widht"):
         from_document({**document, "network": {**document["network"], "widht": 3}})
+
+
+def test_where_guidance_acts_grows_with_the_side_as_the_noise_of_training_does():
+    def interval(side, objective="edm", given=None):
+        config = UNetConfig(image_size=side, objective=objective)
+        return SPEC.sampling(config, SamplingOptions(guidance_interval=given)).guidance_interval
+
+    assert interval(64) == (0.4, 1.61)
+    assert interval(256) == (1.6, 6.44)
+    # A level of noise that was asked for is that level, and the published objective is guided everywhere.
+    assert interval(256, given=(0.5, 2.0)) == (0.5, 2.0)
+    assert interval(256, objective="eps") is None
