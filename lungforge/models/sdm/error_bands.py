@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lungforge.ct.window import HU_PER_UNIT
-from lungforge.models.sdm.objectives.base import ImageError
 from lungforge.models.sdm.config import REFERENCE_SIDE
+from lungforge.models.sdm.objectives.base import ImageError
 
 #: One a band, from the least noise to the most.
 BANDS: Final = ("error_low_noise_hu", "error_middle_noise_hu", "error_high_noise_hu")
