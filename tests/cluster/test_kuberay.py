@@ -183,6 +183,18 @@ def test_groups_of_workers_start_with_no_worker(overlay: Any) -> None:
         assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (name == "gpu")
 
 
+def test_a_gpu_pod_is_a_whole_machine_with_shared_memory_left_for_nccl(overlay: Any) -> None:
+    for spec in overlay.clusters():
+        for group in (group for group in spec["workerGroupSpecs"] if group["groupName"] == "gpu"):
+            pod = group["template"]["spec"]
+            (container,) = pod["containers"]
+            assert container["resources"]["limits"]["nvidia.com/gpu"] == "8"
+            (shared,) = (one["emptyDir"] for one in pod["volumes"] if one["name"] == "shared-memory")
+            size = int(shared["sizeLimit"].removesuffix("Gi")) * 2**30
+            # GPUs that cannot read each other's memory exchange gradients through it.
+            assert size - int(group["rayStartParams"]["object-store-memory"]) >= 8 * 2**30
+
+
 def test_no_secret_is_written_down(overlay: Any) -> None:
     assert "Secret" not in {item["kind"] for item in overlay.objects}
     secret = re.compile(r"SECRET|PASSWORD|TOKEN|ACCESS_KEY", re.IGNORECASE)

@@ -34,16 +34,20 @@ def test_what_a_job_writes_the_next_one_reads(overlay: Any) -> None:
 
 
 def test_the_workers_of_a_job_fit_into_its_cluster(overlay: Any) -> None:
-    slots: dict[str, list[int]] = {}
+    slots: dict[str, tuple[int, int, int]] = {}
     for group in overlay.the("RayCluster", "lungforge")["spec"]["workerGroupSpecs"]:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        slots[group["groupName"]] = [int(limits["cpu"]), group["maxReplicas"]]
+        of_a_node = int(limits["cpu"]), int(limits.get("nvidia.com/gpu", 0))
+        slots[group["groupName"]] = (*of_a_node, group["maxReplicas"])
     jobs = overlay.configurations()
     for stage in STAGES:
         config = jobs[stage]
         cpus, gpus = getattr(config, "cpus_per_worker", 1), getattr(config, "gpus_per_worker", 0)
-        of_a_node, nodes = slots["gpu" if gpus else "cpu"]
-        a_node = min(of_a_node // cpus, 1 / gpus) if gpus else of_a_node // cpus
+        cpus_of_a_node, gpus_of_a_node, nodes = slots["gpu" if gpus else "cpu"]
+        a_node = cpus_of_a_node // cpus
+        if gpus:
+            # One machine does it: its GPUs reach one another without the network.
+            a_node, nodes = min(a_node, gpus_of_a_node // gpus), 1
         assert 1 <= config.workers <= a_node * nodes, stage
     assert (jobs["train"].gpus_per_worker, jobs["sample"].gpus_per_worker) == (overlay.name == "gpu",) * 2
     assert jobs["train"].batch % jobs["train"].workers == 0
