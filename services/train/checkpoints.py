@@ -16,12 +16,12 @@ from safetensors.torch import load
 from torch import Tensor
 
 from lungforge.errors import ContentError, InputError
-from lungforge.models.checkpoint import to_safetensors
 from lungforge.models.snapshots import Snapshot
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.errors import explained
 from lungforge.storage.reading import file_size
 from services.common.progress import say
+from services.train.staging import Staging
 
 _COMMIT = "checkpoint.json"
 
@@ -61,6 +61,7 @@ class CheckpointStore:
         self.keep, self.settled = keep, settled
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
+        self._staging = Staging()
 
     def __enter__(self) -> Self:
         return self
@@ -79,8 +80,8 @@ class CheckpointStore:
         if self._has_failed():
             return
         groups = {**checkpoint.state, "history": {"history": checkpoint.history}}
-        files = {f"{name}.safetensors": to_safetensors(tensors) for name, tensors in groups.items()}
-        self._pending = self._writer.submit(self._write, checkpoint.steps, files, checkpoint.snapshots)
+        self._staging.copy(groups)
+        self._pending = self._writer.submit(self._write, checkpoint.steps, checkpoint.snapshots)
 
     def write_ahead(self, write: Callable[[], None]) -> None:
         """Write files that later checkpoints name, while training continues: before any of those."""
@@ -147,15 +148,18 @@ class CheckpointStore:
                 raise ContentError(f"{join_uri(self._run, part.path)}: gone or altered since it was written")
         return Checkpoint(steps, state, history, snapshots)
 
-    def _write(self, steps: int, files: dict[str, bytes], snapshots: Sequence[Snapshot]) -> None:
+    def _write(self, steps: int, snapshots: Sequence[Snapshot]) -> None:
         folder = self._folder(steps)
         # A folder without its last file, or a damaged one that was passed over, is written anew.
         self._remove(steps)
-        for name, data in files.items():
-            write_bytes_atomic(join_uri(folder, name), data)
+        files = {}
+        for name, data in self._staging.files():
+            file = f"{name}.safetensors"
+            write_bytes_atomic(join_uri(folder, file), data)
+            files[file] = hashlib.sha256(data).hexdigest()
         document = {
             "steps": steps,
-            "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+            "files": files,
             "snapshots": [snapshot.to_json() for snapshot in snapshots],
         }
         write_bytes_atomic(join_uri(folder, _COMMIT), json.dumps(document, sort_keys=True, indent=1).encode())
