@@ -33,8 +33,8 @@ install: $(INSTALLED) ## all of it into .venv, from the locks (what the others b
 demo: $(INSTALLED) ## synthetic CT, a short training and a report, in minutes (DATA=folder for its files)
 	$(BIN)/lungforge demo --out $(DATA)
 
-# A file's tests share what is costly to make, so each file stays in one process.
-PARALLEL ?= --numprocesses 2 --dist loadfile
+# A file's tests share what is costly to make, so each file stays in one process; tests/conftest.py orders them.
+PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## what tells that all of it works, in under 10 minutes (TESTS=paths and options of pytest)
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(TESTS)
@@ -43,7 +43,9 @@ test-slow: $(INSTALLED) ## the rest: every fault, many sizes, several hosts (som
 	$(BIN)/python -m pytest -m "slow and not alone" $(PARALLEL) $(TESTS)
 	$(BIN)/python -m pytest -m "slow and alone" $(TESTS)
 
-test-all: test test-slow ## all tests
+test-all: $(INSTALLED) ## all tests, in some 35 minutes: one lane, for what both lanes make is made once
+	$(BIN)/python -m pytest -m "not alone" $(PARALLEL) $(TESTS)
+	$(BIN)/python -m pytest -m "slow and alone" $(TESTS)
 
 test-cluster: $(INSTALLED) packages ## the tests with containers, Slurm and several hosts (Debian, as root)
 	LUNGFORGE_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster tests/docker \

@@ -30,17 +30,40 @@ if "RAY_AUTH_MODE" not in os.environ:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(_token)}
 
 
+# Beside other tests, several threads of PyTorch or BLAS wait for one another more than they compute.
+_BESIDE_OTHERS = "PYTEST_XDIST_WORKER" in os.environ
+if _BESIDE_OTHERS:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 #: Tests of several hosts or containers have the machine to themselves, and are not for every change.
 _ALONE = ("namespaces", "docker", "slurm")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes the whole machine, before tests are selected by their marks."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what takes the whole machine, before tests are selected by their marks; order the selected."""
     for item in items:
         if any(map(item.get_closest_marker, _ALONE)):
             item.add_marker("slow")
             item.add_marker("alone")
+    yield
+    if _BESIDE_OTHERS:
+        _longest_files_first(items)
+
+
+def _longest_files_first(items: list[pytest.Item]) -> None:
+    """Begin with the files that are likely to take long: none keeps a worker busy alone at the end.
+
+    Files stay whole. A test that may take very long says so by its timeout.
+    """
+    likely: dict[Path, float] = {}
+    for item in items:
+        marked = item.get_closest_marker("timeout")
+        seconds = 0.2 if item.get_closest_marker("slow") is None else 10.0
+        seconds += 4.0 if item.get_closest_marker("ray") else 0.0
+        likely[item.path] = likely.get(item.path, 0.0) + seconds + (marked.args[0] / 8 if marked else 0.0)
+    items.sort(key=lambda item: (-likely[item.path], str(item.path)))
 
 
 class S3Server:

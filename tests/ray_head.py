@@ -33,15 +33,21 @@ _WORKERS = 90
 
 
 class RayHead:
-    """One ``ray start --head`` of two CPUs, up within the context; what it wrote goes with it."""
+    """One ``ray start --head`` of two CPUs, up within the context; what it wrote goes with it.
 
-    def __init__(self, environment: dict[str, str] | None = None) -> None:
+    Args:
+        environment: What is added to the head's and its workers'.
+        work_in: The folder that they work in; one of the head's own, if none is given.
+    """
+
+    def __init__(self, environment: dict[str, str] | None = None, work_in: Path | None = None) -> None:
         # Short, for the path of a socket has at most 107 characters; and 0700: those of Ray are open to all.
         self.folder = Path(tempfile.mkdtemp(prefix="lungforge-", dir="/tmp"))
         self.token = secrets.token_hex(32)
         self.token_file = self.folder / "token"
         self.token_file.touch(mode=0o600)
         self.token_file.write_text(self.token, encoding="utf-8")
+        self._work_in = work_in or self.folder
         self.block = _free_block(len(_PORTS) + _WORKERS)
         self.ports = dict(zip(_PORTS, self.block, strict=False))
         self.address = f"http://127.0.0.1:{self.ports['dashboard']}"
@@ -60,6 +66,16 @@ class RayHead:
     def ray_folder(self) -> Path:
         """Where Ray writes: logs, sockets, what was sent."""
         return self.folder / "r"
+
+    @property
+    def of_a_driver(self) -> dict[str, str]:
+        """The variables with which a program joins it, instead of starting a Ray of its own."""
+        return {
+            "RAY_ADDRESS": f"127.0.0.1:{self.ports['gcs']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token_file),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # of an address on loopback, as the head itself has it
+        }
 
     def __enter__(self) -> Self:
         try:
@@ -90,7 +106,7 @@ class RayHead:
         ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, env=self._of_head, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+                command, env=self._of_head, cwd=self._work_in, stdout=log, stderr=log, start_new_session=True
             )
 
         def up() -> bool:

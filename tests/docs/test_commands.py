@@ -7,20 +7,32 @@ read by ``test_shell_blocks.py``.
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.docs.site import DOCS, ROOT, blocks, pages
+from tests.ray_head import RayHead
 
 #: Pages that have a test of their own: test_tutorial.py on real scans, test_python_api_in_docs.py.
 ELSEWHERE = {DOCS / name for name in ("tutorial-luna16.md", "how-to/python.md", "how-to/own-detector.md")}
 
 
+@pytest.fixture
+def one_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Ray that all commands join: to start one takes longer than most of them (test_tutorial.py does)."""
+    with RayHead(work_in=tmp_path) as head:
+        for name, value in head.of_a_driver.items():
+            monkeypatch.setenv(name, value)
+        yield
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("one_ray")
 def test_the_commands_in_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")

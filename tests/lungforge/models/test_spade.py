@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lungforge.errors import InputError
 from lungforge.models import spade
-from lungforge.models.spade import SemanticMap, SpadeModulation, find_neighbourhoods, one_hot
+from lungforge.models.spade import SemanticMap, SpadeModulation, find_neighbourhoods, one_hot, pointwise
 
 
 def draw_map(kind: str, count: int = 2, size: int = 16, classes: int = 5) -> torch.Tensor:
@@ -77,6 +77,20 @@ def test_neighbourhoods_tell_apart_exactly_the_neighbourhoods_that_differ(labels
     assert len(actual.taps.members) == distinct
     pairs = torch.cat([actual.pixels.members, windows], dim=1)
     assert len(torch.unique(pairs, dim=0)) == distinct
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_pointwise_convolution_is_a_matrix_product_on_any_number_of_threads(threads):
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(shape, generator=generator) for shape in ((2, 3, 4, 5), (6, 3), (6,)))
+    expected = torch.einsum("oi,nihw->nohw", weight.double(), x.double()) + bias.double()[:, None, None]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        result = pointwise(x.contiguous(memory_format=torch.channels_last), weight, bias)
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_border_is_zero_in_the_hidden_layer_and_not_the_bias():

@@ -1,4 +1,7 @@
-"""A run is repeated by one file: the configuration that it left beside its output, on disk or on S3."""
+"""A run is repeated by one file: the configuration that it left beside its output.
+
+On S3 here; docs/reference/terminal.md, whose commands are run, does it on disk.
+"""
 
 from pathlib import Path
 
@@ -20,24 +23,25 @@ def _files(uri: str) -> dict[str, int]:
     return {name: info["size"] for name, info in files if "/ray-train" not in name}
 
 
+@pytest.mark.s3
 def test_a_training_is_repeated_by_its_file_and_a_finished_one_is_left_as_it_is(
-    store_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    s3_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     slices = draw_slices(str(tmp_path / "slices"))
     words = [*SMALL, "--data", slices, "--steps", "3", "--batch", "4", "--subsets", "0,1"]
-    assert cli.main(["train", *words, "--out", store_uri]) == 0
-    assert f"next: lungforge show {store_uri} --sheet curves.png" in capsys.readouterr().err
-    file, again = join_uri(store_uri, "config.toml"), str(tmp_path / "again")
+    assert cli.main(["train", *words, "--out", s3_uri]) == 0
+    assert f"next: lungforge show {s3_uri} --sheet curves.png" in capsys.readouterr().err
+    file, again = join_uri(s3_uri, "config.toml"), str(tmp_path / "again")
     written = read_bytes(file)
     assert cli.main(["train", "--config", file, "--out", again]) == 0
-    assert Dataset.open(again).manifest_sha256 == Dataset.open(store_uri).manifest_sha256
+    assert Dataset.open(again).manifest_sha256 == Dataset.open(s3_uri).manifest_sha256
     capsys.readouterr()
 
-    before = _files(store_uri)
+    before = _files(s3_uri)
     for finished in (["--config", file], words, ["--config", file, "--workers", "2"]):
-        assert cli.main(["train", *finished, "--out", store_uri]) == 0
+        assert cli.main(["train", *finished, "--out", s3_uri]) == 0
         assert "is finished already" in capsys.readouterr().err
-    assert _files(store_uri) == before
+    assert _files(s3_uri) == before
     assert read_bytes(file) == written
 
 

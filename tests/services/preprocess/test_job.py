@@ -37,6 +37,13 @@ def own_source(source, tmp_path) -> Path:
     return Path(shutil.copytree(source, tmp_path / "source"))
 
 
+@pytest.fixture
+def here(monkeypatch) -> None:
+    """The work is done in this process: for what a job makes of a source, whoever works on its volumes."""
+    for module in (job, workers):
+        monkeypatch.setattr(module, "with_ray", lambda: False)
+
+
 @pytest.fixture(scope="module")
 def unbroken(source, tmp_path_factory, ray_local) -> Path:
     """What one worker makes of the source without interruption."""
@@ -121,7 +128,9 @@ BAD = [
 
 
 @pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
-def test_a_bad_volume_is_named_and_the_rest_is_preprocessed(own_source, tmp_path, capsys, spoil):
+def test_a_bad_volume_is_named_and_the_rest_is_preprocessed(own_source, tmp_path, capsys, request, spoil):
+    if spoil is not truncated:  # Ray's workers say what is wrong in the same way, whatever it is
+        request.getfixturevalue("here")
     shutil.rmtree(own_source / "subset6")
     reason = spoil(own_source)
     result = job.run(PreprocessConfig(str(own_source), str(tmp_path / "out"), size=32))
@@ -150,6 +159,7 @@ def leaves_with(config: PreprocessConfig) -> str:
     return messages[0]
 
 
+@pytest.mark.usefixtures("here")
 def test_an_annotation_outside_its_volume_costs_nothing_else(own_source, tmp_path, capsys):
     with (own_source / "annotations.csv").open("a", encoding="utf-8") as file:
         file.write(f"{uid(0)},5000,0,0,5\n")
@@ -183,6 +193,7 @@ def test_an_annotation_outside_its_volume_costs_nothing_else(own_source, tmp_pat
     assert "annotations_outside" not in Dataset.open(str(out)).manifest.details
 
 
+@pytest.mark.usefixtures("here")
 def test_a_dry_run_leaves_as_the_run_does(own_source, tmp_path, capsys):
     config = PreprocessConfig(str(own_source), str(tmp_path / "out"), size=32)
     assert "shows a nodule of at least 25 mm" in leaves_with(
@@ -209,6 +220,7 @@ def test_annotations_with_wrong_columns_end_the_job(own_source, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_candidates_with_wrong_columns_cost_the_crops_only(own_source, tmp_path, capsys):
     edit(own_source / "candidates_V2.csv", ",class", ",kind")
     config = PreprocessConfig(str(own_source), str(tmp_path / "out"), size=32, crops=True)
@@ -222,6 +234,7 @@ def test_candidates_with_wrong_columns_cost_the_crops_only(own_source, tmp_path,
     assert "no crops are made" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("here")
 def test_mended_volumes_and_tables_are_used_when_they_are_retried(source, own_source, tmp_path):
     out = tmp_path / "out"
     config = PreprocessConfig(str(own_source), str(out), size=32, healthy_every=3, crops=True)
@@ -242,6 +255,7 @@ def test_mended_volumes_and_tables_are_used_when_they_are_retried(source, own_so
     assert checksums(out) == checksums(tmp_path / "unbroken")
 
 
+@pytest.mark.usefixtures("here")
 def test_a_dry_run_of_a_retry_too_names_the_volume_that_would_be_lost(own_source, tmp_path):
     config = PreprocessConfig(str(own_source), str(tmp_path / "out"), size=32)
     truncated(own_source)
@@ -251,6 +265,7 @@ def test_a_dry_run_of_a_retry_too_names_the_volume_that_would_be_lost(own_source
     assert f"1 bad or gone now (the first is part-subset1-{uid(1)}" in message
 
 
+@pytest.mark.usefixtures("here")
 def test_a_retry_costs_a_finished_dataset_no_volume(own_source, tmp_path):
     out = tmp_path / "out"
     config = PreprocessConfig(str(own_source), str(out), size=32)
@@ -274,6 +289,7 @@ def test_a_database_of_outlines_that_is_missing_ends_the_job(source, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_a_source_without_a_good_volume_gives_no_dataset(own_source, tmp_path):
     for pixels in own_source.glob("subset*/*.raw"):
         pixels.write_bytes(b"")
@@ -283,6 +299,7 @@ def test_a_source_without_a_good_volume_gives_no_dataset(own_source, tmp_path):
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_a_source_without_large_nodules_says_what_would_do(source, tmp_path):
     with pytest.raises(InputError, match=r"nodule of at least 25 mm; take others by --healthy-every"):
         job.run(PreprocessConfig(str(source), str(tmp_path / "out"), minimum_diameter_mm=25))
@@ -295,11 +312,13 @@ def test_subsets_that_are_not_there_are_named(source, tmp_path):
         job.run(PreprocessConfig(str(source), str(tmp_path), subsets=(8, 9)))
 
 
+@pytest.mark.usefixtures("here")
 def test_only_the_given_subsets_are_used(source, tmp_path):
     job.run(PreprocessConfig(str(source), str(tmp_path / "out"), size=32, subsets=(0, 2)))
     assert set(Dataset.open(str(tmp_path / "out")).manifest.details["subsets"]) == {"0", "2"}
 
 
+@pytest.mark.usefixtures("here")
 def test_a_dry_run_tells_what_a_run_makes_and_writes_nothing(source, tmp_path):
     config = PreprocessConfig(str(source), str(tmp_path / "out"), size=32, crops=True, dry_run=True)
     dry = job.run(config)
@@ -335,9 +354,8 @@ def test_two_workers_make_the_same_bytes_as_one(source, unbroken, tmp_path):
     assert checksums(out) == checksums(unbroken)
 
 
-def test_this_process_makes_the_same_bytes_as_ray(source, unbroken, tmp_path, monkeypatch):
-    for module in (job, workers):
-        monkeypatch.setattr(module, "with_ray", lambda: False)
+@pytest.mark.usefixtures("here")
+def test_this_process_makes_the_same_bytes_as_ray(source, unbroken, tmp_path):
     job.run(PreprocessConfig(str(source), str(tmp_path / "out"), size=32, healthy_every=3, crops=True))
     assert checksums(tmp_path / "out") == checksums(unbroken)
 

@@ -32,6 +32,12 @@ def _config(model: str, slices: str, out: Path, **changes: Any) -> SampleConfig:
     return dataclasses.replace(plain, **changes)
 
 
+@pytest.fixture
+def here(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sampling is done in this process: for what a job does whoever samples."""
+    monkeypatch.setattr("services.common.workers.with_ray", lambda: False)
+
+
 @pytest.fixture(scope="module")
 def unbroken(model: str, slices: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one worker samples."""
@@ -85,15 +91,10 @@ def test_two_workers_sample_what_one_samples(model: str, slices: str, tmp_path: 
     ]
 
 
+@pytest.mark.usefixtures("here")
 def test_this_process_samples_what_ray_samples(
-    model: str,
-    slices: str,
-    tmp_path: Path,
-    unbroken: Path,
-    one_thread: None,
-    monkeypatch: pytest.MonkeyPatch,
+    model: str, slices: str, tmp_path: Path, unbroken: Path
 ) -> None:
-    monkeypatch.setattr("services.common.workers.with_ray", lambda: False)
     run(_config(model, slices, tmp_path / "samples"))
     # The manifest has the sha256 of every part.
     assert (tmp_path / "samples/manifest.json").read_bytes() == (unbroken / "manifest.json").read_bytes()
@@ -125,6 +126,7 @@ def test_a_finished_run_writes_nothing(model: str, slices: str, unbroken: Path) 
         run(_config(model, slices, unbroken, guidance=2.0))
 
 
+@pytest.mark.usefixtures("here")
 def test_an_incomplete_run_resumes(model: str, slices: str, tmp_path: Path, unbroken: Path) -> None:
     # As a killed driver leaves it: some parts, one of them damaged, and no manifest.
     out = tmp_path / "samples"
@@ -253,6 +255,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(model: str, slices: str, t
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_what_has_no_room_is_left_out_and_counted(
     model: str, cramped_slices: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Two thousand images: the same with one, two and four workers, and the batch changes rounding only."""
+"""Two thousand images: the same with one and with four workers, and the batch changes rounding only."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def drawn(
     """By workers and batch; the last batch of a part, and the last part, are smaller than the others."""
     folder = tmp_path_factory.mktemp("thousands")
     found = {}
-    for workers, batch in ((1, 16), (2, 16), (4, 16), (2, 4)):
+    for workers, batch in ((1, 16), (4, 16), (2, 4)):
         config = SampleConfig(
             model=model,
             data=slices,
@@ -46,11 +46,10 @@ def _images(dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def test_the_number_of_workers_changes_no_byte(drawn: dict[tuple[int, int], Dataset]) -> None:
-    one, *others = (drawn[workers, 16] for workers in (1, 2, 4))
+    one = drawn[1, 16]
     assert len(one.parts) == 23
-    for other in others:
-        # Every part's sha256 is in the manifest; parts are named by what they hold.
-        assert other.manifest.parts == one.manifest.parts
+    # Every part's sha256 is in the manifest; parts are named by what they hold.
+    assert drawn[4, 16].manifest.parts == one.manifest.parts
     images = _images(one)
     assert len(images) == IMAGES
     assert len({image.tobytes() for image in images.values()}) == IMAGES

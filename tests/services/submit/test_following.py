@@ -158,34 +158,30 @@ def _dashboard(head: RayHead) -> list[int]:
     return children
 
 
-def test_a_cluster_that_falls_silent_or_dies_ends_the_following(tmp_path: Path) -> None:
-    stopped: list[int] = []
-    with RayHead() as head:
-        try:
-            words = ["phantom", "--out", str(tmp_path / "luna16"), "--series", "100000", "--size", "64"]
-            name = submission_id(words[0], parse(words[0], words[1:]))
-            start = [sys.executable, "-c", IMPATIENT, *head.command(*words)[1:]]
-            silent = subprocess.Popen(start, env=head.environment, stderr=subprocess.PIPE, encoding="utf-8")
-            wait_until(lambda: head.jobs().get(name, {}).get("status") == "RUNNING", 60)
-            stopped = _dashboard(head)
-            assert stopped
-            for process in stopped:
-                os.kill(process, signal.SIGSTOP)
-            _, printed = silent.communicate(timeout=60)
-            assert silent.returncode == 1, printed
-            assert printed.endswith("or resumes from what is in the store\n")
-            assert f"{head.address} no longer answers" in printed
-            for process in stopped:
-                os.kill(process, signal.SIGCONT)
-            following = subprocess.Popen(
-                start, env=head.environment, stderr=subprocess.PIPE, encoding="utf-8"
-            )
-            assert following.stderr is not None
-            assert any("Running entrypoint" in line for line in following.stderr)
-        finally:
-            for process in stopped:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGCONT)
+def test_a_cluster_that_falls_silent_or_dies_ends_the_following(head: RayHead, tmp_path: Path) -> None:
+    """The last of this file, for it ends the head."""
+    words = ["phantom", "--out", str(tmp_path / "luna16"), "--series", "100000", "--size", "64"]
+    name = submission_id(words[0], parse(words[0], words[1:]))
+    start = [sys.executable, "-c", IMPATIENT, *head.command(*words)[1:]]
+    silent = subprocess.Popen(start, env=head.environment, stderr=subprocess.PIPE, encoding="utf-8")
+    wait_until(lambda: head.jobs().get(name, {}).get("status") == "RUNNING", 60)
+    stopped = _dashboard(head)
+    assert stopped
+    try:
+        for process in stopped:
+            os.kill(process, signal.SIGSTOP)
+        _, printed = silent.communicate(timeout=60)
+    finally:
+        for process in stopped:
+            os.kill(process, signal.SIGCONT)
+    assert silent.returncode == 1, printed
+    assert printed.endswith("or resumes from what is in the store\n")
+    assert f"{head.address} no longer answers" in printed
+
+    following = subprocess.Popen(start, env=head.environment, stderr=subprocess.PIPE, encoding="utf-8")
+    assert following.stderr is not None
+    assert any("Running entrypoint" in line for line in following.stderr)
+    head.stop()
     _, printed = following.communicate(timeout=60)
     assert following.returncode == 1, printed
     assert f"{head.address} no longer answers" in printed

@@ -52,6 +52,10 @@ def model(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+#: For what a job does whatever it trains; test_loop.py stops and resumes both kinds.
+only_sdm = pytest.mark.parametrize("model", ["sdm"], indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
 def unbroken(slices: str, model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that one process trained, without Ray."""
@@ -170,6 +174,7 @@ def test_the_whole_job_killed_and_run_again_equals_unbroken(
     assert len(list((out / "checkpoints").iterdir())) == 1, "it resumed from its checkpoints"
 
 
+@only_sdm
 @pytest.mark.slow
 def test_terminated_it_saves_its_step_and_resumes_from_there(
     slices: str, tmp_path: Path, model: str, unbroken: Path, own_ray: OwnRay
@@ -191,6 +196,7 @@ def test_terminated_it_saves_its_step_and_resumes_from_there(
     assert len(list((out / "checkpoints").iterdir())) == 1, "it resumed from its checkpoints"
 
 
+@only_sdm
 @pytest.mark.s3
 @pytest.mark.slow
 def test_a_model_on_s3_is_the_same(

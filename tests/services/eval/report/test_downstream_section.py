@@ -1,4 +1,4 @@
-"""An evaluation with downstream tasks as a whole: its report, its results, its files."""
+"""An evaluation with downstream tasks and --froc as a whole: its report, its results, its files."""
 
 import dataclasses
 import re
@@ -34,6 +34,7 @@ def config(world):
         ratios=(0.5, 1.0),
         seeds=2,
         tasks=TASKS,
+        froc=True,
     )
 
 
@@ -117,9 +118,36 @@ def test_four_steps_teach_nothing_and_the_report_says_so(report, result):
         assert task.network in text
     assert 'class="forest"' not in text
     sentences = list(downstream_sentences(report.downstream, ["drawn"]))
-    assert len(sentences) == 2
+    assert len(sentences) == 3  # of each task, and of detection in whole scans
     assert all(sentence in text and sentence in result.verdict for sentence in sentences)
     assert NOT_MEASURED not in text
+
+
+def test_every_arm_has_a_score_of_whole_scans(report):
+    froc = report.downstream.froc
+    assert (froc.scans, froc.slices, froc.nodules, froc.networks_per_arm) == (3, 6, 3, 2)
+    assert [arm.key for arm in froc.arms] == [arm.key for arm in report.downstream.tasks[1].arms]
+    for arm in froc.arms:
+        assert 0 <= arm.score.cpm_low <= arm.score.cpm <= arm.score.cpm_high <= 1
+        assert len(arm.score.points) == 7
+    # In the map of the last scan alone the nodule is within its radius of 0.3 px of its place in the row;
+    # with that hit come two false positives.
+    assert froc.true_boxes.cpm == pytest.approx((1 / 16 + 1 / 8 + 1 / 4 + 4 / 3) / 7)
+
+
+def test_the_report_shows_the_scores_of_whole_scans(result, report):
+    page = Path(result.report).read_text(encoding="utf-8")
+    assert page.count('<th scope="col">CPM</th>') == 1
+    assert "run on all 6 slices of 3 test scans with 3 nodules" in page
+    for arm in report.downstream.froc.arms:
+        assert f'<th scope="row">{arm.name}</th><td>{arm.score.cpm:.3f}' in page
+    assert "--froc" in report.command
+    arm = report.downstream.froc.arms[0]
+    (sentence,) = [
+        one for one in report.verdict if one.startswith("Detection in whole scans, CPM over 3 scans")
+    ]
+    score = f"{arm.name} {arm.score.cpm:.3f} ({arm.score.cpm_low:.3f} to {arm.score.cpm_high:.3f})"
+    assert score in sentence
 
 
 def test_every_difference_is_in_the_figures():
