@@ -229,6 +229,7 @@ def _train_in_ray(job: dict[str, Any]) -> _Ending:
             stop=coordinator.stop_request(),
             rank=context.get_world_rank(),
             workers=context.get_world_size(),
+            local_workers=context.get_local_world_size(),
             distribute=distribute,
         )
     except (InputError, AccessError) as error:
