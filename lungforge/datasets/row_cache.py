@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lungforge.datasets.slices import RowIndex, SliceRow
 
 #: Reads at a time: on object storage each waits for a few round trips.
-READERS: Final = 8
+READERS: Final = 16
 #: Bytes of a row beside its pixels: names, nodules, and what Python needs to hold them.
 _ROW_OVERHEAD: Final = 2048
 

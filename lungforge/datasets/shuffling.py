@@ -21,7 +21,7 @@ from lungforge.randomness import numpy_generator
 #: Rows that a window has at least, if its lane has as many; at most a row group more.
 WINDOW_ROWS = 64
 #: Steps before a window is needed at which it begins to be read. At the turn of an epoch all lanes need
-#: theirs at once: in so many steps of 0.1 s, eight readers do 200 to 300 reads of 0.1 s.
+#: theirs at once: in so many steps of 0.1 s, sixteen readers do some 500 reads of 0.1 s.
 STEPS_AHEAD: Final = 32
 
 

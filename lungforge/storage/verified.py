@@ -96,7 +96,7 @@ def file_digest(uri: str, size: int) -> str:
 
 
 def _opened(fs: Any, path: str, described: dict[str, Any]) -> Any:
-    """A file as it was described: on S3 any other object of its name is refused, and not asked about again."""
+    """A file as it was described: on S3, which is not asked again, another object of its name is refused."""
     if "s3" not in fs.protocol:
         return fs.open(path, "rb")
     file = fs.open(path, "rb", size=described["size"])

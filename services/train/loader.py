@@ -1,7 +1,7 @@
 """The batches of a worker: rows kept in memory or read ahead, made into tensors in a thread of their own."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 
@@ -10,6 +10,7 @@ from lungforge.datasets.shuffling import RowStream
 from lungforge.models.device_choices import batches_ahead
 from lungforge.models.learner import Batch, SampleNeeds
 from services.train.batches import make_batch
+from services.train.config import TrainConfig
 from services.train.prefetch import prefetch
 from services.train.run import TrainingRun
 
@@ -27,7 +28,7 @@ def loading(
 ) -> Iterator[Iterator[Batch]]:
     """Within the block, this worker's share of each batch is made before it is asked for.
 
-    What the batches are does not depend on the memory that there is, nor on how many workers share a batch.
+    What the batches are depends neither on the memory that there is nor on how many workers share them.
 
     Args:
         run: Of the training.
@@ -42,19 +43,20 @@ def loading(
         The batches of the steps, in order. An InputError or AccessError is raised at the step that it is of.
     """
     config, share = run.config, run.config.batch // workers
-    positions = range(rank * share, (rank + 1) * share)
+    positions, budget = range(rank * share, (rank + 1) * share), rows_budget(local_workers)
+    stream = RowStream(run.index, batch=config.batch, positions=positions, seed=config.seed, budget=budget)
+    with stream, contextlib.closing(batches_of(stream, steps, config, needs, device)) as batches:
+        yield batches
+
+
+def batches_of(
+    stream: RowStream, steps: range, config: TrainConfig, needs: SampleNeeds, device: torch.device
+) -> Generator[Batch, None, None]:
+    """The batches of a stream's rows, made in another thread as far ahead as the device wants."""
     pinned = device.type == "cuda"
-    with RowStream(
-        run.index,
-        batch=config.batch,
-        positions=positions,
-        seed=config.seed,
-        budget=rows_budget(local_workers),
-    ) as stream:
 
-        def make(step: int) -> Batch:
-            batch = make_batch(stream.rows(step), stream.samples(step), config, needs)
-            return batch.pinned() if pinned else batch
+    def make(step: int) -> Batch:
+        batch = make_batch(stream.rows(step), stream.samples(step), config, needs)
+        return batch.pinned() if pinned else batch
 
-        with contextlib.closing(prefetch(make, steps, batches_ahead(device))) as batches:
-            yield batches
+    return prefetch(make, steps, batches_ahead(device))

@@ -148,7 +148,7 @@ _ALL = 200 * (4 * 4 * 3 + 2048)
 
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("budget", [0, _ALL // 2, _ALL], ids=["nothing", "half", "all"])
-@pytest.mark.parametrize("ahead", [0, 5, 100])
+@pytest.mark.parametrize("ahead", [0, 20])
 def test_the_rows_do_not_depend_on_memory_and_threads(
     index: RowIndex, workers: int, budget: int, ahead: int
 ) -> None:
@@ -158,7 +158,7 @@ def test_the_rows_do_not_depend_on_memory_and_threads(
 
 
 def _plain_order(index: RowIndex, batch: int, steps: range) -> Iterator[tuple[list[int], int]]:
-    """The first pixels of all rows in the order of training, epoch after epoch, and where each step begins."""
+    """The first pixels of all rows in the order of training, epochs in a row, and where each step begins."""
     pixels = np.array([row.image[0, 0] for row in index.read(range(len(index)))])
     epochs = -(-steps.stop * batch // len(index))
     orders = [shuffle_epoch(index.chunks, batch, 3, epoch).rows for epoch in range(epochs)]
@@ -210,5 +210,4 @@ def test_a_part_that_is_altered_is_an_error_at_its_step_only(tmp_path) -> None:
     with RowStream(broken, batch=2, positions=range(2), seed=3, budget=_ALL) as stream:
         stream.rows(0)
         with pytest.raises(ContentError, match="altered since it was written"):
-            for step in range(1, 8):
-                stream.rows(step)
+            _ = [stream.rows(step) for step in range(1, 8)]
