@@ -132,7 +132,12 @@ def ways(config: TrainConfig, index: RowIndex, steps: range) -> Iterator[tuple[s
     for way, memory in streams.items():
         with (
             RowStream(
-                index, batch=config.batch, positions=range(config.batch), seed=config.seed, **memory
+                index,
+                batch=config.batch,
+                positions=range(config.batch),
+                seed=config.seed,
+                stop=steps.stop,
+                **memory,
             ) as stream,
             contextlib.closing(batches_of(stream, steps, config, needs, _DEVICE)) as batches,
         ):

@@ -85,6 +85,7 @@ class RowStream:
         seed: Of the job.
         budget: Bytes of rows that may be kept beside those of the windows. Where all fit, they are read once,
             in the order of the first epoch.
+        stop: No step from this one on will be asked for, and nothing is read for it.
         ahead: Steps before a window is needed at which it begins to be read.
         readers: Reads at a time.
     """
@@ -97,6 +98,7 @@ class RowStream:
         positions: range,
         seed: int,
         budget: int = 0,
+        stop: int | None = None,
         ahead: int = STEPS_AHEAD,
         readers: int = READERS,
     ) -> None:
@@ -104,6 +106,7 @@ class RowStream:
         self._chunks = index.chunks
         self._epochs: dict[int, Epoch] = {}
         self._cache = RowCache(index, budget, readers)
+        self._stop = stop
         self._begun = False
         #: The rows in memory or on their way, by epoch and window.
         self.windows: dict[tuple[int, int], dict[int, Reading]] = {}
@@ -150,13 +153,15 @@ class RowStream:
     def _read_all(self, step: int) -> None:
         """Have the rest of the epoch read in the order in which this worker needs it, and then all else."""
         epoch = step * self.batch // len(self.index)
-        last = ((epoch + 1) * len(self.index) - 1) // self.batch
-        epochs, places = np.divmod(self._samples(step, last + 1), len(self.index))
+        turn = -(-(epoch + 1) * len(self.index) // self.batch)
+        epochs, places = np.divmod(self._samples(step, turn), len(self.index))
         self._cache.keep(self._epoch(epoch).rows[places[epochs == epoch]])
-        self._cache.keep(np.arange(len(self.index)))
+        if self._stop is None or self._stop > turn:
+            self._cache.keep(np.arange(len(self.index)))
 
     def _samples(self, start: int, stop: int) -> NDArray[np.int64]:
-        """The global indices of this worker's samples in some steps, one step after another."""
+        """The global indices of this worker's samples, step by step, in steps that come before the end."""
+        stop = stop if self._stop is None else min(stop, self._stop)
         return np.add.outer(np.arange(start, stop) * self.batch, np.array(self.positions)).ravel()
 
     def _epoch(self, epoch: int) -> Epoch:

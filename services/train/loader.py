@@ -44,7 +44,14 @@ def loading(
     """
     config, share = run.config, run.config.batch // workers
     positions, budget = range(rank * share, (rank + 1) * share), rows_budget(local_workers)
-    stream = RowStream(run.index, batch=config.batch, positions=positions, seed=config.seed, budget=budget)
+    stream = RowStream(
+        run.index,
+        batch=config.batch,
+        positions=positions,
+        seed=config.seed,
+        budget=budget,
+        stop=steps.stop,
+    )
     with stream, contextlib.closing(batches_of(stream, steps, config, needs, device)) as batches:
         yield batches
 

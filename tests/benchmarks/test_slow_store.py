@@ -111,7 +111,9 @@ def test_the_benchmark_compares_the_ways(
     monkeypatch.setattr(slow_store, "phantom_maps", lambda side: np.ones((2, side, side), np.uint8))
     options = ["--slices", "16", "--size", "16", "--epochs", "2", "--step", "0.01", "--json"]
     assert slow_store.main(["--store", s3_uri, *options]) == 0
-    one, ahead, half, kept = json.loads(capsys.readouterr().out)
-    assert [each["later_requests"] > 0 for each in (one, ahead, half, kept)] == [True, True, True, False]
-    assert kept["first_requests"] > 0
-    assert 0 <= kept["later_share"] < one["later_share"] < 1
+    found = json.loads(capsys.readouterr().out)
+    asked = [each["first_requests"] + each["later_requests"] for each in found]
+    # Two epochs are read where nothing is kept, and one where all is.
+    assert min(asked[:2]) >= 2 * asked[3] >= 2 * 8
+    assert found[3]["later_requests"] == 0
+    assert all(0 <= each["first_share"] < 1 for each in found)

@@ -1,5 +1,6 @@
 """The order of the rows: every row once per epoch for any count of workers, and little read twice."""
 
+import concurrent.futures
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -198,6 +199,27 @@ def test_windows_are_asked_for_before_they_are_needed(index: RowIndex, budget: i
             # The windows of the next 20 steps have been asked for, and no others.
             soon = [divmod(place, 200) for place in range(4 * step, 4 * (step + 21))]
             assert {(epoch, orders[epoch].windows[place]) for epoch, place in soon} == set(stream.windows)
+
+
+def test_nothing_is_read_for_steps_that_will_not_come(
+    index: RowIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = _counted_reads(monkeypatch)
+    # The first lane of four, whose 50 rows are one window.
+    wanted = shuffle_epoch(index.chunks, 4, 3, 0).rows[::4]
+    with RowStream(index, batch=4, positions=range(1), seed=3, budget=_ALL, stop=10) as stream:
+        for step in range(10):
+            stream.rows(step)
+    lane = {index.parts[part].path for part in index.part[wanted]}
+    assert {path for path, _ in reads} == lane
+    assert len(lane) < len(index.parts)
+    reads.clear()
+    # In a second epoch, any row may be needed.
+    with RowStream(index, batch=4, positions=range(1), seed=3, budget=_ALL, stop=51) as stream:
+        for step in range(51):
+            stream.rows(step)
+        concurrent.futures.wait(stream._cache._kept.values())
+    assert {path for path, _ in reads} == {part.path for part in index.parts}
 
 
 def test_a_part_that_is_altered_is_an_error_at_its_step_only(tmp_path) -> None:
