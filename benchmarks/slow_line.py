@@ -5,23 +5,37 @@ import contextlib
 import threading
 import urllib.parse
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 #: Bytes that are taken from a connection at a time.
 _CHUNK = 2**16
+#: How a request begins; clients send it at once, up to its body.
+_METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
+
+
+@dataclass
+class SlowLine:
+    """The line.
+
+    Attributes:
+        endpoint: Its near end, http://HOST:PORT.
+        requests: Requests that were sent along it.
+    """
+
+    endpoint: str = ""
+    requests: int = 0
 
 
 @contextlib.contextmanager
-def slow_line(endpoint: str, seconds: float) -> Iterator[str]:
+def slow_line(endpoint: str, seconds: float) -> Iterator[SlowLine]:
     """A proxy of TCP connections on loopback.
 
     Args:
         endpoint: The server, http://HOST:PORT.
         seconds: How much later everything arrives, each way: a request and its answer take twice that. Any
             number of bytes is under way at a time.
-
-    Yields:
-        Its own endpoint.
     """
+    line = SlowLine()
     server = urllib.parse.urlsplit(endpoint)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="slow-line", daemon=True)
@@ -33,11 +47,12 @@ def slow_line(endpoint: str, seconds: float) -> Iterator[str]:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(_carry(reader, back, seconds), _carry(there, writer, seconds))
+        await asyncio.gather(_carry(reader, back, seconds, line), _carry(there, writer, seconds))
 
     started = asyncio.run_coroutine_threadsafe(asyncio.start_server(connect, "127.0.0.1", 0), loop).result()
     try:
-        yield f"http://127.0.0.1:{started.sockets[0].getsockname()[1]}"
+        line.endpoint = f"http://127.0.0.1:{started.sockets[0].getsockname()[1]}"
+        yield line
     finally:
         asyncio.run_coroutine_threadsafe(_end(started), loop).result()
         loop.call_soon_threadsafe(loop.stop)
@@ -45,7 +60,12 @@ def slow_line(endpoint: str, seconds: float) -> Iterator[str]:
         loop.close()
 
 
-async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, seconds: float) -> None:
+async def _carry(
+    source: asyncio.StreamReader,
+    target: asyncio.StreamWriter,
+    seconds: float,
+    counted: SlowLine | None = None,
+) -> None:
     """Pass bytes on, each so many seconds after it came; then the end of the connection."""
     loop = asyncio.get_running_loop()
     under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
@@ -57,6 +77,8 @@ async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, sec
                 data = await source.read(_CHUNK)
             except OSError:
                 data = b""
+            if counted is not None:
+                counted.requests += data.startswith(_METHODS)
             under_way.put_nowait((loop.time() + seconds, data))
 
     taking = loop.create_task(take())

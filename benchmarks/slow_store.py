@@ -20,9 +20,8 @@ from typing import Final
 import numpy as np
 import torch
 
-from benchmarks.capacity.measure import Traffic, counted
 from benchmarks.sdm import phantom_maps
-from benchmarks.slow_line import slow_line
+from benchmarks.slow_line import SlowLine, slow_line
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.datasets.shuffling import RowStream
 from lungforge.datasets.slices import RowIndex, index_rows
@@ -88,19 +87,19 @@ def write_slices(uri: str, *, count: int, rows: int, side: int) -> Dataset:
 
 
 def measure(
-    way: str, batches: Iterator[Batch], traffic: Traffic, *, epoch: int, steps: int, step_seconds: float
+    way: str, batches: Iterator[Batch], line: SlowLine, *, epoch: int, steps: int, step_seconds: float
 ) -> Waiting:
     """Take steps of a device that sleeps.
 
     Args:
         way: Name of the way in which the batches are loaded.
         batches: Those of the steps.
-        traffic: Counts the requests.
+        line: That which the store is reached by.
         epoch: Steps of the first epoch.
         steps: Steps in all.
         step_seconds: How long a step takes.
     """
-    asked, waited, lasted, requests = traffic.requests, [0.0, 0.0], [0.0, 0.0], 0
+    asked, waited, lasted, requests = line.requests, [0.0, 0.0], [0.0, 0.0], 0
     computed = time.process_time()
     for step in range(steps):
         later, started = int(step >= epoch), time.perf_counter()
@@ -109,13 +108,13 @@ def measure(
         time.sleep(step_seconds)
         lasted[later] += time.perf_counter() - started
         if not later:
-            requests = traffic.requests - asked
+            requests = line.requests - asked
     return Waiting(
         way,
         first_share=waited[0] / lasted[0],
         later_share=waited[1] / lasted[1],
         first_requests=requests,
-        later_requests=traffic.requests - asked - requests,
+        later_requests=line.requests - asked - requests,
         processor_seconds=(time.process_time() - computed) / steps,
     )
 
@@ -168,13 +167,13 @@ def main(arguments: list[str] | None = None) -> int:
     steps = range(epoch * options.epochs)
     config = dataclasses.replace(tiny(uri, join_uri(options.store, "model"), "sdm"), batch=options.batch)
     found = []
-    with slow_line(endpoint, DELAY_SECONDS) as slow, counted() as traffic:
-        os.environ["AWS_ENDPOINT_URL"] = slow
+    with slow_line(endpoint, DELAY_SECONDS) as line:
+        os.environ["AWS_ENDPOINT_URL"] = line.endpoint
         try:
             index = index_rows(Dataset.open(uri))
             for way, batches in ways(config, index, steps):
                 taken = {"epoch": epoch, "steps": len(steps), "step_seconds": options.step}
-                found.append(measure(way, batches, traffic, **taken))
+                found.append(measure(way, batches, line, **taken))
                 say(_line(found[-1]))
         finally:
             os.environ["AWS_ENDPOINT_URL"] = endpoint
