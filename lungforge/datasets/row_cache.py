@@ -14,8 +14,23 @@ READERS: Final = 16
 _ROW_OVERHEAD: Final = 2048
 
 
+#: What a read takes while it is under way, compared with its rows: the file, the table, and the rows.
+_READ_SHARE: Final = 3
+
 #: Rows by their position in the index, as soon as they are read.
 Reading = Future[dict[int, SliceRow]]
+
+
+def row_bytes(index: RowIndex) -> int:
+    """Bytes of a row in memory."""
+    height, width = index.size
+    return height * width * (2 + 1) + _ROW_OVERHEAD
+
+
+def readers_within(index: RowIndex, budget: int) -> int:
+    """How many row groups may be read at a time, so that what is under way stays within the budget."""
+    largest = int(np.bincount(index.chunks).max()) * row_bytes(index)
+    return max(1, min(READERS, budget // (_READ_SHARE * largest)))
 
 
 class RowCache:
@@ -34,9 +49,7 @@ class RowCache:
     """
 
     def __init__(self, index: RowIndex, budget: int, readers: int = READERS) -> None:
-        height, width = index.size
-        self._index = index
-        self._row_bytes = height * width * (2 + 1) + _ROW_OVERHEAD
+        self._index, self._row_bytes = index, row_bytes(index)
         self._room = budget
         self.fits = len(index) * self._row_bytes <= budget
         self._unit_of: NDArray[np.integer] = index.part if self.fits else index.chunks

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 import torch
 
 from lungforge.datasets.memory_budget import rows_budget
+from lungforge.datasets.row_cache import readers_within
 from lungforge.datasets.shuffling import RowStream
 from lungforge.models.device_choices import batches_ahead
 from lungforge.models.learner import Batch, SampleNeeds
@@ -50,6 +51,7 @@ def loading(
         positions=positions,
         seed=config.seed,
         budget=budget,
+        readers=readers_within(run.index, budget),
         stop=steps.stop,
     )
     with stream, contextlib.closing(batches_of(stream, steps, config, needs, device)) as batches:
