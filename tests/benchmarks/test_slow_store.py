@@ -52,8 +52,7 @@ def test_the_line_delays_each_request_and_its_answer(line: SlowLine, s3_uri: str
     write_bytes_atomic(s3_uri, b"content")
     before, started = line.requests, time.perf_counter()
     assert read_bytes(s3_uri) == b"content"
-    assert line.requests == before + 1
-    assert time.perf_counter() - started >= 2 * DELAY
+    assert time.perf_counter() - started >= 2 * DELAY * (line.requests - before) > 0
 
 
 @pytest.mark.parametrize(("rank", "workers"), [(0, 1), (1, 2)])

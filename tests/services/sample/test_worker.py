@@ -158,7 +158,7 @@ def test_the_next_unit_is_computed_while_the_last_is_being_written(
     with ThreadPoolExecutor(2) as pool:
         parts = list(pool.map(sampler.sample, map(plan.unit, range(3))))
     # The same names, sizes and checksums.
-    assert [part.name for part in parts] == ["000000.parquet", "000001.parquet", "000002.parquet"]
+    assert [part.name for part in parts] == [f"part-00000{number}.parquet" for number in range(3)]
     assert [(part.bytes, part.sha256) for part in parts] == [(part.bytes, part.sha256) for part in expected]
 
 

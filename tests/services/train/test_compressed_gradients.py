@@ -1,66 +1,34 @@
 """Gradients that two workers exchange in bfloat16: losses stay what they are with float32, nearly."""
 
-import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torch.distributed
-import torch.multiprocessing
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from lungforge.config import identity
-from lungforge.datasets import Dataset, Kind
+from lungforge.datasets import Dataset
 from services.train.collectives import compress_gradients
-from services.train.config import TrainConfig
-from services.train.loop import train
-from services.train.presets import tiny
-from services.train.run import model_writer, prepare
-
-
-def _config(slices: str, out: Path, *, compressed: bool) -> TrainConfig:
-    preset = tiny(slices, str(out), workers=2)
-    network = dataclasses.replace(preset.network, channel_multipliers=(1,), attention_sizes=())
-    return dataclasses.replace(
-        preset,
-        network=network,
-        batch=4,
-        steps=20,
-        warmup_steps=2,
-        preview_every=0,
-        compress_gradients=compressed,
-    )
-
-
-def _work(rank: int, slices: str, folder: Path) -> None:
-    """One of two workers: trains with float32 between them, and then with bfloat16."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
-    )
-    for compressed in (False, True):
-        config = _config(slices, folder / str(compressed), compressed=compressed)
-        data = Dataset.open(slices, Kind.SLICES)
-
-        def distribute(module: nn.Module, compressed: bool = compressed) -> nn.Module:
-            shared = DistributedDataParallel(module)
-            return compress_gradients(shared) if compressed else shared
-
-        run = prepare(config, data, model_writer(config, data))
-        done = train(run, lambda *_: None, rank=rank, workers=2, local_workers=2, distribute=distribute)
-        assert done == 20
-    torch.distributed.destroy_process_group()
+from tests.services.train.two_workers import small_config
 
 
 @pytest.mark.slow
-def test_two_workers_reach_the_losses_of_float32(
-    slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    torch.multiprocessing.spawn(_work, args=(slices, tmp_path), nprocs=2)
+def test_two_workers_reach_the_losses_of_float32(slices: str, tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(root)}
+    command = [sys.executable, root / "tests" / "services" / "train" / "two_workers.py"]
+    workers = [
+        subprocess.Popen([*command, str(rank), slices, tmp_path], env=environment) for rank in range(2)
+    ]
+    try:
+        assert [worker.wait(500) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
     whole, rounded = (
         json.loads(Dataset.open(str(tmp_path / name)).read_file("history.json")) for name in ("False", "True")
     )
@@ -78,6 +46,6 @@ def test_one_worker_has_nothing_to_compress() -> None:
 
 
 def test_the_option_is_part_of_what_the_run_is_only_where_it_is_given(slices: str, tmp_path: Path) -> None:
-    plain, compressed = (_config(slices, tmp_path, compressed=given) for given in (False, True))
+    plain, compressed = (small_config(slices, tmp_path, compressed=given) for given in (False, True))
     assert "compress_gradients" not in identity(plain)
     assert identity(compressed) == identity(plain) | {"compress_gradients": True}
