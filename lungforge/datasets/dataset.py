@@ -109,20 +109,26 @@ class Dataset:
                 yield table
 
     def read_group(self, part: Part, group: int) -> pa.Table:
-        """One row group of a part: the least that can be read of it.
+        """One row group of a part: the least that can be read of it; otherwise as ``read_groups``."""
+        (table,) = self.read_groups(part, (group,))
+        return table
+
+    def read_groups(self, part: Part, groups: Sequence[int]) -> Iterator[pa.Table]:
+        """Some row groups of a part, one after another; the part is opened once.
 
         Args:
             part: One of ``parts``.
-            group: Index of the row group, from 0.
+            groups: Indices of the row groups, from 0.
 
         Raises:
             ContentError: The part is missing, altered, or holds a wrong value.
             AccessError: It cannot be read now.
         """
         with self.open_part(part) as (file, shape):
-            table = file.read_row_group(group)
-            validate_values(table, shape)
-            return table
+            for group in groups:
+                table = file.read_row_group(group)
+                validate_values(table, shape)
+                yield table
 
     def read_file(self, name: str) -> bytes:
         """The content of a file that the manifest lists, its sha256 checked.

@@ -3,20 +3,26 @@
 The global batch has B positions, and each is a lane with one stretch of the epoch's row groups, so a
 worker reads what its positions need and nothing else. In an epoch the row groups are shuffled, laid
 end to end, and divided into B stretches of equal length; along each stretch, rows are shuffled inside windows
-of a few row groups. A worker holds one window a lane in memory.
+of a few row groups. A worker holds one window a lane in memory, the next one of a lane that is near its end,
+and whatever else may be kept.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lungforge.datasets.row_cache import READERS, Reading, RowCache
 from lungforge.datasets.slices import RowIndex, SliceRow
 from lungforge.randomness import numpy_generator
 
 #: Rows that a window has at least, if its lane has as many; at most a row group more.
 WINDOW_ROWS = 64
+#: Steps before a window is needed at which it begins to be read. At the turn of an epoch all lanes need
+#: theirs at once: in so many steps of 0.1 s, sixteen readers do some 500 reads of 0.1 s.
+STEPS_AHEAD: Final = 32
 
 
 @dataclass(frozen=True)
@@ -69,44 +75,94 @@ def _cut_windows(chunks: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 class RowStream:
     """The rows that a worker's positions of the global batch take, step by step.
 
-    Any step may be asked for, so training resumes anywhere; steps in order are quick.
+    Any step may be asked for, so training resumes anywhere; steps in order are quick. What the rows are does
+    not depend on what is kept or read ahead.
 
     Args:
         index: All rows of the training set.
         batch: Positions of the global batch.
         positions: Those of this worker.
         seed: Of the job.
+        budget: Bytes of rows that may be kept beside those of the windows. Where all fit, they are read once,
+            in the order of the first epoch.
+        stop: No step from this one on will be asked for, and nothing is read for it.
+        ahead: Steps before a window is needed at which it begins to be read.
+        readers: Reads at a time.
     """
 
-    def __init__(self, index: RowIndex, *, batch: int, positions: range, seed: int) -> None:
-        self.index, self.batch, self.positions, self.seed = index, batch, positions, seed
+    def __init__(
+        self,
+        index: RowIndex,
+        *,
+        batch: int,
+        positions: range,
+        seed: int,
+        budget: int = 0,
+        stop: int | None = None,
+        ahead: int = STEPS_AHEAD,
+        readers: int = READERS,
+    ) -> None:
+        self.index, self.batch, self.positions, self.seed, self.ahead = index, batch, positions, seed, ahead
         self._chunks = index.chunks
         self._epochs: dict[int, Epoch] = {}
-        #: The rows in memory: epoch and window to the rows by their positions in the index.
-        self.windows: dict[tuple[int, int], dict[int, SliceRow]] = {}
+        self._cache = RowCache(index, budget, readers)
+        self._stop = stop
+        self._begun = False
+        #: The rows in memory or on their way, by epoch and window.
+        self.windows: dict[tuple[int, int], dict[int, Reading]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._cache.close()
 
     def samples(self, step: int) -> list[int]:
         """The global indices of the samples that this worker sees in a step: ``step * batch + position``."""
-        return [step * self.batch + position for position in self.positions]
+        return self._samples(step, step + 1).tolist()
 
     def rows(self, step: int) -> list[SliceRow]:
-        """The rows of a step, in the order of the positions."""
-        places = [divmod(sample, len(self.index)) for sample in self.samples(step)]
-        needed = {(epoch, int(self._epoch(epoch).windows[place])) for epoch, place in places}
-        # One window a lane, and at the turn of an epoch those of both: the rest has been seen.
-        self.windows = {key: rows for key, rows in self.windows.items() if key in needed}
-        self._epochs = {
-            epoch: order for epoch, order in self._epochs.items() if epoch in {key[0] for key in needed}
-        }
-        for key in sorted(needed - self.windows.keys()):
-            order = self._epochs[key[0]]
-            window = np.sort(order.rows[order.windows == key[1]])
-            self.windows[key] = dict(zip(window.tolist(), self.index.read(window), strict=True))
+        """The rows of a step, in the order of the positions.
+
+        Raises:
+            ContentError: A part is missing or altered.
+            AccessError: A part could not be read.
+        """
+        if not self._begun and self._cache.fits:
+            self._read_all(step)
+        self._begun = True
+        epochs, places = np.divmod(self._samples(step, step + self.ahead + 1), len(self.index))
+        self._epochs = {epoch: self._epoch(epoch) for epoch in np.unique(epochs).tolist()}
+        windows = np.empty_like(places)
+        for epoch, order in self._epochs.items():
+            here = epochs == epoch
+            windows[here] = order.windows[places[here]]
+        keys = list(zip(epochs.tolist(), windows.tolist(), strict=True))
+        # One window a lane, and that which comes next if it comes soon: the rest has been seen.
+        self.windows = {key: self.windows.get(key) or self._request(*key) for key in dict.fromkeys(keys)}
         rows = []
-        for epoch, place in places:
-            order = self._epochs[epoch]
-            rows.append(self.windows[epoch, int(order.windows[place])][int(order.rows[place])])
+        for key, place in zip(keys[: len(self.positions)], places.tolist(), strict=False):
+            row = int(self._epochs[key[0]].rows[place])
+            rows.append(self.windows[key][row].result()[row])
         return rows
+
+    def _request(self, epoch: int, window: int) -> dict[int, Reading]:
+        order = self._epochs[epoch]
+        return self._cache.request(order.rows[order.windows == window])
+
+    def _read_all(self, step: int) -> None:
+        """Have the rest of the epoch read in the order in which this worker needs it, and then all else."""
+        epoch = step * self.batch // len(self.index)
+        turn = -(-(epoch + 1) * len(self.index) // self.batch)
+        epochs, places = np.divmod(self._samples(step, turn), len(self.index))
+        self._cache.keep(self._epoch(epoch).rows[places[epochs == epoch]])
+        if self._stop is None or self._stop > turn:
+            self._cache.keep(np.arange(len(self.index)))
+
+    def _samples(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The global indices of this worker's samples, step by step, in steps that come before the end."""
+        stop = stop if self._stop is None else min(stop, self._stop)
+        return np.add.outer(np.arange(start, stop) * self.batch, np.array(self.positions)).ravel()
 
     def _epoch(self, epoch: int) -> Epoch:
         if epoch not in self._epochs:

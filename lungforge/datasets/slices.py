@@ -87,7 +87,7 @@ class RowIndex:
         return np.concatenate([[0], np.cumsum(new)])
 
     def read(self, rows: Sequence[int] | NDArray[np.integer]) -> list[SliceRow]:
-        """Read rows, each row group once.
+        """Read rows, each row group once; several parts at a time.
 
         Args:
             rows: Positions in this index.
@@ -100,13 +100,29 @@ class RowIndex:
             AccessError: A part cannot be read now.
         """
         wanted = np.asarray(rows, dtype=np.int64)
+        distinct = np.unique(wanted)
+        # Rows of a part are next to one another.
+        of_parts = np.split(distinct, np.flatnonzero(np.diff(self.part[distinct])) + 1)
         read: dict[int, SliceRow] = {}
-        places = np.stack([self.part[wanted], self.group[wanted]], axis=1)
-        for part, group in np.unique(places, axis=0):
-            here = wanted[(places == (part, group)).all(axis=1)]
-            table = self.dataset.read_group(self.parts[part], int(group)).take(pa.array(self.row[here]))
-            read.update(zip(here.tolist(), rows_of(table), strict=True))
+        if len(of_parts) == 1:
+            read = self._read_part(distinct)
+        else:
+            with ThreadPoolExecutor(_READERS) as pool:
+                for rows_of_part in pool.map(self._read_part, of_parts):
+                    read.update(rows_of_part)
         return [read[position] for position in wanted.tolist()]
+
+    def _read_part(self, rows: NDArray[np.int64]) -> dict[int, SliceRow]:
+        """Rows of one part, ascending, by position."""
+        if not len(rows):
+            return {}
+        read: dict[int, SliceRow] = {}
+        groups = np.unique(self.group[rows])
+        tables = self.dataset.read_groups(self.parts[self.part[rows[0]]], groups.tolist())
+        for group, table in zip(groups, tables, strict=True):
+            here = rows[self.group[rows] == group]
+            read.update(zip(here.tolist(), rows_of(table.take(pa.array(self.row[here]))), strict=True))
+        return read
 
 
 def evenly(count: int, wanted: int) -> NDArray[np.int64]:

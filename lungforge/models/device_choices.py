@@ -69,6 +69,15 @@ def batches_ahead(device: torch.device) -> int:
     return BATCHES_AHEAD if is_queue(device) else 1
 
 
+def units_in_flight(*, uses_gpu: bool) -> int:
+    """Units of sampling that a worker has at a time.
+
+    While one is computed by the GPU, maps of the next are read and the images of the last are written. Where
+    the cores compute, they are busy anyway, and a unit in waiting would miss at the end on an idle worker.
+    """
+    return 2 if uses_gpu else 1
+
+
 def keep_bytes(device: torch.device) -> int:
     """Bytes of modulations that sampling may keep from step to step."""
     if device.type != "cuda":

@@ -62,9 +62,13 @@ def open_uri(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 @functools.lru_cache(maxsize=8)
 def _s3(process: int, environment: tuple[tuple[str, str], ...]) -> fsspec.AbstractFileSystem:
     """One client a process and AWS environment: none outlives a fork or a change of credentials."""
-    from lungforge.storage.s3 import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, S3Store
+    from lungforge.storage.s3 import ATTEMPTS, CONNECT_TIMEOUT_S, CONNECTIONS, READ_TIMEOUT_S, S3Store
 
-    config: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
+    config: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "read_timeout": READ_TIMEOUT_S,
+        "max_pool_connections": CONNECTIONS,
+    }
     if "AWS_MAX_ATTEMPTS" not in dict(environment):
         config["retries"] = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     # A cached listing would hide what other processes write.

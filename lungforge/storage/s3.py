@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
+#: Requests of a process that are under way at a time: those of 16 readers, and of what writes beside them.
+CONNECTIONS = 32
 #: Requests in all. botocore waits up to 1, 2, 4, 8, 16, 20, 20, 20 s between them, half of it on average.
 ATTEMPTS = 9
 #: A request that is tried again is reported after the first time, and one whose first try is still without an

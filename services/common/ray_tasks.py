@@ -76,11 +76,13 @@ def run_on_actors(
     *,
     service: telemetry.Service,
     name_of: Callable[[Item], str],
+    in_flight: int = 1,
 ) -> Iterator[Done[Item]]:
     """Run every item on one of some long-lived actors.
 
-    An actor that dies is replaced, and its item runs again. What an actor raises ends the work: it has
-    retried its reads and writes with patience, and the same again would fail again.
+    An actor that dies is replaced, and its items run again, each alone on an actor: so the one that it died
+    of is known. What an actor raises ends the work: it has retried its reads and writes with patience, and
+    the same again would fail again.
 
     Args:
         start_actor: Starts an actor; returns the function that starts an item on it.
@@ -88,6 +90,7 @@ def run_on_actors(
         actors: How many actors work at a time.
         service: Whose retries these are, for the metrics.
         name_of: Names an item in messages.
+        in_flight: Items that an actor has at a time, while there are enough for all actors.
 
     Yields:
         Items as they are done, in any order.
@@ -101,29 +104,40 @@ def run_on_actors(
     deaths: dict[str, int] = {}
 
     def give(actor: Start[Item]) -> None:
-        item = waiting.popleft()
-        running[actor(item)] = (item, actor)
+        """Give an actor as many items as it may have."""
+        has = [item for item, other in running.values() if other is actor]
+        while waiting and len(has) < in_flight:
+            suspects = [item for item in (*has, waiting[0]) if name_of(item) in deaths]
+            if has and (suspects or len(waiting) < actors):
+                return
+            has.append(waiting.popleft())
+            running[actor(has[-1])] = (has[-1], actor)
 
     for _ in range(min(actors, len(waiting))):
         give(start_actor())
     while running:
         (ready,), _ = ray.wait(list(running), num_returns=1)
-        item, actor = running.pop(ready)
+        item, actor = running[ready]
         try:
             result = result_of(ready)
         except RayActorError as error:
-            name = name_of(item)
-            deaths[name] = deaths.get(name, 0) + 1
-            if deaths[name] == MAX_DEATHS:
-                raise RuntimeError(
-                    f"{name} took down {MAX_DEATHS} workers; "
-                    "if memory ran out, give a smaller --batch or fewer --workers"
-                ) from error
+            lost = {reference: has for reference, (has, its) in running.items() if its is actor}
+            for reference, has in lost.items():
+                del running[reference]
+                name = name_of(has)
+                deaths[name] = deaths.get(name, 0) + 1
+                if deaths[name] == MAX_DEATHS:
+                    raise RuntimeError(
+                        f"{name} took down {MAX_DEATHS} workers; "
+                        "if memory ran out, give a smaller --batch or fewer --workers"
+                    ) from error
             telemetry.retry(service)
-            say(f"a worker died at {name}; another one takes it over")
-            waiting.appendleft(item)
+            names = ", ".join(map(name_of, lost.values()))
+            say(f"a worker died at {names}; another one takes it over")
+            waiting.extendleft(reversed(lost.values()))
             give(start_actor())
             continue
+        del running[ready]
         if waiting:
             give(actor)
         # An actor without work gives its cores back: the one that replaces another may be waiting for them.

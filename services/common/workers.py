@@ -56,6 +56,7 @@ def work_on_items(
     need: "Needs",
     service: "Service",
     name_of: Callable[[Item], str],
+    in_flight: int = 1,
 ) -> Iterator[Result]:
     """Work on items by long-lived workers, within a ``work_session``.
 
@@ -69,6 +70,7 @@ def work_on_items(
         need: What each needs.
         service: Whose retries these are, for the metrics.
         name_of: Names an item in messages.
+        in_flight: Items that a worker of Ray has at a time, each in a thread of its own.
 
     Yields:
         What became of the items, in any order.
@@ -85,7 +87,7 @@ def work_on_items(
     from services.common.ray_tasks import run_on_actors
 
     remote: Any = ray.remote(kind)
-    actor = remote.options(num_cpus=need.cpus, num_gpus=need.gpus, max_restarts=0)
+    actor = remote.options(num_cpus=need.cpus, num_gpus=need.gpus, max_restarts=0, max_concurrency=in_flight)
     shared = [ray.put(argument) for argument in arguments]
     for done in run_on_actors(
         lambda: getattr(actor.remote(*shared), method.__name__).remote,
@@ -93,5 +95,6 @@ def work_on_items(
         workers,
         service=service,
         name_of=name_of,
+        in_flight=in_flight,
     ):
         yield done.result

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +13,7 @@ from lungforge.config import identity
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Manifest, Part
 from lungforge.datasets.slices import index_rows
 from lungforge.metrics.hu_gate import GateCounts
+from lungforge.models.device_choices import units_in_flight
 from lungforge.models.model_dataset import ModelDataset
 from services.common import telemetry
 from services.common.config_file import keep_config
@@ -107,11 +109,12 @@ def chosen(config: SampleConfig, model: ModelDataset) -> SampleConfig:
 
 
 class SamplingActor:
-    """A process that samples."""
+    """A process that samples; its methods may be called from several threads at a time."""
 
     def __init__(self, run: SamplingRun, plan: SamplingPlan) -> None:
         self._run, self._plan = run, plan
         self._sampler: UnitSampler | None = None
+        self._loading = threading.Lock()
 
     def sample(self, number: int) -> tuple[Part, GateCounts | None]:
         """Generate and write a unit of the plan; its part, and what the gate did to it."""
@@ -124,11 +127,12 @@ class SamplingActor:
 
     def _loaded(self) -> UnitSampler:
         # The model is loaded here, as a constructor's errors would be lost (see ``work_on_items``).
-        if self._sampler is None:
-            config = self._run.config
-            # Each worker keeps to its own cores: without this, all of them would use all.
-            torch.set_num_threads(config.cpus_per_worker)
-            self._sampler = UnitSampler(self._run, worker_device(config.gpus_per_worker))
+        with self._loading:
+            if self._sampler is None:
+                config = self._run.config
+                # Each worker keeps to its own cores: without this, all of them would use all.
+                torch.set_num_threads(config.cpus_per_worker)
+                self._sampler = UnitSampler(self._run, worker_device(config.gpus_per_worker))
         return self._sampler
 
 
@@ -153,6 +157,7 @@ def _work(
         need=_needs(run.config),
         service="sample",
         name_of=lambda number: f"part {plan.name(number)}",
+        in_flight=units_in_flight(uses_gpu=bool(run.config.gpus_per_worker)),
     )
 
 

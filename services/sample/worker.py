@@ -1,6 +1,7 @@
 """Sampling the images of a unit: what each worker does, without Ray."""
 
 import dataclasses
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,6 +111,9 @@ def check_model(model: ModelDataset, index: RowIndex, *, inpaint: bool = False) 
 class UnitSampler:
     """Samples units and writes them as parts; the model is loaded once.
 
+    Several threads may sample units at a time: the network computes for one of them, while others read maps
+    and write images.
+
     Args:
         run: What to sample.
         device: Where to.
@@ -125,6 +129,7 @@ class UnitSampler:
             raise InputError(f"the model {run.model.uri} was replaced while it was in use; start again")
         model = ModelDataset.of(dataset)
         self._sampler = model.sampler(run.config.sampling, device, classes=classes.COUNT)
+        self._computing = threading.Lock()
 
     def sample(self, unit: SampleUnit) -> Part:
         """Sample and write a unit, unless an earlier run has. Where an edit has no room, a row is missing."""
@@ -133,7 +138,8 @@ class UnitSampler:
             return present
         requests = self._requests(unit)
         gate, size = self.run.gate, self.run.patch
-        rows = self._sample_all(requests) if gate is None else self._sample_gated(requests, gate)
+        with self._computing:
+            rows = self._sample_all(requests) if gate is None else self._sample_gated(requests, gate)
         shape = self.run.index.size if size is None else (size, size)
         table = table_from_rows(Kind.SAMPLES, rows, shape=shape, extra=gate is not None)
         return self.run.writer.write_part(unit.name, table)

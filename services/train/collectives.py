@@ -5,6 +5,9 @@ from typing import Any, NamedTuple, Self
 
 import torch
 import torch.distributed
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from lungforge.errors import AccessError, AccessRefusedError, InputError
 
@@ -55,6 +58,13 @@ def agree(fault: Fault | None, *, stop: bool) -> WorkerStatus:
     faults: list[Fault | None] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(faults, fault, group=group)
     return WorkerStatus(next(each for each in faults if each is not None), stopped)
+
+
+def compress_gradients(module: nn.Module) -> nn.Module:
+    """Have the workers exchange the gradients of a module in bfloat16; one alone has nothing to exchange."""
+    if isinstance(module, DistributedDataParallel):
+        module.register_comm_hook(None, bf16_compress_hook)
+    return module
 
 
 def from_first_worker(value: int | None) -> int | None:

@@ -1,7 +1,6 @@
 """Training as a Ray job: workers that share each batch, replaced when they die."""
 
 import contextlib
-import functools
 import os
 import shlex
 import threading
@@ -15,6 +14,7 @@ import pyarrow.fs
 import ray.train
 import torch
 from ray.train.torch import TorchTrainer, prepare_model
+from torch import nn
 
 from lungforge.datasets import Dataset, Kind, Manifest
 from lungforge.errors import AccessError, InputError
@@ -26,7 +26,7 @@ from services.common.progress import progress, say, waiting
 from services.common.ray_environment import starts_by_address
 from services.common.ray_resources import Needs
 from services.common.ray_session import ray_session
-from services.train.collectives import Fault
+from services.train.collectives import Fault, compress_gradients
 from services.train.config import TrainConfig
 from services.train.coordinator import Coordinator, start_coordinator
 from services.train.loop import train
@@ -221,7 +221,11 @@ def _train_in_ray(job: dict[str, Any]) -> _Ending:
         "forward_sync_buffers": False,
         "gradient_as_bucket_view": bool(training.config.gpus_per_worker),
     }
-    distribute = functools.partial(prepare_model, parallel_strategy_kwargs=options)
+
+    def distribute(module: nn.Module) -> nn.Module:
+        prepared = prepare_model(module, parallel_strategy_kwargs=options)
+        return compress_gradients(prepared) if training.config.compress_gradients else prepared
+
     try:
         steps = train(
             training,
@@ -229,6 +233,7 @@ def _train_in_ray(job: dict[str, Any]) -> _Ending:
             stop=coordinator.stop_request(),
             rank=context.get_world_rank(),
             workers=context.get_world_size(),
+            local_workers=context.get_local_world_size(),
             distribute=distribute,
         )
     except (InputError, AccessError) as error:

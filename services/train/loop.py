@@ -1,19 +1,15 @@
 """The training loop: fetch a batch, agree with the other workers, step, record."""
 
-import contextlib
-
 from torch import Tensor
 
-from lungforge.datasets.shuffling import RowStream
 from lungforge.errors import AccessError, InputError
-from lungforge.models.device_choices import batches_ahead, steps_between_reads
-from lungforge.models.learner import Batch, Distribute, DivergedError
-from services.train.batches import make_batch
+from lungforge.models.device_choices import steps_between_reads
+from lungforge.models.learner import Distribute, DivergedError
 from services.train.checkpoints import CheckpointStore
 from services.train.collectives import Fault, agree
 from services.train.divergence import require_no_rise, settled_after, with_advice
+from services.train.loader import loading
 from services.train.monitoring import Rates
-from services.train.prefetch import prefetch
 from services.train.run import TrainingRun
 from services.train.worker import FirstTrainWorker, Report, Stop, TrainWorker, is_recorded
 
@@ -25,6 +21,7 @@ def train(
     stop: Stop = lambda: False,
     rank: int = 0,
     workers: int = 1,
+    local_workers: int = 1,
     distribute: Distribute = lambda module: module,
 ) -> int:
     """Train to the end, from the newest checkpoint if there is one; the first worker commits the model.
@@ -38,6 +35,7 @@ def train(
         stop: Asked by the first worker before every step; where it says yes, all workers leave.
         rank: Which worker this is.
         workers: How many there are.
+        local_workers: How many of them are on this host.
         distribute: As for ``ModelSpec.learner``.
 
     Returns:
@@ -47,10 +45,7 @@ def train(
         InputError: A row is wrong, or training diverged; on every worker alike.
         AccessError: The store could not be read or written; on every worker alike.
     """
-    config, share = run.config, run.config.batch // workers
-    stream = RowStream(
-        run.index, batch=config.batch, positions=range(rank * share, (rank + 1) * share), seed=config.seed
-    )
+    config = run.config
     with CheckpointStore(
         run.writer.uri, run.writer.work, config.keep, settled=settled_after()
     ) as checkpoints:
@@ -59,14 +54,8 @@ def train(
         history = worker.resume(learner)
         steps = range(len(history), config.steps)
 
-        pinned = learner.device.type == "cuda"
-
-        def make(step: int) -> Batch:
-            batch = make_batch(stream.rows(step), stream.samples(step), config, learner.needs)
-            return batch.pinned() if pinned else batch
-
         rates, unread = Rates(config.batch), list[Tensor]()
-        every, ahead = steps_between_reads(learner.device), batches_ahead(learner.device)
+        every = steps_between_reads(learner.device)
 
         def read() -> None:
             """Read back what the last steps have measured, and record them."""
@@ -79,8 +68,16 @@ def train(
                 raise with_advice(error, checkpoints) from None
             unread.clear()
 
-        prefetched = contextlib.closing(prefetch(make, steps, ahead))
-        with worker.recording(learner, len(history)), prefetched as batches:
+        loaded = loading(
+            run,
+            steps,
+            learner.needs,
+            learner.device,
+            rank=rank,
+            workers=workers,
+            local_workers=local_workers,
+        )
+        with worker.recording(learner, len(history)), loaded as batches:
             for step in steps:
                 batch, fault = None, None
                 try:

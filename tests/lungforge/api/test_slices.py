@@ -139,7 +139,7 @@ def test_memory_holds_as_much_as_it_may(
         assert len(opened._kept) <= 5
         assert opened._kept_bytes == len(opened._kept) * one_slice
     reads: list[int] = []
-    monkeypatch.setattr(Dataset, "read_group", lambda *_: reads.append(1))
+    monkeypatch.setattr(Dataset, "read_groups", lambda *_: reads.append(1))
     assert equal(opened.row(7), expected[7])
     assert not reads, "a slice that was just read is in memory"
 

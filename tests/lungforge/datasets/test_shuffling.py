@@ -1,13 +1,21 @@
 """The order of the rows: every row once per epoch for any count of workers, and little read twice."""
 
+import concurrent.futures
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
+from lungforge.datasets import Dataset, DatasetWriter, Kind, Part, table_from_rows
+from lungforge.datasets.row_cache import READERS, readers_within
 from lungforge.datasets.shuffling import WINDOW_ROWS, RowStream, shuffle_epoch
 from lungforge.datasets.slices import RowIndex, index_rows
+from lungforge.errors import ContentError
 from tests.factories import slice_row
 
 group_sizes = st.lists(st.integers(1, 128), min_size=1, max_size=30)
@@ -63,14 +71,32 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> RowIndex:
     return _index(str(tmp_path_factory.mktemp("slices")), [7, 150, 1, 30, 12])
 
 
-def _seen(index: RowIndex, *, workers: int, batch: int, steps: range) -> list[list[int]]:
+def _seen(index: RowIndex, *, workers: int, batch: int, steps: range, **memory: int) -> list[list[int]]:
     """The value of the first pixel of every row, by step, in the order of the global batch."""
     share = batch // workers
-    streams = [
-        RowStream(index, batch=batch, positions=range(rank * share, (rank + 1) * share), seed=3)
-        for rank in range(workers)
-    ]
-    return [[int(row.image[0, 0]) for stream in streams for row in stream.rows(step)] for step in steps]
+    with contextlib.ExitStack() as stack:
+        streams = [
+            stack.enter_context(
+                RowStream(
+                    index, batch=batch, positions=range(rank * share, (rank + 1) * share), seed=3, **memory
+                )
+            )
+            for rank in range(workers)
+        ]
+        return [[int(row.image[0, 0]) for stream in streams for row in stream.rows(step)] for step in steps]
+
+
+def _counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Which row groups of which parts are read, as they are."""
+    reads: list[tuple[str, int]] = []
+    read_groups = Dataset.read_groups
+
+    def count(dataset: Dataset, part: Part, groups: Sequence[int]) -> Iterator[pa.Table]:
+        reads.extend((part.path, group) for group in groups)
+        return read_groups(dataset, part, groups)
+
+    monkeypatch.setattr(Dataset, "read_groups", count)
+    return reads
 
 
 def test_every_row_is_seen_once_an_epoch_over_all_workers(index: RowIndex) -> None:
@@ -104,16 +130,113 @@ def test_a_batch_may_be_larger_than_the_epoch(tmp_path) -> None:
 
 
 def test_row_groups_are_read_about_once_an_epoch(index: RowIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = []
-    read_group = Dataset.read_group
-    monkeypatch.setattr(Dataset, "read_group", lambda *place: reads.append(place) or read_group(*place))
-    _seen(index, workers=1, batch=4, steps=range(50))
+    reads = _counted_reads(monkeypatch)
+    # Without reading ahead, which would begin the next epoch.
+    _seen(index, workers=1, batch=4, steps=range(50), ahead=0)
     # Six row groups (150 rows are two), and three cuts between the four lanes.
     assert 6 <= len(reads) <= 9
 
 
 def test_a_stream_holds_one_window_a_lane(index: RowIndex) -> None:
-    stream = RowStream(index, batch=4, positions=range(4), seed=0)
-    for step in range(120):
-        stream.rows(step)
-        assert len(stream.windows) <= 5  # a lane more at the turn of an epoch
+    with RowStream(index, batch=4, positions=range(4), seed=0, ahead=0) as stream:
+        for step in range(120):
+            stream.rows(step)
+            assert len(stream.windows) <= 5  # a lane more at the turn of an epoch
+
+
+#: Bytes of the rows of the index, as the cache counts them.
+_ALL = 200 * (4 * 4 * 3 + 2048)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("budget", [0, _ALL // 2, _ALL], ids=["nothing", "half", "all"])
+@pytest.mark.parametrize("ahead", [0, 20])
+def test_the_rows_do_not_depend_on_memory_and_threads(
+    index: RowIndex, workers: int, budget: int, ahead: int
+) -> None:
+    expected = [order[start : start + 12] for order, start in _plain_order(index, 12, range(40))]
+    seen = _seen(index, workers=workers, batch=12, steps=range(40), budget=budget, ahead=ahead, readers=3)
+    assert seen == expected
+
+
+def _plain_order(index: RowIndex, batch: int, steps: range) -> Iterator[tuple[list[int], int]]:
+    """The first pixels of all rows in the order of training, epochs in a row, and where each step begins."""
+    pixels = np.array([row.image[0, 0] for row in index.read(range(len(index)))])
+    epochs = -(-steps.stop * batch // len(index))
+    orders = [shuffle_epoch(index.chunks, batch, 3, epoch).rows for epoch in range(epochs)]
+    flat = pixels[np.concatenate(orders)].tolist()
+    yield from ((flat, step * batch) for step in steps)
+
+
+def test_where_all_rows_fit_each_part_is_read_once(index: RowIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = _counted_reads(monkeypatch)
+    _seen(index, workers=1, batch=4, steps=range(300), budget=_ALL)
+    everything = [(part.path, group) for part in index.parts for group in range(1 + (part.rows > 128))]
+    assert sorted(reads) == sorted(everything)
+    # Each of several workers reads all of them, for it comes to need them, and waits for none twice.
+    reads.clear()
+    _seen(index, workers=2, batch=4, steps=range(300), budget=_ALL)
+    assert sorted(reads) == sorted(2 * everything)
+
+
+def test_what_is_kept_is_not_read_again(index: RowIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = _counted_reads(monkeypatch)
+    # Room for the 128 rows of the largest row group and no more, whichever comes first.
+    epochs = 6
+    _seen(index, workers=1, batch=4, steps=range(50 * epochs), budget=128 * (4 * 4 * 3 + 2048), ahead=0)
+    times = Counter(reads)
+    kept = [place for place, count in times.items() if count == 1]
+    assert kept
+    # Each of the others is read in every epoch, and more often where lanes share it.
+    assert all(epochs <= count <= 4 * epochs for place, count in times.items() if place not in kept)
+
+
+@pytest.mark.parametrize("budget", [0, _ALL], ids=["nothing kept", "all kept"])
+def test_windows_are_asked_for_before_they_are_needed(index: RowIndex, budget: int) -> None:
+    with RowStream(index, batch=4, positions=range(4), seed=3, budget=budget, ahead=20) as stream:
+        orders = [shuffle_epoch(index.chunks, 4, 3, epoch) for epoch in range(2)]
+        for step in range(50):
+            stream.rows(step)
+            # The windows of the next 20 steps have been asked for, and no others.
+            soon = [divmod(place, 200) for place in range(4 * step, 4 * (step + 21))]
+            assert {(epoch, orders[epoch].windows[place]) for epoch, place in soon} == set(stream.windows)
+
+
+def test_reads_at_a_time_stay_within_the_budget(index: RowIndex) -> None:
+    # The largest row group has 128 rows; the file, the table and the rows themselves are there at a time.
+    one_read = 3 * 128 * (4 * 4 * 3 + 2048)
+    assert [readers_within(index, count * one_read) for count in (0, 1, 5, 100)] == [1, 1, 5, READERS]
+
+
+def test_nothing_is_read_for_steps_that_will_not_come(
+    index: RowIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = _counted_reads(monkeypatch)
+    # The first lane of four, whose 50 rows are one window.
+    wanted = shuffle_epoch(index.chunks, 4, 3, 0).rows[::4]
+    with RowStream(index, batch=4, positions=range(1), seed=3, budget=_ALL, stop=10) as stream:
+        for step in range(10):
+            stream.rows(step)
+    lane = {index.parts[part].path for part in index.part[wanted]}
+    assert {path for path, _ in reads} == lane
+    assert len(lane) < len(index.parts)
+    reads.clear()
+    # In a second epoch, any row may be needed.
+    with RowStream(index, batch=4, positions=range(1), seed=3, budget=_ALL, stop=51) as stream:
+        for step in range(51):
+            stream.rows(step)
+        concurrent.futures.wait(stream._cache._kept.values())
+    assert {path for path, _ in reads} == {part.path for part in index.parts}
+
+
+def test_a_part_that_is_altered_is_an_error_at_its_step_only(tmp_path) -> None:
+    broken = _index(str(tmp_path / "slices"), [4, 4, 4, 4])
+    first = shuffle_epoch(broken.chunks, 2, 3, 0).rows[:2].tolist()
+    # A part that the first step does not need.
+    damaged = next(part for place, part in enumerate(broken.parts) if place not in broken.part[first])
+    path = tmp_path / "slices" / damaged.path
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with RowStream(broken, batch=2, positions=range(2), seed=3, budget=_ALL) as stream:
+        stream.rows(0)
+        with pytest.raises(ContentError, match="altered since it was written"):
+            _ = [stream.rows(step) for step in range(1, 8)]

@@ -11,6 +11,7 @@ import pytest
 import ray
 
 from lungforge.errors import InputError
+from services.common import ray_tasks
 from services.common.ray_tasks import MAX_DEATHS, run_on_actors, run_tasks
 from tests.ray_head import wait_until
 
@@ -46,9 +47,14 @@ def _squarers(folder: Path) -> Callable[[], Callable[[int], Any]]:
     return lambda: remote.options(num_cpus=0, max_restarts=0).remote().square.remote
 
 
-def _on_actors(folder: Path, items: list[int], actors: int = 2) -> dict[int, int]:
+def _on_actors(folder: Path, items: list[int], actors: int = 2, in_flight: int = 1) -> dict[int, int]:
     done = run_on_actors(
-        _squarers(folder), items, actors, service="sample", name_of=lambda item: f"item {item}"
+        _squarers(folder),
+        items,
+        actors,
+        service="sample",
+        name_of=lambda item: f"item {item}",
+        in_flight=in_flight,
     )
     return {each.item: each.result for each in done}
 
@@ -125,3 +131,56 @@ def test_an_item_that_takes_down_one_actor_after_another_is_named(tmp_path: Path
     (tmp_path / "3").write_text("9", "utf-8")
     with pytest.raises(RuntimeError, match=f"^item 3 took down {MAX_DEATHS} workers"):
         _on_actors(tmp_path, [3, 4], actors=1)
+
+
+def test_of_several_items_in_flight_the_one_that_takes_down_its_actor_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One thread an actor: the first item is worked on, and the second waits its turn there.
+    (tmp_path / "4").write_text("9", "utf-8")
+    with pytest.raises(RuntimeError, match=f"^item 4 took down {MAX_DEATHS} workers"):
+        _on_actors(tmp_path, [4, 3, 5, 6], actors=1, in_flight=2)
+    # Together once, and from then on alone.
+    assert capsys.readouterr().err.splitlines() == [
+        "a worker died at item 4, item 3; another one takes it over",
+        *["a worker died at item 4; another one takes it over"] * (MAX_DEATHS - 2),
+    ]
+
+
+class _Given:
+    """Actors without Ray: notes which items each has, and gives results when they are asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.most: dict[int, int] = {}
+        self.has: dict[int, list[int]] = {}
+        monkeypatch.setattr(ray_tasks.ray, "wait", lambda running, num_returns: (running[:1], running[1:]))
+        monkeypatch.setattr(ray_tasks, "result_of", self.result)
+
+    def start_actor(self) -> Callable[[int], Any]:
+        number = len(self.has)
+        self.has[number] = []
+
+        def start(item: int) -> tuple[int, int]:
+            self.has[number].append(item)
+            self.most[number] = max(self.most.get(number, 0), len(self.has[number]))
+            return number, item
+
+        return start
+
+    def result(self, reference: tuple[int, int]) -> int:
+        number, item = reference
+        self.has[number].remove(item)
+        return item * item
+
+
+@pytest.mark.parametrize(
+    ("items", "actors", "most"),
+    [(9, 2, {0: 2, 1: 2}), (4, 2, {0: 2, 1: 1}), (3, 2, {0: 2, 1: 1}), (2, 2, {0: 1, 1: 1}), (3, 1, {0: 2})],
+)
+def test_an_actor_has_two_items_while_there_are_enough_for_all(
+    monkeypatch: pytest.MonkeyPatch, items: int, actors: int, most: dict[int, int]
+) -> None:
+    given = _Given(monkeypatch)
+    done = run_on_actors(given.start_actor, range(items), actors, service="sample", name_of=str, in_flight=2)
+    assert {each.item: each.result for each in done} == {item: item * item for item in range(items)}
+    assert given.most == most

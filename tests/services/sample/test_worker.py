@@ -1,15 +1,18 @@
 """What a worker samples, without Ray: rows by identity, and models that do not fit."""
 
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from lungforge.datasets import Dataset
+from lungforge.datasets import Dataset, DatasetWriter, Part
 from lungforge.datasets.slices import index_rows
 from lungforge.errors import ContentError, InputError
 from lungforge.models.place import place_of
@@ -121,6 +124,42 @@ def test_a_part_that_is_there_is_not_sampled_again(
     written = path.stat().st_mtime_ns
     assert UnitSampler(run, torch.device("cpu")).sample(plan.unit(0)) == part
     assert path.stat().st_mtime_ns == written
+
+
+def test_the_next_unit_is_computed_while_the_last_is_being_written(
+    make_run: MakeRun, model: str, slices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serial = make_run(model, slices, tmp_path / "serial", part_images=4)
+    plan = make_plan(serial.config, serial.index)
+    sampler = UnitSampler(serial, torch.device("cpu"))
+    expected = [sampler.sample(plan.unit(number)) for number in range(3)]
+
+    run = make_run(model, slices, tmp_path / "overlapping", part_images=4)
+    sampler, computing = UnitSampler(run, torch.device("cpu")), list[int]()
+    computed = [threading.Event() for _ in range(3)]
+    write, sample = DatasetWriter.write_part, sampler._sampler.sample
+
+    def slow(writer: DatasetWriter, name: str, table: pa.Table) -> Part:
+        # The last one has none to wait for.
+        if int(name) < 2:
+            assert computed[int(name) + 1].wait(60), "the next unit waited for this one to be written"
+        return write(writer, name, table)
+
+    def noting(*given: Any) -> Any:
+        computing.append(1)
+        assert len(computing) == 1, "two units computed at a time"
+        images = sample(*given)
+        computing.clear()
+        next(event for event in computed if not event.is_set()).set()
+        return images
+
+    monkeypatch.setattr(DatasetWriter, "write_part", slow)
+    monkeypatch.setattr(sampler._sampler, "sample", noting)
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(sampler.sample, map(plan.unit, range(3))))
+    # The same names, sizes and checksums.
+    assert [part.name for part in parts] == [f"part-00000{number}.parquet" for number in range(3)]
+    assert [(part.bytes, part.sha256) for part in parts] == [(part.bytes, part.sha256) for part in expected]
 
 
 def test_a_model_of_patches_samples_patches_around_nodules(
