@@ -39,16 +39,14 @@ from services.common.progress import progress
 
 FACTOR = 3
 BATCH = 8
-STEPS, GUIDANCE = 50, 1.5
 #: Maximum number of patches to try until every edit has room in one.
 TRIES = 200
 
 
 def load(uri: str) -> tuple[str, SliceSampler, int | None]:
-    """Load a model: its name, its sampler, and the side of its patches."""
+    """Load a model: its name, its sampler with the model's defaults, and the side of its patches."""
     model = ModelDataset.open(uri)
-    options = SamplingOptions("ancestral", STEPS, GUIDANCE)
-    sampler = model.sampler(options, torch.device("cpu"), classes=classes.COUNT)
+    sampler = model.sampler(SamplingOptions(), torch.device("cpu"), classes=classes.COUNT)
     return model.dataset.uri.rsplit("/", 1)[-1], sampler, model.details.patch
 
 
@@ -73,7 +71,7 @@ def sample_edits(
 ) -> list[NDArray[np.int16]]:
     """Sample one image per edit, in HU, all from the same noise."""
     labels = np.stack([each.label for each in edits])
-    identities = [("drawn edits",)] * len(edits)
+    identities = [("map edits",)] * len(edits)
     if not inpaint:
         return list(sampler.sample(labels, identities))
     assert isinstance(sampler, InpaintingSampler), "only diffusion models can inpaint"

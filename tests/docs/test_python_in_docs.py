@@ -36,14 +36,17 @@ def test_other_programs_read_a_dataset(tmp_path: Path, monkeypatch: pytest.Monke
     crops = DatasetWriter("slices/crops", Kind.CROPS, {"size": 16})
     crops.commit([crops.write_part("a", table_from_rows(Kind.CROPS, [crop_row()]))])
     manifest = json.loads(Path("slices/manifest.json").read_bytes())
+    # What else such a folder may hold.
+    for name in ("config.toml", "card.md", ".lungforge-probe-1"):
+        Path("slices", name).write_text("no rows\n", encoding="utf-8")
 
     counts, names = [], {}
     for block in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         exec(compile(block, PAGE.name, "exec"), names)
         counts.append(len(names["rows"]))
 
-    # pandas, polars, DuckDB, pyarrow; columns of pandas, images, by the manifest.
-    assert counts == [5] * 7
+    # pandas, polars, DuckDB, pyarrow; a folder, columns of pandas, images, by the manifest.
+    assert counts == [5] * 8
     wanted = np.stack([_image(index) for index in range(5)])
     assert [f"slices/{part['path']}" for part in manifest["parts"]] == names["parts"]
     np.testing.assert_array_equal(names["images"], wanted)

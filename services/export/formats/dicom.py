@@ -19,7 +19,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from lungforge import __version__
 from lungforge.ct import classes
 from lungforge.ct.io.patient_table import scan_of
-from lungforge.errors import InputError
+from lungforge.extras import require_extra
 from services.export.formats.base import ExportFormat, Files
 from services.export.rows import Item, file_safe
 
@@ -43,12 +43,9 @@ class Dicom(ExportFormat):
     crops_lack = "spacing"
 
     def __init__(self, config: Any) -> None:
-        try:
-            import highdicom
-        except ImportError as error:
-            raise InputError(
-                "--format dicom needs highdicom, for the segmentations: pip install 'lungforge[dicom]'"
-            ) from error
+        require_extra("highdicom", "dicom", "--format dicom")
+        import highdicom
+
         super().__init__(config)
         self._highdicom = highdicom
 

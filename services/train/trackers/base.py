@@ -1,6 +1,5 @@
 """What a tracker is, and where it writes: settled before training begins."""
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from lungforge.config import digest
 from lungforge.errors import InputError
+from lungforge.extras import require_extra
 from lungforge.public_uri import require_public
 from lungforge.storage import join_uri
 from lungforge.storage.files import absolute_uri
@@ -77,8 +77,7 @@ def targets_of(
 
 
 def _place(tracker: TrackerName, folder: str) -> str:
-    if importlib.util.find_spec(tracker) is None:
-        raise InputError(f"--log-to {tracker} needs its package: pip install 'lungforge[{tracker}]'")
+    require_extra(tracker, tracker, f"--log-to {tracker}")
     variable = _PLACES[tracker]
     given = os.environ.get(variable)
     if given:

@@ -97,6 +97,8 @@ def test_without_highdicom_one_line_says_what_to_install(
     samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(InputError, match=r"pip install 'lungforge\[dicom\]'"):
+    with pytest.raises(
+        InputError, match=r"^--format dicom needs highdicom: pip install 'lungforge\[dicom\]'$"
+    ):
         run(ExportConfig(data=(samples,), out=str(tmp_path / "out"), format="dicom"))
     assert not (tmp_path / "out").exists()
