@@ -118,12 +118,8 @@ class CheckpointStore:
         with explained(self._all):
             return bool(fs.glob(f"{path}/*/step-*/{_COMMIT}"))
 
-    def load(self, steps: int, without: Sequence[str] = ()) -> Checkpoint:
+    def load(self, steps: int) -> Checkpoint:
         """Read the checkpoint after some steps.
-
-        Args:
-            steps: Which one.
-            without: Groups of tensors that are not read.
 
         Raises:
             InputError: A file is missing or altered, or holds what is not finite.
@@ -134,8 +130,6 @@ class CheckpointStore:
         state = {}
         for file, sha256 in document["files"].items():
             name = file.removesuffix(".safetensors")
-            if name in without:
-                continue
             data = read_bytes(join_uri(folder, file))
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise ContentError(f"{join_uri(folder, file)}: altered since it was written")

@@ -10,6 +10,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compr
 from torch.nn.parallel import DistributedDataParallel
 
 from lungforge.errors import AccessError, AccessRefusedError, InputError
+from lungforge.models.learner import State
 
 
 class Fault(NamedTuple):
@@ -67,13 +68,39 @@ def compress_gradients(module: nn.Module) -> nn.Module:
     return module
 
 
-def from_first_worker(value: int | None) -> int | None:
-    """The value that the first worker has, on every worker."""
+def state_from_first_worker(state: State | None) -> State | None:
+    """The groups of tensors that the first worker has read, on every worker; None where it has none.
+
+    So a checkpoint is read from the store once, whatever the number of workers. The tensors travel between
+    the hosts' memories.
+
+    Args:
+        state: On the first worker, named groups of named tensors of the CPU; None on the others.
+    """
     if not _distributed():
-        return value
-    box = [value]
-    torch.distributed.broadcast_object_list(box)
-    return box[0]
+        return state
+    group = _hosts()
+    box = [None if state is None else _layout(state)]
+    torch.distributed.broadcast_object_list(box, group=group)
+    layout = box[0]
+    if layout is None:
+        return None
+    if state is None:
+        state = {
+            name: {key: torch.empty(shape, dtype=dtype) for key, (shape, dtype) in tensors.items()}
+            for name, tensors in layout.items()
+        }
+    for tensors in state.values():
+        for tensor in tensors.values():
+            torch.distributed.broadcast(tensor, src=0, group=group)
+    return state
+
+
+def _layout(state: State) -> dict[str, dict[str, tuple[torch.Size, torch.dtype]]]:
+    return {
+        name: {key: (tensor.shape, tensor.dtype) for key, tensor in tensors.items()}
+        for name, tensors in state.items()
+    }
 
 
 @functools.cache

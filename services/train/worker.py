@@ -14,7 +14,7 @@ from lungforge.models.snapshots import Snapshot, snapshot_name, to_half
 from lungforge.storage import join_uri, write_bytes_atomic
 from services.common.progress import say
 from services.train.checkpoints import Checkpoint, CheckpointStore, history_tensor
-from services.train.collectives import from_first_worker
+from services.train.collectives import state_from_first_worker
 from services.train.config import TrainConfig
 from services.train.monitoring import Monitor
 from services.train.preview import preview_picture
@@ -49,10 +49,11 @@ class TrainWorker:
 
     def resume(self, learner: Learner) -> History:
         """Load the newest checkpoint, the same on every worker; returns the metrics of the steps done."""
-        steps = from_first_worker(None)
-        if steps is None:
+        state = state_from_first_worker(None)
+        if state is None:
             return []
-        return self._load(learner, self.checkpoints.load(steps, without=("average",)))
+        history = state.pop("history")["history"]
+        return self._load(learner, Checkpoint(len(history), state, history))
 
     @contextlib.contextmanager
     def recording(self, learner: Learner, done: int) -> Iterator[None]:
@@ -109,14 +110,17 @@ class FirstTrainWorker(TrainWorker):
     def resume(self, learner: Learner) -> History:
         """See ``TrainWorker``."""
         newest = self.checkpoints.newest()
-        from_first_worker(None if newest is None else newest.steps)
         if newest is None:
+            state_from_first_worker(None)
             if self.checkpoints.of_any_run():
                 say(
                     f"{self._run.writer.uri} has checkpoints, but none to resume from: they are of other "
                     "options or data, of another release, or damaged; training starts at step 0"
                 )
             return []
+        # The others keep no average.
+        shared = {name: group for name, group in newest.state.items() if name != "average"}
+        state_from_first_worker({**shared, "history": {"history": newest.history}})
         self._snapshots = newest.snapshots
         return self._load(learner, newest)
 

@@ -1,4 +1,4 @@
-"""Gradients that two workers exchange in bfloat16: losses stay what they are with float32, nearly."""
+"""Two workers: gradients in bfloat16 give nearly the losses of float32, and one reads a checkpoint for both."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.services.train.two_workers import small_config
 
 
 @pytest.mark.slow
-def test_two_workers_reach_the_losses_of_float32(slices: str, tmp_path: Path) -> None:
+def test_two_workers_reach_the_losses_of_float32_and_resume_to_the_bit(slices: str, tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(root)}
     command = [sys.executable, root / "tests" / "services" / "train" / "two_workers.py"]
@@ -30,7 +30,8 @@ def test_two_workers_reach_the_losses_of_float32(slices: str, tmp_path: Path) ->
         for worker in workers:
             worker.kill()
     whole, rounded = (
-        json.loads(Dataset.open(str(tmp_path / name)).read_file("history.json")) for name in ("False", "True")
+        json.loads(Dataset.open(str(tmp_path / name)).read_file("history.json"))
+        for name in ("float32", "bfloat16")
     )
     # The first gradients are of the same weights, and rounded by 2^-9 twice.
     first, second = whole["gradient_norm"][0], rounded["gradient_norm"][0]
@@ -38,6 +39,9 @@ def test_two_workers_reach_the_losses_of_float32(slices: str, tmp_path: Path) ->
     assert second == pytest.approx(first, rel=2**-8)
     assert rounded["loss"] != whole["loss"]
     assert np.allclose(rounded["loss"], whole["loss"], rtol=0.01)
+    # Interrupted and resumed, from a checkpoint that one of the two has read, it is the same model.
+    files = [(tmp_path / name / "manifest.json").read_bytes() for name in ("float32", "resumed")]
+    assert files[0] == files[1]
 
 
 def test_one_worker_has_nothing_to_compress() -> None:
