@@ -1,4 +1,4 @@
-"""Two workers: gradients in bfloat16 give nearly the losses of float32, and one reads a checkpoint for both."""
+"""Two workers: gradients in bfloat16 give nearly the losses of float32; one reads a checkpoint for both."""
 
 import json
 import os
