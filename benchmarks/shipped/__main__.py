@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     maps.add_argument("--data", required=True, help="URI of the slices")
     maps.add_argument("--name", required=True, help="what they are called: lungforge://NAME")
     maps.add_argument("--subsets", type=int, nargs="+", required=True, help="which")
+    maps.add_argument("--count", type=int, help="how many, spread evenly (default: all that fit the rule)")
     for each in (model, maps):
         each.add_argument("--folder", default=str(packaged.FOLDER), help="where to (default: the package)")
     given = parser.parse_args(arguments)
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
             made = make_model(given.model, given.report, given.name, given.minutes, given.dtype, given.folder)
         else:
             data = Dataset.open(given.data, Kind.SLICES)
-            made = write_maps(data, join_uri(given.folder, given.name), given.subsets)
+            made = write_maps(data, join_uri(given.folder, given.name), given.subsets, given.count)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

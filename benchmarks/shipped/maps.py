@@ -8,6 +8,7 @@ import numpy as np
 from lungforge.ct.classes import LEFT_LUNG, NODULE, RIGHT_LUNG
 from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset, DatasetWriter, Kind, rows_from_table, table_from_rows
+from lungforge.datasets.slices import evenly
 from lungforge.errors import InputError
 from lungforge.storage import join_uri, write_bytes_atomic
 
@@ -22,10 +23,9 @@ _CARD = """\
 without downloading LUNA16. `lungforge sample --data lungforge://{name}` samples from the maps; the real
 images are here to be compared with.
 
-- **Choice.** Every slice of the data that the maps were made of, in {subsets} of LUNA16, in which each lung
-  covers at least {share:g} % of the pixels and the nodules at least {pixels} px. None was chosen by eye.
-- **Models.** The models that come with LungForge are trained on subsets 0 to 2. Sample from maps of subset 2,
-  and compare with slices of subset 3, which they have not seen; evaluation refuses anything else.
+- **Choice.** {which} of the data, {subsets} of LUNA16, in which each lung covers at
+  least {share:g} % of the pixels and the nodules at least {pixels} px. None was chosen by eye.
+- **Models.** The models that come with LungForge are trained on subsets 0 to 2{apart}
 - **Limits.** Few slices, so distances between sets of them say little; all show nodules. For trying and
   teaching, not for diagnosis, nor for claims of clinical performance.
 
@@ -41,23 +41,31 @@ Changed: slices were chosen as above, resized to {size} x {size} px and clipped 
 are made of the lung masks and annotations of LUNA16.
 """
 
+#: Where some of the scans are of subsets that the models saw.
+_MIXED = """. Sample from maps of subset 2,
+  and compare with slices of subset 3, which they have not seen; evaluation refuses anything else."""
 
-def write_maps(data: Dataset, folder: str, subsets: Sequence[int]) -> Dataset:
+
+def write_maps(data: Dataset, folder: str, subsets: Sequence[int], count: int | None = None) -> Dataset:
     """Write the chosen slices as a dataset of their own, and its card.
 
     Args:
         data: Slices as ``lungforge preprocess`` makes them.
         folder: Where they go; its last part is their name.
         subsets: Which subsets.
+        count: How many of the slices that the rule takes, spread evenly; None for all.
 
     Raises:
         InputError: No slice fits, or another dataset is there.
     """
     rows = list(chosen(data, subsets))
+    if count is not None:
+        rows = [rows[index] for index in evenly(len(rows), count)]
     if not rows:
         raise InputError(f"{data.uri}: no slice of the subsets {subsets} shows both lungs and a nodule well")
     size = rows[0]["image"].shape[0]
-    config = {"lung_share": LUNG_SHARE, "nodule_px": NODULE_PX, "subsets": list(subsets)}
+    taken = {} if count is None else {"count": count}
+    config = {"lung_share": LUNG_SHARE, "nodule_px": NODULE_PX, "subsets": list(subsets), **taken}
     made = {"size": data.manifest.config.get("size"), "slices": data.manifest.config.get("slices")}
     writer = DatasetWriter(
         uri=folder, kind=Kind.SLICES, config={**made, **config, "original_sha256": data.manifest_sha256}
@@ -72,6 +80,8 @@ def write_maps(data: Dataset, folder: str, subsets: Sequence[int]) -> Dataset:
         slices=len(rows),
         scans=scans,
         size=size,
+        which="Every slice" if count is None else f"{count} slices, spread evenly over those",
+        apart=_MIXED if len(subsets) > 1 else ", and have not seen these scans.",
         subsets=f"subset{'s' * (len(subsets) > 1)} {' '.join(map(str, subsets))}",
         share=100 * LUNG_SHARE,
         pixels=NODULE_PX,

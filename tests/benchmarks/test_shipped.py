@@ -62,6 +62,17 @@ def test_maps_show_both_lungs_and_a_nodule_and_are_of_the_subset(tmp_path: Path)
     assert {path: path.read_bytes() for path in (tmp_path / "maps-10").rglob("*") if path.is_file()} == before
 
 
+def test_some_of_the_maps_are_spread_evenly(tmp_path: Path) -> None:
+    data = _slices(tmp_path / "slices")
+    arguments = ["maps", "--data", data, "--name", "few", "--subsets", "2", "3", "--folder", str(tmp_path)]
+    assert main([*arguments, "--count", "2"]) == 0
+    dataset = Dataset.open(str(tmp_path / "few"), Kind.SLICES)
+    kept = rows_from_table(dataset.read_part(dataset.parts[0]))
+    # Of the three that fit the rule, 0, 4 and 5.
+    assert [row["slice_index"] for row in kept] == [0, 5]
+    assert "2 slices, spread evenly over those of the data" in (tmp_path / "few" / "card.md").read_text(encoding="utf-8")
+
+
 def test_subsets_without_a_slice_that_fits_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
