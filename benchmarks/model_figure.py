@@ -2,7 +2,8 @@
 
 A row for each of some slices, spread evenly over the scans that the model has not seen: the map, the real
 slice, an image sampled from the map, and images sampled from the map with the nodule moved and removed, all
-as sampled with the model's defaults, and all of a row from the same noise.
+as sampled with the model's defaults, and all of a row from the same noise. Of each slice, a model of patches
+gets the patch that sampling would cut.
 """
 
 import argparse
@@ -16,10 +17,12 @@ from lungforge.ct import classes
 from lungforge.ct.edits import EditName, edit_map
 from lungforge.ct.io.patient_table import scan_of
 from lungforge.datasets import Dataset, Kind
+from lungforge.datasets.patches import patch_at, patch_corner
 from lungforge.datasets.slices import SliceRow, evenly, index_rows
 from lungforge.errors import InputError
 from lungforge.models.base import SamplingOptions
 from lungforge.models.model_dataset import ModelDataset
+from lungforge.models.place import place_of
 from lungforge.randomness import numpy_generator
 from lungforge.storage import write_bytes_atomic
 from lungforge.visualisation.contact_sheets import WINDOW_TEXT, contact_sheet, map_tile, png_bytes, slice_tile
@@ -47,7 +50,14 @@ def figure(model: ModelDataset, rows: list[SliceRow], diameters_mm: NDArray[np.f
     """The figure as a PNG file."""
     sampler = model.sampler(SamplingOptions(), torch.device("cpu"), classes=classes.COUNT)
     tiles = []
-    for number, row in enumerate(rows):
+    for number, whole in enumerate(rows):
+        row, corner = whole, (0, 0)
+        if model.details.patch is not None:
+            corner = patch_corner(
+                whole, model.details.patch, numpy_generator(0, "model figure", number, "patch")
+            )
+            row = patch_at(whole, model.details.patch, corner)
+        place = place_of(row.spacing_mm, whole.label.shape, row.label.shape, corner)
         labels = [row.label]
         for name in _EDITS:
             edited = edit_map(
@@ -59,7 +69,9 @@ def figure(model: ModelDataset, rows: list[SliceRow], diameters_mm: NDArray[np.f
                 diameters_mm=diameters_mm,
             )
             labels.append(row.label if edited is None else edited.label)
-        images = sampler.sample(np.stack(labels), [("model figure", number)] * len(labels))
+        images = sampler.sample(
+            np.stack(labels), [("model figure", number)] * len(labels), np.stack([place] * len(labels))
+        )
         row_tiles = [map_tile(row.label, tile_px=_TILE_PX)]
         row_tiles += [slice_tile(hu, row.label, tile_px=_TILE_PX) for hu in (row.image, *images)]
         tiles.append(row_tiles)
