@@ -7,13 +7,13 @@ best of them, least squares finds the rest of a pixel (Lucas and Kanade 1981; Ba
 import dataclasses
 import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lungforge.metrics.textures import LEAST_LEVELS, reduce
 
@@ -25,6 +25,8 @@ _BEYOND_DEGREES, _BEYOND_ZOOM, _BEYOND_SHIFT = 1.0, 0.02, 1.0
 #: From so many pixels a side on, the grid is compared at half of them.
 _HALVED_FROM: Final = 96
 _STEPS: Final = 4
+#: Of what explains a texture, sums that are smaller by this factor than the largest explain nothing.
+_SMALLEST_SHARE: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,28 @@ class Template:
     factor: int
     views: NDArray[np.float32]
     regions: NDArray[np.float32]
+
+    @functools.cached_property
+    def both(self) -> NDArray[np.float32]:
+        """The views, and after them the regions, ``[2 V, h * w]``."""
+        return np.concatenate([self.views, self.regions])
+
+    @functools.cached_property
+    def counts(self) -> NDArray[np.float32]:
+        """Pixels of the region at each point of the grid, at least 1, ``[V, 1]``."""
+        counts: NDArray[np.float32] = np.maximum(self.regions.sum(axis=1, keepdims=True), 1.0)
+        return counts
+
+    @functools.cached_property
+    def energies(self) -> NDArray[np.float32]:
+        """Sum of squares of each view, ``[V, 1]``."""
+        energies: NDArray[np.float32] = (self.views**2).sum(axis=1, keepdims=True)
+        return energies
+
+    @functools.cached_property
+    def offsets(self) -> NDArray[np.float64]:
+        """Row and column of each pixel of the region from the centre, ``[2, P]``."""
+        return _offsets(self.texture.shape)[:, self.region.ravel()]
 
     @classmethod
     def of(cls, texture: NDArray[np.float32], region: NDArray[np.bool_]) -> "Template":
@@ -127,28 +151,38 @@ def _offsets(shape: tuple[int, int]) -> NDArray[np.float64]:
     return np.indices(shape).reshape(2, -1) - _centre(shape)
 
 
-def coarse_alignment(template: Template, real: NDArray[np.float32], reach: int) -> Alignment:
-    """The best point of the grid, over all whole shifts at which the template lies in the real texture.
+def coarse_alignments(
+    template: Template, reals: Sequence[NDArray[np.float32]], reach: int
+) -> list[Alignment]:
+    """The best point of the grid, over all whole shifts at which the template lies in each real texture.
 
     Args:
         template: Of the synthetic image.
-        real: The real texture, reduced as the grid is, with ``reach`` pixels around it,
-            ``[h + 2 reach, w + 2 reach]``.
+        reals: The real textures, reduced as the grid is, with ``reach`` pixels around them,
+            ``[h + 2 reach, w + 2 reach]`` each.
         reach: The largest shift, in grid pixels.
     """
     height, width = (side // template.factor for side in template.texture.shape)
-    windows = np.lib.stride_tricks.sliding_window_view(real, (height, width)).reshape(-1, height * width)
-    columns = np.ascontiguousarray(windows.T)
-    counts = np.maximum(template.regions.sum(axis=1, keepdims=True), 1.0)
-    sums, squares = template.regions @ columns, template.regions @ (columns * columns)
-    energies = (template.views**2).sum(axis=1, keepdims=True)
-    others = squares - sums * sums / counts
+    windows = np.concatenate(
+        [
+            np.lib.stride_tricks.sliding_window_view(real, (height, width)).reshape(-1, height * width)
+            for real in reals
+        ]
+    )
+    counts, energies = template.counts, template.energies
+    products, sums = np.split(template.both @ windows.T, 2)
+    others = template.regions @ np.square(windows).T - sums * sums / counts
     least = counts * LEAST_LEVELS**2
     correlations = np.where(
         (energies >= least) & (others >= least),
-        (template.views @ columns) / np.sqrt(np.maximum(energies * others, 1e-12)),
+        products / np.sqrt(np.maximum(energies * others, 1e-12)),
         0.0,
     )
+    return [_at_best(template, found, reach) for found in np.split(correlations, len(reals), axis=1)]
+
+
+def _at_best(template: Template, correlations: NDArray[np.float32], reach: int) -> Alignment:
+    """The alignment at the highest of the correlations ``[V, (2 reach + 1) ** 2]``."""
     view, place = divmod(int(correlations.argmax()), correlations.shape[1])
     mirrored, point = divmod(view, len(_points()))
     rotation, zoom = _points()[point]
@@ -183,18 +217,15 @@ def refine(template: Template, real: NDArray[np.float32], start: Alignment, reac
         The best alignment on the way, ``start`` at the worst.
     """
     ours = template.texture[template.region].astype(np.float64)
-    offsets = _offsets(template.texture.shape)[:, template.region.ravel()]
-    layers = [real.astype(np.float64), *np.gradient(real.astype(np.float64))]
+    layers = np.stack([real, *np.gradient(real)], axis=-1)
     swap = np.array([[1.0], [-1.0 if start.mirrored else 1.0]])
     forward = _similarity(start.rotation_degrees, start.zoom)
     shift = np.array([[start.down], [start.right]])
     best = dataclasses.replace(start, correlation=-1.0)
     for _ in range(_STEPS):
         # The real image is mirrored first, then turned and enlarged, then shifted; so back in this order.
-        inner = np.linalg.inv(forward) @ (offsets - shift)
-        theirs, down, right = (
-            ndimage.map_coordinates(layer, swap * inner + _centre(real.shape), order=1) for layer in layers
-        )
+        inner = np.linalg.inv(forward) @ (template.offsets - shift)
+        theirs, down, right = interpolated(layers, swap * inner + _centre(real.shape)).T.astype(np.float64)
         rotation = float(np.rad2deg(np.arctan2(forward[1, 0], forward[0, 0])))
         zoom = float(np.sqrt(np.linalg.det(forward)))
         if not _allowed(rotation, zoom, shift, (reach + _BEYOND_SHIFT) * template.factor):
@@ -212,42 +243,82 @@ def refine(template: Template, real: NDArray[np.float32], start: Alignment, reac
     return best
 
 
-def onto(template: Template, layers: NDArray[np.float32], alignment: Alignment) -> NDArray[np.float64]:
+def onto(template: Template, layers: NDArray[np.float32], alignment: Alignment) -> NDArray[np.float32]:
     """What of real images lies on the pixels of a template's region, once they are aligned.
 
     Args:
         template: Of the synthetic image.
-        layers: Real images with a margin around them, ``[L, H + 2 m, W + 2 n]``.
+        layers: Real images with a margin around them, ``[L, H + 2 m, W + 2 n]`` float32.
         alignment: Of the real images to the synthetic one.
 
     Returns:
-        ``[L, P]``.
+        ``[L, P]`` float32.
     """
-    offsets = _offsets(template.texture.shape)[:, template.region.ravel()]
     swap = np.array([[1.0], [-1.0 if alignment.mirrored else 1.0]])
     forward = _similarity(alignment.rotation_degrees, alignment.zoom)
-    inner = np.linalg.inv(forward) @ (offsets - np.array([[alignment.down], [alignment.right]]))
-    places = swap * inner + _centre(layers.shape[1:])
-    return np.stack([ndimage.map_coordinates(layer.astype(np.float64), places, order=1) for layer in layers])
+    inner = np.linalg.inv(forward) @ (template.offsets - np.array([[alignment.down], [alignment.right]]))
+    return interpolated(np.moveaxis(layers, 0, -1), swap * inner + _centre(layers.shape[1:])).T
+
+
+def interpolated(images: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Bilinear interpolation of several images at the same places, 0 outside of them.
+
+    What ``scipy.ndimage.map_coordinates`` of order 1 gives; one matrix of weights serves all images.
+
+    Args:
+        images: ``[H, W, L]`` float32, H and W at least 2.
+        places: Rows and columns, ``[2, P]``.
+
+    Returns:
+        ``[P, L]`` float32.
+    """
+    height, width, count = images.shape
+    last = np.array([[height - 1], [width - 1]])
+    inside = ((places >= 0) & (places <= last)).all(axis=0)
+    # A place on the last row or column is at the far end of its cell.
+    low = np.clip(places.astype(np.int32), 0, last.astype(np.int32) - 1)
+    down, right = places - low
+    first = low[0] * np.int32(width) + low[1]
+    weights = np.empty((len(first), 4), dtype=np.float32)
+    weights[:, 0], weights[:, 1] = (1 - down) * (1 - right), (1 - down) * right
+    weights[:, 2], weights[:, 3] = down * (1 - right), down * right
+    weights[~inside] = 0
+    indices = first[:, None] + np.array([0, 1, width, width + 1], dtype=np.int32)
+    starts = np.arange(0, weights.size + 1, 4, dtype=np.int32)
+    entries = (weights.ravel(), indices.ravel(), starts)
+    matrix = scipy.sparse.csr_array(entries, shape=(len(first), height * width))
+    result: NDArray[np.float32] = matrix @ images.reshape(-1, count)
+    return result
 
 
 def correlation_beyond(
     some: NDArray[np.floating], others: NDArray[np.floating], explained: NDArray[np.floating]
 ) -> float:
-    """The partial correlation of two textures ``[P]``: of what sums of ``explained [K, P]`` leave of each."""
-    design = np.concatenate([np.ones((1, len(some))), explained]).T
-    both = np.stack([some, others], axis=1).astype(np.float64)
-    rest = both - design @ np.linalg.lstsq(design, both, rcond=1e-6)[0]
-    return pearson(rest[:, 0], rest[:, 1])
+    """The partial correlation of two textures ``[P]``: of what sums of ``explained [K, P]`` leave of each.
+
+    By the products of all with all: a few numbers, which least squares over the pixels would come to, too.
+    """
+    every = np.concatenate([np.ones((1, len(some))), explained, some[None], others[None]])
+    every = every.astype(np.float64, copy=False)
+    products = every @ every.T
+    values, vectors = np.linalg.eigh(products[:-2, :-2])
+    kept = values > values[-1] * _SMALLEST_SHARE**2
+    along = (vectors[:, kept].T @ products[:-2, -2:]) / np.sqrt(values[kept])[:, None]
+    rest = products[-2:, -2:] - along.T @ along
+    return _correlation(rest[0, 0], rest[1, 1], rest[0, 1], len(some))
 
 
 def pearson(some: NDArray[np.floating], others: NDArray[np.floating]) -> float:
     """Correlation of two textures ``[P]``; 0 where one of them has next to no texture."""
     one, other = some - some.mean(), others - others.mean()
-    energies = float(one @ one), float(other @ other)
-    if min(energies) < len(one) * LEAST_LEVELS**2:
+    return _correlation(one @ one, other @ other, one @ other, len(one))
+
+
+def _correlation(one: float, other: float, between: float, pixels: int) -> float:
+    """Of two textures, by their sums of squares and of products; 0 where one has next to no texture."""
+    if min(one, other) < pixels * LEAST_LEVELS**2:
         return 0.0
-    return float(one @ other / np.sqrt(energies[0] * energies[1]))
+    return float(between / np.sqrt(one * other))
 
 
 def _step(

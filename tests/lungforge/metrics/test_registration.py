@@ -11,8 +11,9 @@ from lungforge.metrics.registration import (
     ZOOMS,
     Alignment,
     Template,
-    coarse_alignment,
+    coarse_alignments,
     correlation_beyond,
+    interpolated,
     onto,
     pearson,
     refine,
@@ -56,8 +57,10 @@ def test_the_grid_is_that_of_a_slow_search():
     region[2:14, 3:13] = True
     for seed in range(3):
         texture, real = grain(size, seed), grain(size + 2 * reach, seed + 10)
-        found = coarse_alignment(Template.of(texture, region), real, reach)
-        assert found.correlation == pytest.approx(slow_coarse(texture, region, real, reach), abs=1e-4)
+        others = [real, grain(size + 2 * reach, seed + 20)]
+        found = coarse_alignments(Template.of(texture, region), others, reach)
+        for one, other in zip(found, others, strict=True):
+            assert one.correlation == pytest.approx(slow_coarse(texture, region, other, reach), abs=1e-4)
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
@@ -83,7 +86,7 @@ def test_what_was_planted_is_measured(size, change):
     small = padded.reshape(
         *(side for edge in padded.shape for side in (edge // template.factor, template.factor))
     )
-    start = coarse_alignment(template, small.mean(axis=(1, 3)), 5)
+    (start,) = coarse_alignments(template, [small.mean(axis=(1, 3))], 5)
     found = refine(template, padded, start, 5)
     assert found.correlation > 0.97
     assert found.mirrored == change.get("mirrored", False)
@@ -98,7 +101,8 @@ def test_textures_that_have_nothing_in_common_stay_apart():
     template = Template.of(grain(64, 0), region)
     for seed in range(1, 4):
         padded = np.pad(grain(64, seed), 6)
-        assert refine(template, padded, coarse_alignment(template, padded, 6), 6).correlation < 0.4
+        (start,) = coarse_alignments(template, [padded], 6)
+        assert refine(template, padded, start, 6).correlation < 0.4
 
 
 def test_pearson_is_that_of_numpy_and_zero_without_texture():
@@ -121,6 +125,31 @@ def test_partial_correlation_is_that_of_the_inverse_covariance():
     # A row that says nothing, or the same again, changes nothing.
     more = np.concatenate([explained, np.zeros((1, 500)), explained[:1]])
     assert correlation_beyond(some, other, more) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_partial_correlation_is_that_of_least_squares_over_the_pixels(seed):
+    generator = np.random.default_rng(seed)
+    explained = generator.normal(size=(6, 300)) * 10.0 ** generator.integers(-2, 3, size=(6, 1))
+    # Nearly the same twice, as the map of a slice and that of its copy.
+    explained[1] = explained[0] * (1 + 1e-4) + 1e-3 * generator.normal(size=300)
+    some, others = generator.normal(size=(2, 300)) + explained[2] + explained[3:].sum(axis=0)
+    design = np.concatenate([np.ones((1, 300)), explained]).T
+    rests = [values - design @ np.linalg.lstsq(design, values, rcond=1e-6)[0] for values in (some, others)]
+    expected = np.corrcoef(*rests)[0, 1]
+    assert correlation_beyond(some, others, explained) == pytest.approx(expected, abs=1e-7)
+
+
+def test_interpolation_is_that_of_scipy_inside_on_the_edge_and_beyond():
+    images = np.random.default_rng(0).normal(size=(9, 7, 3)).astype(np.float32)
+    places = np.random.default_rng(1).uniform(-2, 10, size=(2, 400))
+    places = np.concatenate([places, [[0, 8, 8, 0, 8.001, -0.001, 3], [0, 6, 0, 6, 3, 3, 6]]], axis=1)
+    found = interpolated(images, places)
+    for layer in range(3):
+        expected = ndimage.map_coordinates(images[..., layer].astype(np.float64), places, order=1)
+        np.testing.assert_allclose(found[:, layer], expected, atol=1e-5)
+    assert (found[:-3] != 0).any()
+    assert (found[-3:-1] == 0).all()
 
 
 def test_what_is_all_explained_correlates_with_nothing():
