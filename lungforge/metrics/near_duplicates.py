@@ -16,11 +16,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lungforge.metrics.partial_correlation import correlation_beyond
 from lungforge.metrics.registration import (
     Alignment,
     Template,
     coarse_alignments,
-    correlation_beyond,
     onto,
     refine,
 )

@@ -15,6 +15,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from lungforge.metrics.interpolation import interpolated
+from lungforge.metrics.partial_correlation import pearson
 from lungforge.metrics.textures import LEAST_LEVELS, reduce
 
 #: The grid. A copy between two of its points still correlates; least squares does the rest.
@@ -25,8 +27,6 @@ _BEYOND_DEGREES, _BEYOND_ZOOM, _BEYOND_SHIFT = 1.0, 0.02, 1.0
 #: From so many pixels a side on, the grid is compared at half of them.
 _HALVED_FROM: Final = 96
 _STEPS: Final = 4
-#: Of what explains a texture, sums that are smaller by this factor than the largest explain nothing.
-_SMALLEST_SHARE: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -258,67 +258,6 @@ def onto(template: Template, layers: NDArray[np.float32], alignment: Alignment) 
     forward = _similarity(alignment.rotation_degrees, alignment.zoom)
     inner = np.linalg.inv(forward) @ (template.offsets - np.array([[alignment.down], [alignment.right]]))
     return interpolated(np.moveaxis(layers, 0, -1), swap * inner + _centre(layers.shape[1:])).T
-
-
-def interpolated(images: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Bilinear interpolation of several images at the same places, 0 outside of them.
-
-    What ``scipy.ndimage.map_coordinates`` of order 1 gives; one matrix of weights serves all images.
-
-    Args:
-        images: ``[H, W, L]`` float32, H and W at least 2.
-        places: Rows and columns, ``[2, P]``.
-
-    Returns:
-        ``[P, L]`` float32.
-    """
-    height, width, count = images.shape
-    last = np.array([[height - 1], [width - 1]])
-    inside = ((places >= 0) & (places <= last)).all(axis=0)
-    # A place on the last row or column is at the far end of its cell.
-    low = np.clip(places.astype(np.int32), 0, last.astype(np.int32) - 1)
-    down, right = places - low
-    first = low[0] * np.int32(width) + low[1]
-    weights = np.empty((len(first), 4), dtype=np.float32)
-    weights[:, 0], weights[:, 1] = (1 - down) * (1 - right), (1 - down) * right
-    weights[:, 2], weights[:, 3] = down * (1 - right), down * right
-    weights[~inside] = 0
-    indices = first[:, None] + np.array([0, 1, width, width + 1], dtype=np.int32)
-    starts = np.arange(0, weights.size + 1, 4, dtype=np.int32)
-    entries = (weights.ravel(), indices.ravel(), starts)
-    matrix = scipy.sparse.csr_array(entries, shape=(len(first), height * width))
-    result: NDArray[np.float32] = matrix @ images.reshape(-1, count)
-    return result
-
-
-def correlation_beyond(
-    some: NDArray[np.floating], others: NDArray[np.floating], explained: NDArray[np.floating]
-) -> float:
-    """The partial correlation of two textures ``[P]``: of what sums of ``explained [K, P]`` leave of each.
-
-    By the products of all with all: a few numbers, which least squares over the pixels would come to, too.
-    """
-    every = np.concatenate([np.ones((1, len(some))), explained, some[None], others[None]])
-    every = every.astype(np.float64, copy=False)
-    products = every @ every.T
-    values, vectors = np.linalg.eigh(products[:-2, :-2])
-    kept = values > values[-1] * _SMALLEST_SHARE**2
-    along = (vectors[:, kept].T @ products[:-2, -2:]) / np.sqrt(values[kept])[:, None]
-    rest = products[-2:, -2:] - along.T @ along
-    return _correlation(rest[0, 0], rest[1, 1], rest[0, 1], len(some))
-
-
-def pearson(some: NDArray[np.floating], others: NDArray[np.floating]) -> float:
-    """Correlation of two textures ``[P]``; 0 where one of them has next to no texture."""
-    one, other = some - some.mean(), others - others.mean()
-    return _correlation(one @ one, other @ other, one @ other, len(one))
-
-
-def _correlation(one: float, other: float, between: float, pixels: int) -> float:
-    """Of two textures, by their sums of squares and of products; 0 where one has next to no texture."""
-    if min(one, other) < pixels * LEAST_LEVELS**2:
-        return 0.0
-    return float(between / np.sqrt(one * other))
 
 
 def _step(
