@@ -66,7 +66,8 @@ def peak_memory() -> Iterator[list[int]]:
 @contextlib.contextmanager
 def processor_time() -> Iterator[dict[int, float]]:
     """Sample the processor time of driver and workers: seconds by process, of those that have ended, too."""
-    started, seconds = _cpu_seconds_of(os.getpid()), {}
+    started = _cpu_seconds_of(os.getpid())
+    seconds: dict[int, float] = {}
 
     def sample() -> None:
         for pid in descendants(os.getpid()):
