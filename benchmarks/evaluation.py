@@ -1,9 +1,11 @@
-"""What an evaluation costs: ``python -m benchmarks.evaluation [--images 2000] [--side 256] [--json]``.
+"""What an evaluation costs: ``python -m benchmarks.evaluation [--images 2000 ...] [--side 256] [--json]``.
 
 As many synthetic slices as real ones are evaluated with all measures but the downstream tasks: once with
-nothing kept, and once more, under another seed, with the features of the first. The slices are those of
-phantoms; the time does not depend on what they show. Seconds are of the whole job, from its start to the
-report; memory is the peak over driver and workers, what they share counted once.
+nothing kept, and once more, under another seed, with the features of the first. As many again are those that
+the generator was trained on. The slices are those of phantoms, without nodules. Seconds are of the whole job,
+from its start to the report; processor seconds are the sum over driver and workers, which other work on the
+machine changes less; memory is their peak, what they share counted once. Of several counts of images a line
+is fitted: what an evaluation takes whatever their count, what each image adds, and what 2,000 would take.
 """
 
 import argparse
@@ -11,14 +13,15 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.processes import peak_memory
+from benchmarks.processes import peak_memory, processor_time
 from lungforge.ct.phantoms.generate import generate_phantom
 from lungforge.datasets import Dataset, DatasetWriter, Kind, table_from_rows
 from lungforge.randomness import numpy_generator
@@ -32,6 +35,8 @@ _PHANTOMS, _SLICES = 10, 40
 #: HU of each class in the synthetic slices, and the strength of the noise in all.
 _LEVELS = np.array([-1000, 30, -850, -850, -990, 20])
 _NOISE_HU = 40.0
+#: The count of images that costs are extrapolated to.
+_EXTRAPOLATED = 2000
 
 
 def write_inputs(folder: Path, images: int, side: int) -> tuple[Dataset, Dataset]:
@@ -105,8 +110,25 @@ def _write(folder: Path, kind: Kind, rows: list[dict], parents: tuple) -> Datase
     return Dataset.open(writer.uri, kind)
 
 
-def measure(folder: Path, slices: Dataset, samples: Dataset, seed: int) -> dict[str, float]:
-    """Seconds and memory of an evaluation, with the features that an earlier one has kept."""
+@dataclass(frozen=True)
+class Cost:
+    """What an evaluation took.
+
+    Attributes:
+        images: Synthetic slices.
+        seconds: From its start to the report.
+        processor_seconds: Of driver and workers together.
+        peak_mb: Their memory.
+    """
+
+    images: int
+    seconds: float
+    processor_seconds: float
+    peak_mb: int
+
+
+def measure(folder: Path, slices: Dataset, samples: Dataset, seed: int) -> Cost:
+    """The cost of an evaluation, with the features that an earlier one has kept."""
     config = EvalConfig(
         real=slices.uri,
         synthetic=(samples.uri,),
@@ -115,33 +137,68 @@ def measure(folder: Path, slices: Dataset, samples: Dataset, seed: int) -> dict[
         subsets=(1,),
         seed=seed,
     )
-    with peak_memory() as peak:
+    with peak_memory() as peak, processor_time() as processors:
         started = time.perf_counter()
         job.run(config)
         seconds = time.perf_counter() - started
-    return {"seconds": round(seconds, 1), "peak_mb": round(peak[0] / 1e6)}
+    return Cost(
+        images=samples.rows,
+        seconds=round(seconds, 1),
+        processor_seconds=round(sum(processors.values()), 1),
+        peak_mb=round(peak[0] / 1e6),
+    )
+
+
+def line(costs: Sequence[Cost], value: Callable[[Cost], float]) -> tuple[float, float]:
+    """The least-squares line through a value of several costs: at no image, and what each image adds."""
+    fixed, each = np.polynomial.polynomial.polyfit(
+        [cost.images for cost in costs], list(map(value, costs)), 1
+    )
+    return float(fixed), float(each)
+
+
+def describe(title: str, costs: Sequence[Cost]) -> Iterator[str]:
+    """The costs in words, and the lines through them."""
+    for cost in costs:
+        yield (
+            f"{title}, {cost.images} images: {cost.seconds:.0f} s, processors "
+            f"{cost.processor_seconds:.0f} s, at most {cost.peak_mb} MB over driver and workers"
+        )
+    if len({cost.images for cost in costs}) > 1:
+        for what, value in (
+            ("seconds", lambda cost: cost.seconds),
+            ("processor seconds", lambda cost: cost.processor_seconds),
+        ):
+            fixed, each = line(costs, value)
+            yield (
+                f"{title}, {what}: {fixed:.0f} and {each:.3f} an image; extrapolated to {_EXTRAPOLATED}: "
+                f"{fixed + each * _EXTRAPOLATED:.0f}"
+            )
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation", description=__doc__)
-    parser.add_argument("--images", type=int, default=2000, help="synthetic slices (default: 2000)")
+    parser.add_argument(
+        "--images", type=int, nargs="+", default=[2000], help="synthetic slices, of each run (default: 2000)"
+    )
     parser.add_argument("--side", type=int, default=256, help="of the slices, in px (default: 256)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        say("making the slices")
-        slices, samples = write_inputs(folder, arguments.images, arguments.side)
-        results = {
-            "features computed": measure(folder, slices, samples, 0),
-            "features kept": measure(folder, slices, samples, 1),
-        }
+    results: dict[str, list[Cost]] = {"features computed": [], "features kept": []}
+    for images in arguments.images:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            say(f"making the slices of {images} images")
+            slices, samples = write_inputs(folder, images, arguments.side)
+            for seed, costs in enumerate(results.values()):
+                costs.append(measure(folder, slices, samples, seed))
     if arguments.json:
-        print(json.dumps({"images": arguments.images, "side": arguments.side, **results}))
+        table = {title: list(map(asdict, costs)) for title, costs in results.items()}
+        print(json.dumps({"side": arguments.side, **table}))
         return 0
-    for title, result in results.items():
-        print(f"{title}: {result['seconds']:.0f} s, at most {result['peak_mb']} MB over driver and workers")
+    for title, costs in results.items():
+        print(*describe(title, costs), sep="\n")
     return 0
 
 

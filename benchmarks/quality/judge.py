@@ -155,7 +155,7 @@ def _measured(hu: NDArray[np.int16], rows: Sequence[SliceRow], extractor: Extrac
     return MeasuredSlices(
         features=extractor.embed(hu),
         keys=tuple((row.series_uid, row.slice_index) for row in rows),
-        fidelity=Fidelity.of(hu, labels, spacings, ()),
+        fidelity=Fidelity.of(hu, labels, spacings),
         radiomics=radiomic_features_of(hu, labels, spacings),
         medians=class_medians(hu, labels),
     )

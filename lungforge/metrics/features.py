@@ -108,7 +108,9 @@ def _efficientnet_lite0(device: torch.device) -> Extractor:
     )
     model = EfficientNet.from_name("efficientnet-lite0", image_size=side)
     model.load_state_dict(state)
-    model.eval().to(device, memory_format=torch.channels_last)
+    model.eval()
+    _quicken(model)
+    model.to(device, memory_format=torch.channels_last)
 
     def network(pixels: torch.Tensor) -> torch.Tensor:
         resized = nn.functional.interpolate(
@@ -169,6 +171,32 @@ def _fuse_normalisation(inception: nn.Module) -> None:
         if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
             module.conv = fuse_conv_bn_eval(convolution, normalisation)
             module.bn = nn.Identity()
+
+
+def _quicken(efficientnet: nn.Module) -> None:
+    """Take batch normalisation and padding into the convolutions, and let activations overwrite their input.
+
+    A third of the time of EfficientNet-Lite0 goes to them; the features change by rounding.
+    """
+    pairs = (
+        ("_conv_stem", "_bn0"),
+        ("_expand_conv", "_bn0"),
+        ("_depthwise_conv", "_bn1"),
+        ("_project_conv", "_bn2"),
+        ("_conv_head", "_bn1"),
+    )
+    for module in list(efficientnet.modules()):
+        for first, then in pairs:
+            if not hasattr(module, first):
+                continue
+            convolution = fuse_conv_bn_eval(getattr(module, first), getattr(module, then))
+            left, right, top, bottom = getattr(convolution.static_padding, "padding", (0, 0, 0, 0))
+            if left == right and top == bottom:
+                convolution.padding, convolution.static_padding = (top, left), nn.Identity()
+            setattr(module, first, convolution)
+            setattr(module, then, nn.Identity())
+        if hasattr(module, "_swish"):
+            module._swish = nn.ReLU6(inplace=True)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Does a synthetic slice hold what its map says? Hounsfield units by class, and the contrast of nodules."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -82,21 +83,39 @@ def nodule_surroundings(label: NDArray[np.uint8], spacing_mm: Sequence[float]) -
         spacing_mm: Of the pixels, [row, column].
     """
     nodules = label == classes.NODULE
-    components, count = ndimage.label(nodules, structure=np.ones((3, 3)))
-    if not count:
+    rows, columns = (np.flatnonzero(nodules.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
         return []
-    lung = (label == classes.LEFT_LUNG) | (label == classes.RIGHT_LUNG)
-    distances = ndimage.distance_transform_edt(~nodules, sampling=spacing_mm)
+    # Beyond this box, everything is farther from all nodules than the ring.
+    box = tuple(
+        slice(max(0, int(places[0]) - reach), int(places[-1]) + reach + 1)
+        for places, reach in zip(
+            (rows, columns), (math.ceil(RING_OUTER_MM / spacing) for spacing in spacing_mm), strict=True
+        )
+    )
+    near = label[box]
+    components, count = ndimage.label(nodules[box], structure=np.ones((3, 3)))
+    lung = (near == classes.LEFT_LUNG) | (near == classes.RIGHT_LUNG)
+    distances = ndimage.distance_transform_edt(~nodules[box], sampling=spacing_mm)
     lung &= (distances >= RING_INNER_MM) & (distances <= RING_OUTER_MM)
     surroundings = []
     for component in range(1, count + 1):
         inside = components == component
-        near = lung
+        around = lung
         if count > 1:
-            near = lung & (ndimage.distance_transform_edt(~inside, sampling=spacing_mm) <= RING_OUTER_MM)
-        if near.any():
-            surroundings.append(NoduleSurroundings(inside, near))
+            around = lung & (ndimage.distance_transform_edt(~inside, sampling=spacing_mm) <= RING_OUTER_MM)
+        if around.any():
+            surroundings.append(
+                NoduleSurroundings(*(_placed(mask, box, label.shape) for mask in (inside, around)))
+            )
     return surroundings
+
+
+def _placed(mask: NDArray[np.bool_], box: tuple[slice, ...], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A mask of a part of a slice as one of the whole slice."""
+    whole = np.zeros(shape, dtype=bool)
+    whole[box] = mask
+    return whole
 
 
 def nodule_contrasts(
@@ -131,8 +150,11 @@ def class_medians(hu: NDArray[np.int16], labels: NDArray[np.uint8]) -> NDArray[n
         float32 ``[N, classes]``; NaN where a slice does not show a class.
     """
     medians = np.full((len(hu), classes.COUNT), np.nan, dtype=np.float32)
-    for row, (image, label) in enumerate(zip(hu, labels, strict=True)):
-        values = np.clip(image, _LOWEST_HU, _HIGHEST_HU)
-        for each in np.unique(label).tolist():
-            medians[row, each] = np.median(values[label == each])
+    for row in range(len(hu)):
+        # Of so few values, counting is several times as fast as sorting.
+        up_to = np.cumsum(ClassHistogram.of(hu[row], labels[row]).counts, axis=1)
+        for each in np.flatnonzero(up_to[:, -1]).tolist():
+            pixels = int(up_to[each, -1])
+            middle = np.searchsorted(up_to[each], [(pixels - 1) // 2, pixels // 2], side="right")
+            medians[row, each] = middle.mean() + _LOWEST_HU
     return medians

@@ -8,19 +8,19 @@ maps explain of either image.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from lungforge.metrics.partial_correlation import correlation_beyond
 from lungforge.metrics.registration import (
     Alignment,
     Template,
-    coarse_alignment,
-    correlation_beyond,
+    coarse_alignments,
     onto,
     refine,
 )
@@ -30,6 +30,8 @@ from lungforge.metrics.textures import (
     reduce,
     reduction,
     resized,
+    resized_all,
+    smoothed,
     texture,
 )
 
@@ -145,7 +147,7 @@ class Query:
         margin = reach * self.template.factor
 
         def of_map() -> NDArray[np.float32]:
-            layers = np.stack([resized(one, height, width) for one in map_textures(label, factor)])
+            layers = resized_all(map_textures(label, factor), height, width)
             return np.pad(layers, ((0, 0), (margin, margin), (margin, margin)))
 
         return RealTexture(np.pad(texture(small), margin), of_map, reach)
@@ -175,15 +177,13 @@ class Query:
         return RealTexture(around[inside], lambda: map_textures(label[place], self.factor)[inside], reach)
 
     def resemblance(self, real: Sequence["RealTexture"]) -> tuple[int, Resemblance]:
-        """Compare with real textures.
+        """Compare with real textures, all of them whole slices or all of them parts.
 
         Returns:
             The index of the most similar one, and how like it is.
         """
-        coarse = [
-            coarse_alignment(self.template, reduce(one.texture, self.template.factor), one.reach)
-            for one in real
-        ]
+        reduced = [reduce(one.texture, self.template.factor) for one in real]
+        coarse = coarse_alignments(self.template, reduced, real[0].reach)
         promising = sorted(range(len(real)), key=lambda index: -coarse[index].correlation)[:_REFINED]
         fine = {index: self._aligned(real[index], coarse[index]) for index in promising}
         best = max(fine, key=lambda index: fine[index].correlation)
@@ -192,19 +192,23 @@ class Query:
     def _aligned(self, real: "RealTexture", start: Alignment) -> Alignment:
         """The alignment, with the correlation of what neither map explains."""
         alignment = refine(self.template, real.texture, start, real.reach)
-        ours = np.concatenate([self.template.texture[None], self.of_map])
-        theirs = np.concatenate([real.texture[None], real.of_map()])
-        correlations = []
-        # As they are; and smoothed, for what a copy lost when it was made smaller and larger again.
-        for smoothing in (0.0, _SMOOTHING):
-            some, others = (
-                ndimage.gaussian_filter(layers, smoothing, axes=(1, 2)) if smoothing else layers
-                for layers in (ours, theirs)
-            )
-            inside, placed = some[:, self.template.region], onto(self.template, others, alignment)
-            explained = np.concatenate([inside[1:], placed[1:]])
-            correlations.append(correlation_beyond(inside[0], placed[0], explained))
+        layers = np.concatenate([real.texture[None], real.of_map()])
+        placed = onto(self.template, np.concatenate([layers, smoothed(layers, _SMOOTHING)]), alignment)
+        correlations = [
+            correlation_beyond(ours[0], theirs[0], np.concatenate([ours[1:], theirs[1:]]))
+            for ours, theirs in zip(self.compared, np.split(placed, 2), strict=True)
+        ]
         return dataclasses.replace(alignment, correlation=max(correlations))
+
+    @functools.cached_property
+    def compared(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """In the region, the image's texture and those of its map, ``[K + 1, P]``.
+
+        As they are; and smoothed, for what a copy lost when it was made smaller and larger again.
+        """
+        layers = np.concatenate([self.template.texture[None], self.of_map])
+        region = self.template.region
+        return layers[:, region], smoothed(layers, _SMOOTHING)[:, region]
 
     def _described(self, alignment: Alignment) -> Resemblance:
         return Resemblance(
@@ -254,7 +258,7 @@ def thumbnails(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
         grey: ``[N, H, W]`` uint8.
     """
     textures = texture(reduce(grey, reduction(grey.shape[1:])))
-    small = np.stack([resized(one, THUMBNAIL_SIDE, THUMBNAIL_SIDE).ravel() for one in textures])
+    small = resized_all(textures, THUMBNAIL_SIDE, THUMBNAIL_SIDE).reshape(len(textures), -1)
     return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
 
 

@@ -7,14 +7,16 @@ best of them, least squares finds the rest of a pixel (Lucas and Kanade 1981; Ba
 import dataclasses
 import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from lungforge.metrics.interpolation import interpolated
+from lungforge.metrics.partial_correlation import pearson
 from lungforge.metrics.textures import LEAST_LEVELS, reduce
 
 #: The grid. A copy between two of its points still correlates; least squares does the rest.
@@ -68,6 +70,28 @@ class Template:
     factor: int
     views: NDArray[np.float32]
     regions: NDArray[np.float32]
+
+    @functools.cached_property
+    def both(self) -> NDArray[np.float32]:
+        """The views, and after them the regions, ``[2 V, h * w]``."""
+        return np.concatenate([self.views, self.regions])
+
+    @functools.cached_property
+    def counts(self) -> NDArray[np.float32]:
+        """Pixels of the region at each point of the grid, at least 1, ``[V, 1]``."""
+        counts: NDArray[np.float32] = np.maximum(self.regions.sum(axis=1, keepdims=True), 1.0)
+        return counts
+
+    @functools.cached_property
+    def energies(self) -> NDArray[np.float32]:
+        """Sum of squares of each view, ``[V, 1]``."""
+        energies: NDArray[np.float32] = (self.views**2).sum(axis=1, keepdims=True)
+        return energies
+
+    @functools.cached_property
+    def offsets(self) -> NDArray[np.float64]:
+        """Row and column of each pixel of the region from the centre, ``[2, P]``."""
+        return _offsets(self.texture.shape)[:, self.region.ravel()]
 
     @classmethod
     def of(cls, texture: NDArray[np.float32], region: NDArray[np.bool_]) -> "Template":
@@ -127,28 +151,38 @@ def _offsets(shape: tuple[int, int]) -> NDArray[np.float64]:
     return np.indices(shape).reshape(2, -1) - _centre(shape)
 
 
-def coarse_alignment(template: Template, real: NDArray[np.float32], reach: int) -> Alignment:
-    """The best point of the grid, over all whole shifts at which the template lies in the real texture.
+def coarse_alignments(
+    template: Template, reals: Sequence[NDArray[np.float32]], reach: int
+) -> list[Alignment]:
+    """The best point of the grid, over all whole shifts at which the template lies in each real texture.
 
     Args:
         template: Of the synthetic image.
-        real: The real texture, reduced as the grid is, with ``reach`` pixels around it,
-            ``[h + 2 reach, w + 2 reach]``.
+        reals: The real textures, reduced as the grid is, with ``reach`` pixels around them,
+            ``[h + 2 reach, w + 2 reach]`` each.
         reach: The largest shift, in grid pixels.
     """
     height, width = (side // template.factor for side in template.texture.shape)
-    windows = np.lib.stride_tricks.sliding_window_view(real, (height, width)).reshape(-1, height * width)
-    columns = np.ascontiguousarray(windows.T)
-    counts = np.maximum(template.regions.sum(axis=1, keepdims=True), 1.0)
-    sums, squares = template.regions @ columns, template.regions @ (columns * columns)
-    energies = (template.views**2).sum(axis=1, keepdims=True)
-    others = squares - sums * sums / counts
+    windows = np.concatenate(
+        [
+            np.lib.stride_tricks.sliding_window_view(real, (height, width)).reshape(-1, height * width)
+            for real in reals
+        ]
+    )
+    counts, energies = template.counts, template.energies
+    products, sums = np.split(template.both @ windows.T, 2)
+    others = template.regions @ np.square(windows).T - sums * sums / counts
     least = counts * LEAST_LEVELS**2
     correlations = np.where(
         (energies >= least) & (others >= least),
-        (template.views @ columns) / np.sqrt(np.maximum(energies * others, 1e-12)),
+        products / np.sqrt(np.maximum(energies * others, 1e-12)),
         0.0,
     )
+    return [_at_best(template, found, reach) for found in np.split(correlations, len(reals), axis=1)]
+
+
+def _at_best(template: Template, correlations: NDArray[np.float32], reach: int) -> Alignment:
+    """The alignment at the highest of the correlations ``[V, (2 reach + 1) ** 2]``."""
     view, place = divmod(int(correlations.argmax()), correlations.shape[1])
     mirrored, point = divmod(view, len(_points()))
     rotation, zoom = _points()[point]
@@ -183,18 +217,15 @@ def refine(template: Template, real: NDArray[np.float32], start: Alignment, reac
         The best alignment on the way, ``start`` at the worst.
     """
     ours = template.texture[template.region].astype(np.float64)
-    offsets = _offsets(template.texture.shape)[:, template.region.ravel()]
-    layers = [real.astype(np.float64), *np.gradient(real.astype(np.float64))]
+    layers = np.stack([real, *np.gradient(real)], axis=-1)
     swap = np.array([[1.0], [-1.0 if start.mirrored else 1.0]])
     forward = _similarity(start.rotation_degrees, start.zoom)
     shift = np.array([[start.down], [start.right]])
     best = dataclasses.replace(start, correlation=-1.0)
     for _ in range(_STEPS):
         # The real image is mirrored first, then turned and enlarged, then shifted; so back in this order.
-        inner = np.linalg.inv(forward) @ (offsets - shift)
-        theirs, down, right = (
-            ndimage.map_coordinates(layer, swap * inner + _centre(real.shape), order=1) for layer in layers
-        )
+        inner = np.linalg.inv(forward) @ (template.offsets - shift)
+        theirs, down, right = interpolated(layers, swap * inner + _centre(real.shape)).T.astype(np.float64)
         rotation = float(np.rad2deg(np.arctan2(forward[1, 0], forward[0, 0])))
         zoom = float(np.sqrt(np.linalg.det(forward)))
         if not _allowed(rotation, zoom, shift, (reach + _BEYOND_SHIFT) * template.factor):
@@ -212,42 +243,21 @@ def refine(template: Template, real: NDArray[np.float32], start: Alignment, reac
     return best
 
 
-def onto(template: Template, layers: NDArray[np.float32], alignment: Alignment) -> NDArray[np.float64]:
+def onto(template: Template, layers: NDArray[np.float32], alignment: Alignment) -> NDArray[np.float32]:
     """What of real images lies on the pixels of a template's region, once they are aligned.
 
     Args:
         template: Of the synthetic image.
-        layers: Real images with a margin around them, ``[L, H + 2 m, W + 2 n]``.
+        layers: Real images with a margin around them, ``[L, H + 2 m, W + 2 n]`` float32.
         alignment: Of the real images to the synthetic one.
 
     Returns:
-        ``[L, P]``.
+        ``[L, P]`` float32.
     """
-    offsets = _offsets(template.texture.shape)[:, template.region.ravel()]
     swap = np.array([[1.0], [-1.0 if alignment.mirrored else 1.0]])
     forward = _similarity(alignment.rotation_degrees, alignment.zoom)
-    inner = np.linalg.inv(forward) @ (offsets - np.array([[alignment.down], [alignment.right]]))
-    places = swap * inner + _centre(layers.shape[1:])
-    return np.stack([ndimage.map_coordinates(layer.astype(np.float64), places, order=1) for layer in layers])
-
-
-def correlation_beyond(
-    some: NDArray[np.floating], others: NDArray[np.floating], explained: NDArray[np.floating]
-) -> float:
-    """The partial correlation of two textures ``[P]``: of what sums of ``explained [K, P]`` leave of each."""
-    design = np.concatenate([np.ones((1, len(some))), explained]).T
-    both = np.stack([some, others], axis=1).astype(np.float64)
-    rest = both - design @ np.linalg.lstsq(design, both, rcond=1e-6)[0]
-    return pearson(rest[:, 0], rest[:, 1])
-
-
-def pearson(some: NDArray[np.floating], others: NDArray[np.floating]) -> float:
-    """Correlation of two textures ``[P]``; 0 where one of them has next to no texture."""
-    one, other = some - some.mean(), others - others.mean()
-    energies = float(one @ one), float(other @ other)
-    if min(energies) < len(one) * LEAST_LEVELS**2:
-        return 0.0
-    return float(one @ other / np.sqrt(energies[0] * energies[1]))
+    inner = np.linalg.inv(forward) @ (template.offsets - np.array([[alignment.down], [alignment.right]]))
+    return interpolated(np.moveaxis(layers, 0, -1), swap * inner + _centre(layers.shape[1:])).T
 
 
 def _step(

@@ -13,12 +13,12 @@ from lungforge.datasets import Part, tensor_values
 from lungforge.datasets.patches import cut_out
 from lungforge.metrics import near_duplicates
 from lungforge.metrics.fidelity import class_medians
-from lungforge.metrics.map_agreement import Resegmentation, segment_and_compare
+from lungforge.metrics.map_agreement import segment_and_compare
 from lungforge.metrics.near_duplicates import Resemblance
 from lungforge.metrics.patch_search import cells
 from services.eval.copy_search import NOBODY, most_like
 from services.eval.feature_cache import features_of
-from services.eval.part_radiomics import PartRadiomics
+from services.eval.part_measures import PartMeasures
 from services.eval.records import (
     Fidelity,
     Key,
@@ -59,7 +59,7 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
     greys, subsets, corners, medians = [], [], [], []
     fidelity = Fidelity.empty()
     cut = source.cut
-    radiomics = PartRadiomics.of(source.network.cache, part, cut, source.compared)
+    measures = PartMeasures.of(source.network.cache, part, cut, source.compared, segmented=source.segmented)
     for table in source.dataset.iter_batches(part):
         hu, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
         corner = np.zeros((len(hu), 2), np.int64) if cut is None else cut.corners(table)
@@ -73,13 +73,9 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
         subsets.append(table.column("subset").to_numpy())
         is_wanted = among(subsets[-1], source.compared)
         wanted, spacings = np.flatnonzero(is_wanted), table.column("spacing_mm").to_pylist()
-        radiomics.add(hu, label, spacings, is_wanted)
+        measures.add(hu, label, spacings, is_wanted)
         if len(wanted):
-            segmented = []
-            if source.segmented:
-                segmented = _segment(table.take(pa.array(wanted)), hu[wanted], label[wanted])
-            spacings_wanted = [spacings[row] for row in wanted]
-            fidelity += Fidelity.of(hu[wanted], label[wanted], spacings_wanted, segmented)
+            fidelity += Fidelity.of(hu[wanted], label[wanted], [spacings[row] for row in wanted])
     kept, subset, corner = np.concatenate(greys), np.concatenate(subsets), np.concatenate(corners)
     whole = kept[:, 0]
     grey = cut_out(whole, corner, cut)
@@ -92,8 +88,9 @@ def read_real_part(source: RealSource, part: Part) -> tuple[RealPart, NDArray[np
         those = rows[compared]
         compared_keys = tuple(keys[row] for row in those)
         second = None if source.second is None else features_of(source.second, part, those, grey[those], cut)
+        fidelity = fidelity.with_dice(measures.dice()[those])
         measured = MeasuredSlices(
-            features[compared], compared_keys, fidelity, radiomics.features()[those], median[those], second
+            features[compared], compared_keys, fidelity, measures.radiomics()[those], median[those], second
         )
     nothing = np.zeros((len(whole), 0), np.float32)
     thumbnails = near_duplicates.thumbnails(whole) if cut is None else nothing
@@ -145,7 +142,7 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
     """
     samples: list[_Sample] = []
     greys, medians = [], []
-    radiomics = PartRadiomics.of(source.network.cache, part, None, None)
+    measures = PartMeasures.of(source.network.cache, part, None, None, segmented=source.segmented)
     fidelity = Fidelity.empty()
     matches: list[Match] = []
     grid: list[SliceImages] = []
@@ -154,10 +151,9 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
     flat: list[str] = []
     beyond: list[str] = []
     for table in source.dataset.iter_batches(part):
-        batch = _SampleBatch.of(table, segmented=source.segmented)
-        spacings = table.column("spacing_mm").to_pylist()
-        fidelity += Fidelity.of(batch.hu, batch.label, spacings, batch.segmented)
-        radiomics.add(batch.hu, batch.label, spacings, np.full(len(batch.hu), True))
+        batch = _SampleBatch.of(table)
+        fidelity += Fidelity.of(batch.hu, batch.label, batch.spacings_mm)
+        overlaps = measures.add(batch.hu, batch.label, batch.spacings_mm, np.full(len(batch.hu), True))
         medians.append(class_medians(batch.hu, batch.label))
         grid += _grid(batch, source.pool, [row - len(samples) for row in grid_rows])
         pairs = _most_like(batch, source.pool)
@@ -165,7 +161,9 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
         # Images are kept of a few only, so that memory holds one batch.
         most_similar = sorted([*most_similar, *pairs], key=lambda pair: -pair[0].resemblance.correlation)
         most_similar = most_similar[:_SHOWN]
-        misfits = sorted([*misfits, *_misfits(batch)], key=lambda misfit: misfit.lowest)[:_SHOWN]
+        if source.segmented:
+            misfits = sorted([*misfits, *_misfits(batch, overlaps)], key=lambda misfit: misfit.lowest)
+            misfits = misfits[:_SHOWN]
         samples += batch.samples
         lowest, highest = batch.hu.min((1, 2)), batch.hu.max((1, 2))
         flat += _named(batch, lowest == highest)
@@ -178,8 +176,8 @@ def read_synthetic_part(source: SyntheticSource, part: Part, grid_rows: Collecti
         measured=MeasuredSlices(
             features,
             tuple(sample.source for sample in samples),
-            fidelity,
-            radiomics.features(),
+            fidelity.with_dice(measures.dice()),
+            measures.radiomics(),
             np.concatenate(medians),
             second,
         ),
@@ -218,16 +216,16 @@ class _Sample:
 
 @dataclasses.dataclass(frozen=True)
 class _SampleBatch:
-    """Some synthetic slices: HU, map and grey image ``[N, H, W]``; segmented where that is wanted."""
+    """Some synthetic slices: HU, map and grey image ``[N, H, W]``; the spacing of each, [row, column]."""
 
     samples: list[_Sample]
     hu: NDArray[np.int16]
     label: NDArray[np.uint8]
     grey: NDArray[np.uint8]
-    segmented: list[Resegmentation]
+    spacings_mm: list[list[float]]
 
     @classmethod
-    def of(cls, table: pa.Table, *, segmented: bool) -> "_SampleBatch":
+    def of(cls, table: pa.Table) -> "_SampleBatch":
         """The rows of a table of samples."""
         hu, label = tensor_values(table.column("image")), tensor_values(table.column("label"))
         names = ("source_series_uid", "source_slice_index", "source_top", "source_left")
@@ -241,7 +239,7 @@ class _SampleBatch:
             )
             for row in table.select(["sample_id", *names, *settings]).to_pylist()
         ]
-        return cls(samples, hu, label, hu_to_uint8(hu), _segment(table, hu, label) if segmented else [])
+        return cls(samples, hu, label, hu_to_uint8(hu), table.column("spacing_mm").to_pylist())
 
 
 def _grid(batch: _SampleBatch, pool: RealPool, rows: Collection[int]) -> list[SliceImages]:
@@ -256,11 +254,22 @@ def _grid(batch: _SampleBatch, pool: RealPool, rows: Collection[int]) -> list[Sl
     return images
 
 
-def _misfits(batch: _SampleBatch) -> list[Misfit]:
-    """The slices of a batch beside their segmentations; none where they are not segmented."""
+def _misfits(batch: _SampleBatch, overlaps: NDArray[np.float32]) -> list[Misfit]:
+    """The slices of a batch that agree least with their maps, segmented again: nothing kept what is shown.
+
+    Args:
+        batch: The slices.
+        overlaps: Of segmentation and map, ``[N, S]``; NaN for what neither holds.
+    """
+    lowest = np.where(np.isnan(overlaps), 1.0, overlaps).min(axis=1)
     return [
-        Misfit(sample.sample_id, batch.label[row].copy(), batch.grey[row].copy(), segmented)
-        for row, (sample, segmented) in enumerate(zip(batch.samples, batch.segmented, strict=False))
+        Misfit(
+            batch.samples[row].sample_id,
+            batch.label[row].copy(),
+            batch.grey[row].copy(),
+            segment_and_compare(batch.hu[row], batch.label[row], batch.spacings_mm[row]),
+        )
+        for row in np.argsort(lowest, kind="stable")[:_SHOWN].tolist()
     ]
 
 
@@ -283,12 +292,6 @@ def _most_like(batch: _SampleBatch, pool: RealPool) -> list[tuple[Match, SliceIm
         real = pool.image(place.index, place.corner).copy()
         pairs.append((match, SliceImages(sample.sample_id, key, label, real, grey)))
     return pairs
-
-
-def _segment(table: pa.Table, hu: NDArray[np.int16], label: NDArray[np.uint8]) -> list[Resegmentation]:
-    """Body and lungs in each slice of a table, compared with its map."""
-    spacings = table.column("spacing_mm").to_pylist()
-    return [segment_and_compare(*given) for given in zip(hu, label, spacings, strict=True)]
 
 
 def among(subset: NDArray[np.int8], subsets: Sequence[int] | None) -> NDArray[np.bool_]:

@@ -48,19 +48,18 @@ class Fidelity:
         hu: NDArray[np.int16],
         labels: NDArray[np.uint8],
         spacings_mm: Sequence[Sequence[float]],
-        segmented: Sequence[Resegmentation],
     ) -> "Fidelity":
-        """Of slices ``hu [N, H, W]``, their maps and spacings, their segmentations (none, or one each)."""
+        """Of slices ``hu [N, H, W]``, their maps and spacings; without their segmentations."""
         contrasts = [
             value for given in zip(hu, labels, spacings_mm, strict=True) for value in nodule_contrasts(*given)
         ]
-        return cls(
-            histogram=ClassHistogram.of(hu, labels),
-            contrasts=tuple(contrasts),
-            dice={
-                name: tuple(each.dice[name] for each in segmented if name in each.dice) for name in STRUCTURES
-            },
-        )
+        return cls(ClassHistogram.of(hu, labels), tuple(contrasts), dict.fromkeys(STRUCTURES, ()))
+
+    def with_dice(self, overlaps: NDArray[np.float32]) -> "Fidelity":
+        """The same with the overlaps of segmentations and maps, ``[N, S]``, NaN where there is none."""
+        of_structure = zip(STRUCTURES, overlaps.T, strict=True)
+        dice = {name: tuple(column[~np.isnan(column)].tolist()) for name, column in of_structure}
+        return dataclasses.replace(self, dice=dice)
 
     def __add__(self, other: "Fidelity") -> "Fidelity":
         return Fidelity(

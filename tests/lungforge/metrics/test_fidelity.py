@@ -1,8 +1,16 @@
+import itertools
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lungforge.ct import classes
-from lungforge.metrics.fidelity import ClassHistogram, class_medians, nodule_contrasts
+from lungforge.metrics.fidelity import (
+    ClassHistogram,
+    class_medians,
+    nodule_contrasts,
+    nodule_surroundings,
+)
 
 
 def test_quantiles_equal_those_of_the_pixels_and_add_up_over_parts():
@@ -88,3 +96,46 @@ def test_the_median_of_each_class_in_each_slice():
             else:
                 assert np.isnan(medians[row, label])
     assert np.isnan(medians).sum() == 4  # no nodule in three slices, no trachea in one
+
+
+def written_out_surroundings(label, spacing_mm):
+    """Of each nodule: its pixels, and those of lung within the ring, looked for in the whole slice."""
+    components, count = ndimage.label(label == classes.NODULE, structure=np.ones((3, 3)))
+    lung = (label == classes.LEFT_LUNG) | (label == classes.RIGHT_LUNG)
+    to_any = ndimage.distance_transform_edt(label != classes.NODULE, sampling=spacing_mm)
+    found = []
+    for component in range(1, count + 1):
+        inside = components == component
+        to_this = ndimage.distance_transform_edt(~inside, sampling=spacing_mm)
+        around = lung & (to_any >= 2.0) & (to_this <= 10.0)
+        found += [(inside, around)] if around.any() else []
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_surroundings_are_those_of_a_search_in_the_whole_slice(seed):
+    generator = np.random.default_rng(seed)
+    label = generator.choice([0, 1, 2, 3], size=(60, 50), p=[0.1, 0.2, 0.4, 0.3]).astype(np.uint8)
+    for _ in range(seed):
+        row, column, side = generator.integers(0, 60), generator.integers(0, 50), generator.integers(1, 6)
+        label[row : row + side, column : column + side] = classes.NODULE
+    spacing = generator.uniform(0.6, 2.5, size=2).tolist()
+    found = nodule_surroundings(label, spacing)
+    expected = written_out_surroundings(label, spacing)
+    assert len(found) == len(expected)
+    for one, (inside, around) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.inside, inside)
+        np.testing.assert_array_equal(one.lung, around)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_medians_are_those_of_numpy(seed):
+    generator = np.random.default_rng(seed)
+    hu = generator.integers(-1100, 500, size=(5, 9, 11)).astype(np.int16)
+    labels = generator.integers(0, 2 + seed, size=hu.shape).astype(np.uint8)
+    expected = np.full((5, classes.COUNT), np.nan, np.float32)
+    for row, each in itertools.product(range(5), range(classes.COUNT)):
+        values = np.clip(hu[row], -1000, 400)[labels[row] == each]
+        if len(values):
+            expected[row, each] = np.median(values)
+    np.testing.assert_array_equal(class_medians(hu, labels), expected)

@@ -71,6 +71,22 @@ def test_over_subsets_gives_mean_and_spread_and_depends_on_the_seed_only():
     assert first.spread > 0
 
 
+@pytest.mark.parametrize("block_rows", [7, 1024])
+@pytest.mark.parametrize("subsets", [2, 30])
+def test_over_subsets_is_that_of_each_subset_by_itself(monkeypatch, block_rows, subsets):
+    """Whether the kernel is computed once for all of them, or they are so few that it is not."""
+    monkeypatch.setattr("lungforge.metrics.kid.BLOCK_ROWS", block_rows)
+    generator = np.random.default_rng(3)
+    x, y = generator.normal(size=(50, 6)).astype(np.float32), generator.normal(size=(33, 6)) + 0.3
+    found = kid_over_subsets(x, y, np.random.default_rng(1), subsets=subsets, subset_size=12)
+    draws, values = np.random.default_rng(1), []
+    for _ in range(subsets):
+        one, other = (np.sort(draws.choice(count, 12, replace=False)) for count in (50, 33))
+        values.append(written_out(x[one].astype(np.float64), y[other]))
+    assert found.mean == pytest.approx(np.mean(values), rel=1e-9)
+    assert found.spread == pytest.approx(np.std(values, ddof=1), rel=1e-9)
+
+
 def scans_of(count, per_scan):
     return [f"scan {index // per_scan}" for index in range(count)]
 

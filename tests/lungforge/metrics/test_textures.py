@@ -3,7 +3,16 @@ import pytest
 from scipy import ndimage
 
 from lungforge.ct import classes
-from lungforge.metrics.textures import comparable_region, map_textures, reduce, reduction, resized, texture
+from lungforge.metrics.textures import (
+    comparable_region,
+    map_textures,
+    reduce,
+    reduction,
+    resized,
+    resized_all,
+    smoothed,
+    texture,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +81,39 @@ def test_the_texture_of_any_painted_image_is_a_sum_of_those_of_its_map(factor, b
     if blur:
         painted = ndimage.gaussian_filter(painted, blur, truncate=3.0)
     of_map = map_textures(label, factor)
-    assert of_map.shape == (2 * (classes.COUNT - 1), 48 // factor, 48 // factor)
+    assert of_map.shape == (2 * 3, 48 // factor, 48 // factor)
     design = of_map.reshape(len(of_map), -1).T.astype(np.float64)
     wanted = texture(painted).ravel()
     fitted = design @ np.linalg.lstsq(design, wanted, rcond=1e-6)[0]
     np.testing.assert_allclose(fitted, wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_the_textures_of_a_map_are_those_of_painted_images_written_out(factor):
+    label = np.zeros((50, 43), np.uint8)
+    label[3:, 2:40] = classes.BODY
+    label[14:34, 8:18] = classes.RIGHT_LUNG
+    label[0:2, 41:43] = classes.NODULE
+    expected = []
+    for blur in (0, 1.0):
+        for one in (classes.BODY, classes.RIGHT_LUNG, classes.NODULE):
+            painted = reduce(30.0 * (label == one), factor).astype(np.float64)
+            if blur:
+                painted = ndimage.gaussian_filter(painted, blur, truncate=3.0)
+            fine, coarse = (ndimage.gaussian_filter(painted, s, truncate=3.0) for s in (0.8, 1.6))
+            expected.append(np.clip(fine - coarse, -40, 40))
+    # A class of which the reduction leaves nothing has no texture.
+    expected = [layer for layer in expected if np.abs(layer).max() > 1e-9]
+    np.testing.assert_allclose(map_textures(label, factor), expected, atol=1e-4)
+
+
+def test_a_map_of_background_makes_no_texture():
+    assert map_textures(np.zeros((10, 12), np.uint8), 2).shape == (0, 5, 6)
+    assert resized_all(np.zeros((0, 5, 6), np.float32), 3, 3).shape == (0, 3, 3)
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (5, 6)])
+def test_smoothing_is_that_of_scipy(shape):
+    layers = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    expected = ndimage.gaussian_filter(layers.astype(np.float64), 1.0, axes=(1, 2))
+    np.testing.assert_allclose(smoothed(layers, 1.0), expected, atol=1e-5)

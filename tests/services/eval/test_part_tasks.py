@@ -55,4 +55,4 @@ def test_a_poisoned_part_is_not_measured_and_leaves_no_features(
     for _ in range(2):  # computed, and from the cache
         real, *_ = read(source, part)
         np.testing.assert_allclose(real.features[:, 0], [91, 91], atol=1)  # -500 HU of -1000 to 400
-    assert len(list(cache.iterdir())) == 2  # of the network, and radiomic ones
+    assert len(list(cache.iterdir())) == 2  # of the network, and all other measures
