@@ -12,8 +12,6 @@ from lungforge.datasets.slices import RowIndex, SliceRow
 READERS: Final = 16
 #: Bytes of a row beside its pixels: names, nodules, and what Python needs to hold them.
 _ROW_OVERHEAD: Final = 2048
-
-
 #: What a read takes while it is under way, compared with its rows: the file, the table, and the rows.
 _READ_SHARE: Final = 3
 

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lungforge.datasets import Dataset, DatasetWriter, Kind, Part, table_from_rows
-from lungforge.datasets.row_cache import READERS, readers_within
 from lungforge.datasets.shuffling import WINDOW_ROWS, RowStream, shuffle_epoch
 from lungforge.datasets.slices import RowIndex, index_rows
 from lungforge.errors import ContentError
@@ -200,12 +199,6 @@ def test_windows_are_asked_for_before_they_are_needed(index: RowIndex, budget: i
             # The windows of the next 20 steps have been asked for, and no others.
             soon = [divmod(place, 200) for place in range(4 * step, 4 * (step + 21))]
             assert {(epoch, orders[epoch].windows[place]) for epoch, place in soon} == set(stream.windows)
-
-
-def test_reads_at_a_time_stay_within_the_budget(index: RowIndex) -> None:
-    # The largest row group has 128 rows; the file, the table and the rows themselves are there at a time.
-    one_read = 3 * 128 * (4 * 4 * 3 + 2048)
-    assert [readers_within(index, count * one_read) for count in (0, 1, 5, 100)] == [1, 1, 5, READERS]
 
 
 def test_nothing_is_read_for_steps_that_will_not_come(

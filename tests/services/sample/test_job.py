@@ -101,9 +101,18 @@ def test_this_process_samples_what_ray_samples(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("in_flight", [1, 2])
 def test_a_worker_that_dies_is_replaced(
-    model: str, slices: str, tmp_path: Path, unbroken: Path, capsys: pytest.CaptureFixture[str]
+    model: str,
+    slices: str,
+    tmp_path: Path,
+    unbroken: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    in_flight: int,
 ) -> None:
+    # Two, as on a GPU.
+    monkeypatch.setattr("services.sample.job.units_in_flight", lambda uses_gpu: in_flight)
     out = tmp_path / "samples"
     killer = _kill_a_worker_after(out, 2)
     run(_config(model, slices, out, workers=2))
