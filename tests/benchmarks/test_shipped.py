@@ -70,7 +70,8 @@ def test_some_of_the_maps_are_spread_evenly(tmp_path: Path) -> None:
     kept = rows_from_table(dataset.read_part(dataset.parts[0]))
     # Of the three that fit the rule, 0, 4 and 5.
     assert [row["slice_index"] for row in kept] == [0, 5]
-    assert "2 slices, spread evenly over those of the data" in (tmp_path / "few" / "card.md").read_text(encoding="utf-8")
+    card = (tmp_path / "few" / "card.md").read_text(encoding="utf-8")
+    assert "2 slices, spread evenly over those of the data" in card
 
 
 def test_subsets_without_a_slice_that_fits_are_refused(
