@@ -73,7 +73,7 @@ def kid_over_subsets(
     if max(len(first), len(second)) ** 2 <= subsets * size**2:
         values = _kid_of_each(first, second, chosen)
     else:
-        values = [kid(first[one], second[other]) for one, other in chosen]
+        values = np.array([kid(first[one], second[other]) for one, other in chosen])
     return KidEstimate(float(np.mean(values)), float(np.std(values, ddof=1)), subsets, size)
 
 

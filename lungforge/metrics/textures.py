@@ -48,7 +48,7 @@ def reduce(image: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
     total = whole[..., ::factor, ::factor].astype(np.float32)
     # Additions of whole images are several times as fast as a mean over two short axes.
     for down, right in list(itertools.product(range(factor), repeat=2))[1:]:
-        total += whole[..., down::factor, right::factor]
+        total += whole[..., down::factor, right::factor].astype(np.float32)
     total *= np.float32(1 / factor**2)
     return total
 
@@ -103,8 +103,7 @@ def smoothed(layers: NDArray[np.float32], sigma: float, reach: float = 4.0) -> N
         reach: How many of them the filter reaches.
     """
     rows, columns = (_matrix(side, ((sigma, reach),)) for side in layers.shape[-2:])
-    smooth: NDArray[np.float32] = rows @ layers @ columns.T
-    return smooth
+    return np.asarray(rows @ layers @ columns.T, dtype=np.float32)
 
 
 def _band(
