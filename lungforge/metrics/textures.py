@@ -131,7 +131,7 @@ def _band(
 def _matrix(side: int, gaussians: Gaussians) -> NDArray[np.float32]:
     """What Gaussian filters do along an axis, as a matrix ``[side, side]``: products of small ones are quick.
 
-    Beyond its ends the axis goes on reflected, as SciPy takes it.
+    Beyond its ends the axis is reflected, as SciPy does it.
     """
     matrix = np.eye(side)
     for sigma, reach in gaussians:
