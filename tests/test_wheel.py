@@ -76,7 +76,7 @@ def test_the_core_goes_from_phantoms_to_coco(programs: Path, tmp_path: Path) -> 
     assert made["volumes"] == 3
     assert run("show", "slices", "--sheet", "sheet.png")["rows"] == made["slices"]
     assert run("export", "--data", "slices", "--out", "coco", "--format", "coco")["rows"] == made["slices"]
-    assert run("models")["models"][0]["uri"] == "lungforge://slices-64"
+    assert "lungforge://slices-64" in [model["uri"] for model in run("models")["models"]]
     assert (tmp_path / "sheet.png").is_file()
     refused = _run(programs / "lungforge", "sample", "--help", folder=tmp_path)
     assert refused.returncode == 2
