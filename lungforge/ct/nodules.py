@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from lungforge.ct.boxes import bounding_box
 from lungforge.ct.classes import NODULE
 from lungforge.ct.geometry import Geometry
 from lungforge.ct.io.luna16_tables import (
@@ -161,7 +162,7 @@ def refine_by_intensity(disc: NDArray[np.bool_], hu: NDArray[np.int16]) -> NDArr
     Returns:
         Shape [H, W], not empty, within the disc dilated by 5x5.
     """
-    box = _bounding_box(disc, margin=2)
+    box = bounding_box(disc, (2, 2))
     disc_in_box = disc[box]
     near = ndimage.binary_dilation(disc_in_box, _DILATION)
     intensity = np.clip(hu[box], *WINDOW_HU)
@@ -225,15 +226,6 @@ def _discs(centre: NDArray[np.float64], radius_mm: float, geometry: Geometry) ->
             mask[low[1] : high[1] + 1, low[0] : high[0] + 1] = disc
             masks[slice_index] = mask
     return masks
-
-
-def _bounding_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
-    """Bounding box of a mask, extended by ``margin`` on each side within the image."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return (
-        slice(max(rows[0] - margin, 0), rows[-1] + margin + 1),
-        slice(max(columns[0] - margin, 0), columns[-1] + margin + 1),
-    )
 
 
 def nearest_nodules(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lungforge.ct import classes
+from lungforge.ct.boxes import bounding_box
 from lungforge.ct.window import WINDOW_HU
 
 #: Nodule pixels are compared with lung from this far, beyond what they blur into ...
@@ -83,16 +84,11 @@ def nodule_surroundings(label: NDArray[np.uint8], spacing_mm: Sequence[float]) -
         spacing_mm: Of the pixels, [row, column].
     """
     nodules = label == classes.NODULE
-    rows, columns = (np.flatnonzero(nodules.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
+    if not nodules.any():
         return []
     # Beyond this box, everything is farther from all nodules than the ring.
-    box = tuple(
-        slice(max(0, int(places[0]) - reach), int(places[-1]) + reach + 1)
-        for places, reach in zip(
-            (rows, columns), (math.ceil(RING_OUTER_MM / spacing) for spacing in spacing_mm), strict=True
-        )
-    )
+    down, right = (math.ceil(RING_OUTER_MM / spacing) for spacing in spacing_mm)
+    box = bounding_box(nodules, (down, right))
     near = label[box]
     components, count = ndimage.label(nodules[box], structure=np.ones((3, 3)))
     lung = (near == classes.LEFT_LUNG) | (near == classes.RIGHT_LUNG)

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from lungforge.ct import classes
+from lungforge.ct.boxes import bounding_box
 
 #: Larger images are reduced to at most this many pixels a side before their texture is taken.
 LARGEST_SIDE: Final = 128
@@ -84,11 +85,11 @@ def map_textures(label: NDArray[np.uint8], factor: int) -> NDArray[np.float32]:
     sharp, blurred = [], []
     for one in range(1, classes.COUNT):
         painted = reduce(label == one, factor)
-        rows, columns = (np.flatnonzero(painted.any(axis=axis)) for axis in (1, 0))
-        if len(rows):
+        if painted.any():
             # Of a lung, most of the image is empty.
-            corner = (int(rows[0]), int(columns[0]))
-            painted = _PAINTED * painted[corner[0] : rows[-1] + 1, corner[1] : columns[-1] + 1]
+            box = bounding_box(painted > 0)
+            corner = (box[0].start, box[1].start)
+            painted = _PAINTED * painted[box]
             sharp.append(_band(painted, corner, shape, ()))
             blurred.append(_band(painted, corner, shape, ((_BLUR, _REACH),)))
     return np.stack(sharp + blurred) if sharp else np.zeros((0, *shape), dtype=np.float32)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
+from lungforge.ct.boxes import bounding_box
 from lungforge.ct.classes import BODY, COUNT, LEFT_LUNG, NODULE, RIGHT_LUNG
 from lungforge.ct.nodules import nearest_nodules
 
@@ -126,12 +127,6 @@ def placements(room: NDArray[np.bool_], shape: NDArray[np.bool_]) -> NDArray[np.
     # Counts by FFT: integers with errors below 1e-9.
     outside = signal.correlate((~within).astype(float), shape.astype(float), mode="valid", method="fft")
     return np.argwhere(outside < 0.5) + np.array([rows.start, columns.start])
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Bounding box (rows, columns) of a mask, shape [H, W]."""
-    (box,) = ndimage.find_objects(mask.astype(np.uint8))
-    return box
 
 
 def _touching(mask: NDArray[np.bool_], seeds: NDArray[np.bool_]) -> NDArray[np.bool_]:

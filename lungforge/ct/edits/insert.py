@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lungforge.ct.boxes import bounding_box
 from lungforge.ct.classes import LEFT_LUNG, NODULE, RIGHT_LUNG
 from lungforge.ct.edits.edited_map import EditedMap
-from lungforge.ct.edits.geometry import bounding_box, free_area, placements
+from lungforge.ct.edits.geometry import free_area, placements
 from lungforge.ct.edits.outline import generate_outline, rasterise
 from lungforge.errors import InputError
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lungforge.ct.boxes import bounding_box
 from lungforge.ct.classes import BODY, NODULE
 from lungforge.ct.edits.edited_map import EditedMap
 from lungforge.ct.edits.geometry import (
     VisibleNodule,
-    bounding_box,
     free_area,
     is_consistent,
     placements,
