@@ -16,6 +16,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from lungforge.errors import ContentError, InputError
+from lungforge.models.learner import State
 from lungforge.models.snapshots import Snapshot
 from lungforge.storage import join_uri, open_uri, read_bytes, write_bytes_atomic
 from lungforge.storage.errors import explained
@@ -38,9 +39,21 @@ class Checkpoint:
     """
 
     steps: int
-    state: dict[str, dict[str, Tensor]]
+    state: State
     history: Tensor
     snapshots: tuple[Snapshot, ...] = ()
+
+    @property
+    def groups(self) -> State:
+        """All its tensors, the metrics among them."""
+        return {**self.state, "history": {"history": self.history}}
+
+    @classmethod
+    def of_groups(cls, groups: State, snapshots: tuple[Snapshot, ...] = ()) -> Self:
+        """The checkpoint whose ``groups`` these are: it has a row of metrics for each step."""
+        state = {name: tensors for name, tensors in groups.items() if name != "history"}
+        history = groups["history"]["history"]
+        return cls(len(history), state, history, snapshots)
 
 
 class CheckpointStore:
@@ -79,8 +92,7 @@ class CheckpointStore:
         """
         if self._has_failed():
             return
-        groups = {**checkpoint.state, "history": {"history": checkpoint.history}}
-        self._staging.copy(groups)
+        self._staging.copy(checkpoint.groups)
         self._pending = self._writer.submit(self._write, checkpoint.steps, checkpoint.snapshots)
 
     def write_ahead(self, write: Callable[[], None]) -> None:
@@ -127,20 +139,19 @@ class CheckpointStore:
         """
         folder = self._folder(steps)
         document = json.loads(read_bytes(join_uri(folder, _COMMIT)))
-        state = {}
+        groups = {}
         for file, sha256 in document["files"].items():
             name = file.removesuffix(".safetensors")
             data = read_bytes(join_uri(folder, file))
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise ContentError(f"{join_uri(folder, file)}: altered since it was written")
-            state[name] = load(data)
-            check_finite(state[name], join_uri(folder, file))
-        history = state.pop("history")["history"]
+            groups[name] = load(data)
+            check_finite(groups[name], join_uri(folder, file))
         snapshots = tuple(map(Snapshot.from_json, document["snapshots"]))
         for part in (snapshot.part for snapshot in snapshots):
             if not _is_there(join_uri(self._run, part.path), part.bytes):
                 raise ContentError(f"{join_uri(self._run, part.path)}: gone or altered since it was written")
-        return Checkpoint(steps, state, history, snapshots)
+        return Checkpoint.of_groups(groups, snapshots)
 
     def _write(self, steps: int, snapshots: Sequence[Snapshot]) -> None:
         folder = self._folder(steps)

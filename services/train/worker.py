@@ -49,11 +49,8 @@ class TrainWorker:
 
     def resume(self, learner: Learner) -> History:
         """Load the newest checkpoint, the same on every worker; returns the metrics of the steps done."""
-        state = state_from_first_worker(None)
-        if state is None:
-            return []
-        history = state.pop("history")["history"]
-        return self._load(learner, Checkpoint(len(history), state, history))
+        groups = state_from_first_worker(None)
+        return [] if groups is None else self._load(learner, Checkpoint.of_groups(groups))
 
     @contextlib.contextmanager
     def recording(self, learner: Learner, done: int) -> Iterator[None]:
@@ -119,8 +116,7 @@ class FirstTrainWorker(TrainWorker):
                 )
             return []
         # The others keep no average.
-        shared = {name: group for name, group in newest.state.items() if name != "average"}
-        state_from_first_worker({**shared, "history": {"history": newest.history}})
+        state_from_first_worker({name: group for name, group in newest.groups.items() if name != "average"})
         self._snapshots = newest.snapshots
         return self._load(learner, newest)
 
